@@ -1,0 +1,26 @@
+"""Who a caller is, as a verified token says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ANONYMOUS", "Identity"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A caller. ``user_id`` is None for the anonymous one; ``expires_at`` is in seconds since 1970, None for never."""
+
+    user_id: str | None = None
+    company_id: str | None = None
+    email: str | None = None
+    roles: tuple[str, ...] = ()
+    token_id: str | None = None
+    expires_at: float | None = None
+
+    @property
+    def anonymous(self) -> bool:
+        return self.user_id is None
+
+
+ANONYMOUS = Identity()

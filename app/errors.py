@@ -1,0 +1,212 @@
+"""Every error that Tidegate tells somebody about, as one tree.
+
+Each class carries what the borders need: a stable ``code`` (the ``code`` of a WebSocket error, the last part of a
+problem's ``type``), an HTTP ``status``, the WebSocket ``close_code`` where the error ends the socket, and whether a
+client may try again (``retryable``). ``docs/errors.md`` lists them; a test compares the two.
+
+::
+
+    TidegateError                     internal               500
+    ├── BadRequest                    bad_request            400
+    │   ├── UnknownCommand            unknown_command        400
+    │   ├── UnsupportedData           unsupported_data       415   1003
+    │   ├── InvalidText               invalid_text           400   1007
+    │   └── MessageTooBig             message_too_big        413   1009
+    ├── Unauthenticated               unauthenticated        401   4501
+    │   ├── InvalidToken              invalid_token          401   4501
+    │   ├── TokenExpired              token_expired          401   4401
+    │   └── AuthTimeout               auth_timeout           401   4408
+    ├── PermissionDenied              permission_denied      403
+    ├── NotFound                      not_found              404
+    ├── MethodNotAllowed              method_not_allowed     405
+    ├── IdempotencyConflict           idempotency_conflict   409
+    ├── Gone                          gone                   410
+    ├── TooManyRequests               too_many_requests      429
+    ├── SlowConsumer                  slow_consumer          429   4413
+    ├── UpstreamError                 upstream_error         502
+    │   ├── UpstreamUnreachable       upstream_unreachable   502
+    │   ├── UpstreamInvalid           upstream_invalid       502
+    │   ├── UpstreamTruncated         upstream_truncated     502
+    │   └── UpstreamTimeout           upstream_timeout       504
+    ├── OutputTooLong                 output_too_long        502
+    ├── Interrupted                   interrupted            503
+    ├── BrokerUnavailable             broker_unavailable     503
+    └── ConfigError                   config_error           500
+
+Close codes say by their range whether to come back: 1012 and 4000–4499 mean reconnect (after the cure that the code
+names: a fresh token, a faster reader), 4500–4999 mean do not. A reason is never empty, never JSON, at most 123 bytes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "AuthTimeout",
+    "BadRequest",
+    "BrokerUnavailable",
+    "ConfigError",
+    "Gone",
+    "IdempotencyConflict",
+    "Interrupted",
+    "InvalidText",
+    "InvalidToken",
+    "MessageTooBig",
+    "MethodNotAllowed",
+    "NotFound",
+    "OutputTooLong",
+    "PermissionDenied",
+    "SlowConsumer",
+    "TidegateError",
+    "TokenExpired",
+    "TooManyRequests",
+    "Unauthenticated",
+    "UnknownCommand",
+    "UnsupportedData",
+    "UpstreamError",
+    "UpstreamInvalid",
+    "UpstreamTimeout",
+    "UpstreamTruncated",
+    "UpstreamUnreachable",
+]
+
+
+class TidegateError(Exception):
+    """The root. ``message`` is for the person at the other end: what is wrong and what to do; never a secret."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    close_code: ClassVar[int | None] = None
+    retryable: ClassVar[bool] = False
+    default_message: ClassVar[str] = "The gateway failed. Try again; if it happens again, tell its operator."
+
+    def __init__(self, message: str | None = None) -> None:
+        self.message = message or self.default_message
+        super().__init__(self.message)
+
+
+class BadRequest(TidegateError):
+    code, status = "bad_request", 400
+    default_message = "The request is not of the form that is documented."
+
+
+class UnknownCommand(BadRequest):
+    code = "unknown_command"
+    default_message = "There is no such command."
+
+
+class UnsupportedData(BadRequest):
+    code, status, close_code = "unsupported_data", 415, 1003
+    default_message = "Send text frames; this protocol has no binary frames."
+
+
+class InvalidText(BadRequest):
+    code, close_code = "invalid_text", 1007
+    default_message = "A text frame must be UTF-8."
+
+
+class MessageTooBig(BadRequest):
+    code, status, close_code = "message_too_big", 413, 1009
+    default_message = "The message is larger than the limit."
+
+
+class Unauthenticated(TidegateError):
+    code, status, close_code = "unauthenticated", 401, 4501
+    default_message = "Send a token."
+
+
+class InvalidToken(Unauthenticated):
+    code = "invalid_token"
+    default_message = "The token is not valid here."
+
+
+class TokenExpired(Unauthenticated):
+    code, close_code, retryable = "token_expired", 4401, True
+    default_message = "The token has expired. Get a fresh one and come back."
+
+
+class AuthTimeout(Unauthenticated):
+    code, close_code, retryable = "auth_timeout", 4408, True
+    default_message = "No token came in time."
+
+
+class PermissionDenied(TidegateError):
+    code, status = "permission_denied", 403
+    default_message = "This is not yours."
+
+
+class NotFound(TidegateError):
+    code, status = "not_found", 404
+    default_message = "There is nothing here."
+
+
+class MethodNotAllowed(TidegateError):
+    code, status = "method_not_allowed", 405
+    default_message = "This path does not take that method."
+
+
+class IdempotencyConflict(TidegateError):
+    code, status = "idempotency_conflict", 409
+    default_message = "This idempotency key was used with another body. Use a new key for a new request."
+
+
+class Gone(TidegateError):
+    code, status = "gone", 410
+    default_message = "This is no longer kept."
+
+
+class TooManyRequests(TidegateError):
+    code, status, retryable = "too_many_requests", 429, True
+    default_message = "Too many requests at once. Wait a moment."
+
+
+class SlowConsumer(TidegateError):
+    code, status, close_code, retryable = "slow_consumer", 429, 4413, True
+    default_message = "Too much is waiting for this reader. Reconnect and resume."
+
+
+class UpstreamError(TidegateError):
+    code, status, retryable = "upstream_error", 502, True
+    default_message = "The service behind the gateway answered with an error."
+
+
+class UpstreamUnreachable(UpstreamError):
+    code = "upstream_unreachable"
+    default_message = "The service behind the gateway cannot be reached."
+
+
+class UpstreamInvalid(UpstreamError):
+    code = "upstream_invalid"
+    default_message = "The service behind the gateway answered with something that is not of its documented form."
+
+
+class UpstreamTruncated(UpstreamError):
+    code = "upstream_truncated"
+    default_message = "The service behind the gateway stopped before it said that it was done."
+
+
+class UpstreamTimeout(UpstreamError):
+    code, status = "upstream_timeout", 504
+    default_message = "The service behind the gateway took too long."
+
+
+class OutputTooLong(TidegateError):
+    code, status = "output_too_long", 502
+    default_message = "The generation grew past the limit."
+
+
+class Interrupted(TidegateError):
+    code, status, retryable = "interrupted", 503, True
+    default_message = "The replica that ran this generation went away. Start it again."
+
+
+class BrokerUnavailable(TidegateError):
+    code, status, retryable = "broker_unavailable", 503, True
+    default_message = "The gateway cannot reach its Redis just now. Try again."
+
+
+class ConfigError(TidegateError):
+    """Raised at start-up: the message names the file, the key and the cure."""
+
+    code = "config_error"
+    default_message = "The configuration is wrong."

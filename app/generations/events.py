@@ -1,0 +1,117 @@
+"""What can happen in a generation, and how each event reads on the wire.
+
+Decoders yield these values; the relay gives each the next offset and keeps its JSON text, which every transport sends
+as it is. Exactly one of the terminal ones (:data:`TERMINALS`) ends a generation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+__all__ = [
+    "TERMINALS",
+    "Cancelled",
+    "Completed",
+    "Delta",
+    "Event",
+    "Failed",
+    "Part",
+    "Receipt",
+    "Started",
+    "Usage",
+    "encode",
+    "encode_delta",
+]
+
+Part = Literal["text", "reasoning", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof of what was sent: the terminal's own offset, and the text of all ``text`` parts together.
+
+    ``characters`` counts Unicode code points; ``sha256`` is of the text's UTF-8 bytes, in hexadecimal.
+    """
+
+    offset: int
+    characters: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The upstream answered: its first byte of a good answer came."""
+
+    model: str | None
+    upstream: str
+
+
+@dataclass(slots=True)
+class Delta:
+    """More text. ``part`` says of what: the answer, the reasoning before it, or a tool call's arguments."""
+
+    text: str
+    part: Part = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    prompt_tokens: int
+    completion_tokens: int
+    source: Literal["provider", "estimated"] = "provider"
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The upstream said that it was done, in its format's own way. ``reason`` is ``stop``, ``length``, …"""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The generation ended without its proper end. ``code`` is one of :mod:`app.errors`."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """Somebody asked for the end: ``by`` is ``user``, ``disconnect`` (of the last listener) or ``shutdown``."""
+
+    by: str
+
+
+Event = Started | Delta | Usage | Completed | Failed | Cancelled
+TERMINALS = (Completed, Failed, Cancelled)
+
+_NAMES: dict[type, str] = {
+    Started: "started",
+    Usage: "usage",
+    Completed: "completed",
+    Failed: "failed",
+    Cancelled: "cancelled",
+}
+
+
+def encode_delta(text: str, part: Part = "text") -> bytes:
+    """Return a delta's JSON text. ``part`` is left out for the answer's own text, which is nearly every event."""
+    if part == "text":
+        return b'{"type":"delta","text":' + orjson.dumps(text) + b"}"
+    return orjson.dumps({"type": "delta", "text": text, "part": part})
+
+
+def encode(event: Event, receipt: Receipt | None = None) -> bytes:
+    """Return the event's JSON text; a terminal carries its ``receipt``."""
+    if isinstance(event, Delta):
+        return encode_delta(event.text, event.part)
+    value: dict[str, Any] = {"type": _NAMES[type(event)]}
+    value.update({name: getattr(event, name) for name in type(event).__slots__})
+    if receipt is not None:
+        value["receipt"] = receipt
+    return orjson.dumps(value)

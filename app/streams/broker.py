@@ -1,0 +1,136 @@
+"""The ports between this process and the log that all replicas share.
+
+Three ports, each with a memory and a Redis implementation that pass one contract suite (``tests/contracts``):
+
+* :class:`Broker` reads: listening to channels, their history, signals to another replica, and publications by many
+  writers, which get their offset from the broker.
+* :class:`Ledger` writes streams that have one owner: the owner numbers the messages itself and delivers them to its own
+  listeners at once; the log follows. The log refuses what is not the next offset, what comes from anyone but the current
+  owner, and anything after the close, so a replica that was frozen while its lease ran out can't write any more.
+* :class:`Keys` keeps small values for a time: idempotency keys, one-time tickets.
+
+What a broker learns of other replicas it hands to the :class:`Sink`, on the event loop, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from app.streams.publication import Batch
+
+__all__ = ["Broker", "History", "Keys", "Ledger", "OwnedStream", "Record", "Sink"]
+
+
+@dataclass(slots=True)
+class History:
+    """What the log holds of a channel: its epoch, its last offset, and the batches that were asked for.
+
+    ``epoch`` is empty when there is no log. ``batches`` are contiguous and end at ``top``; where the log was trimmed
+    they start later than asked.
+    """
+
+    epoch: str = ""
+    top: int = 0
+    batches: list[Batch] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A ledger's entry for one stream. ``info`` is what its creator wrote (JSON text); ``node`` is the owner's replica."""
+
+    stream: str
+    epoch: str
+    top: int
+    closed: bool
+    node: str
+    info: bytes
+
+
+@dataclass(slots=True, eq=False)
+class OwnedStream:
+    """A stream that this process owns. ``token`` is the fence: the log takes appends from its current holder only."""
+
+    stream: str
+    epoch: str
+    token: str
+    top: int = 0
+    closed: bool = False
+
+
+class Sink(Protocol):
+    """What a broker calls when something arrives. Nothing here may block or raise."""
+
+    def broadcast(self, channel: str, batch: Batch) -> None:
+        """Messages for the local listeners of ``channel``; what was delivered before is dropped by offset."""
+
+    def reset(self, channel: str) -> None:
+        """The log of ``channel`` has a gap that can't be repaired, or began anew: listeners must start again."""
+
+    def signal(self, message: bytes) -> None:
+        """A message from another replica to this one."""
+
+
+class Broker(Protocol):
+    """Channels as a listener sees them."""
+
+    async def subscribe(self, channel: str) -> None:
+        """Begin to hand messages of ``channel`` to the sink. Returns when none that comes from now on is missed."""
+
+    def unsubscribe(self, channel: str) -> None:
+        """Undo one :meth:`subscribe`."""
+
+    async def history(self, channel: str, since: int = 0) -> History:
+        """Return the log past offset ``since``. Raises :exc:`~app.errors.BrokerUnavailable`."""
+
+    async def publish(self, channel: str, data: bytes, *, size: int = 0, ttl: float = 0.0) -> int:
+        """Give ``data`` the next offset of ``channel``, keep the last ``size`` messages ``ttl`` seconds, tell listeners.
+
+        One atomic step; returns the offset (0 where nothing is kept). Raises :exc:`~app.errors.BrokerUnavailable`.
+        """
+
+    async def listeners(self, channels: Sequence[str]) -> list[int]:
+        """Return for each channel how many *other* replicas listen to it. Raises ``BrokerUnavailable``."""
+
+    async def signal(self, node: str, message: bytes) -> bool:
+        """Send ``message`` to one replica; False when it is not there. Raises ``BrokerUnavailable``."""
+
+
+class Ledger(Protocol):
+    """Streams with one owner."""
+
+    async def claim(self, stream: str, info: bytes) -> OwnedStream | Record:
+        """Create ``stream`` and own it under a lease; when it exists already, return its record instead."""
+
+    def append(self, owned: OwnedStream, items: Sequence[bytes], *, close: bool = False) -> None:
+        """Append after ``owned.top``: to the sink at once, to the shared log at the end of the loop turn.
+
+        ``close`` makes these the last ones, atomically. A log that refuses them (the lease was taken) is reported by
+        the owner's :meth:`renew`.
+        """
+
+    async def record(self, stream: str) -> Record | None:
+        """Return what is known of ``stream``, None when it was never there or is no longer kept."""
+
+    async def renew(self) -> list[str]:
+        """Extend the leases of all streams that this process owns, in one round trip; return those it has lost."""
+
+    async def expired(self) -> list[str]:
+        """Return streams whose owner let the lease run out without closing them."""
+
+    async def seal(self, stream: str, top: int, item: bytes) -> bool:
+        """Close an expired stream with ``item`` as its last message, if it still ends at ``top`` and is still expired.
+
+        One atomic step; False when somebody else was faster or its owner came back.
+        """
+
+
+class Keys(Protocol):
+    """Small values with a lifetime."""
+
+    async def reserve(self, key: str, value: bytes, ttl: float) -> bytes | None:
+        """Set ``key`` unless it is there: None when it was set, else the value that stands."""
+
+    async def take(self, key: str) -> bytes | None:
+        """Return and delete the value in one step: of several callers one gets it."""
