@@ -1,8 +1,8 @@
 """The configuration: one TOML file, the environment on top.
 
-``${NAME}`` and ``${NAME:-default}`` inside the file's strings come from the environment; every scalar can also be set as
-``GATEWAY_<SECTION>__<KEY>``, which wins over the file. What is not known is an error: a misspelt key would otherwise be
-a default in production. Durations are seconds, sizes are bytes. ``docs/configuration.md`` lists every key; a test
+``${NAME}`` and ``${NAME:-default}`` inside the file's strings come from the environment; every scalar can also be set
+as ``GATEWAY_<SECTION>__<KEY>``, which wins over the file. What is not known is an error: a misspelt key would otherwise
+be a default in production. Durations are seconds, sizes are bytes. ``docs/configuration.md`` lists every key; a test
 compares the two.
 """
 
@@ -117,7 +117,7 @@ class BrokerConfig(_Section):
     redis_url: SecretStr | None = None
     key_prefix: str = "tg:"
     embedded: bool = False
-    """Start a private Valkey on a socket in a temporary folder; several workers need it where no ``redis_url`` is set."""
+    """Start a private Valkey on a socket in a temporary folder; several workers without a ``redis_url`` need it."""
     connect_timeout: float = Field(2.0, gt=0)
     command_timeout: float = Field(5.0, gt=0)
 

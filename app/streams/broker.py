@@ -4,9 +4,9 @@ Three ports, each with a memory and a Redis implementation that pass one contrac
 
 * :class:`Broker` reads: listening to channels, their history, signals to another replica, and publications by many
   writers, which get their offset from the broker.
-* :class:`Ledger` writes streams that have one owner: the owner numbers the messages itself and delivers them to its own
-  listeners at once; the log follows. The log refuses what is not the next offset, what comes from anyone but the current
-  owner, and anything after the close, so a replica that was frozen while its lease ran out can't write any more.
+* :class:`Ledger` writes streams that have one owner: the owner numbers the messages itself and delivers them to its
+  own listeners at once; the log follows. The log refuses what is not the next offset, what comes from anyone but the
+  current owner, and anything after the close, so a replica that was frozen while its lease ran out can't write any more.
 * :class:`Keys` keeps small values for a time: idempotency keys, one-time tickets.
 
 What a broker learns of other replicas it hands to the :class:`Sink`, on the event loop, in order.
@@ -38,7 +38,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A ledger's entry for one stream. ``info`` is what its creator wrote (JSON text); ``node`` is the owner's replica."""
+    """A ledger's entry for one stream. ``info`` is what its creator wrote (JSON text); ``node`` is its owner's."""
 
     stream: str
     epoch: str
@@ -85,7 +85,7 @@ class Broker(Protocol):
         """Return the log past offset ``since``. Raises :exc:`~app.errors.BrokerUnavailable`."""
 
     async def publish(self, channel: str, data: bytes, *, size: int = 0, ttl: float = 0.0) -> int:
-        """Give ``data`` the next offset of ``channel``, keep the last ``size`` messages ``ttl`` seconds, tell listeners.
+        """Give ``data`` the next offset of ``channel``, keep the last ``size`` ones ``ttl`` seconds, tell listeners.
 
         One atomic step; returns the offset (0 where nothing is kept). Raises :exc:`~app.errors.BrokerUnavailable`.
         """

@@ -41,7 +41,7 @@ class Transport(Protocol):
     ) -> Response:
         """Send and return when the answer's head has come. Cancelling the call closes the connection.
 
-        ``upstream`` names a ``[upstreams.<name>]`` of the configuration; ``path`` holds the query too and is appended to
-        the target's own path. ``idle_timeout`` (seconds) overrides the upstream's. Raises
+        ``upstream`` names a ``[upstreams.<name>]`` of the configuration; ``path`` holds the query too and is
+        appended to the target's own path. ``idle_timeout`` (seconds) overrides the upstream's. Raises
         :exc:`~app.errors.UpstreamUnreachable`, :exc:`~app.errors.UpstreamTimeout`, :exc:`~app.errors.UpstreamInvalid`.
         """
