@@ -6,7 +6,7 @@ Three ports, each with a memory and a Redis implementation that pass one contrac
   writers, which get their offset from the broker.
 * :class:`Ledger` writes streams that have one owner: the owner numbers the messages itself and delivers them to its
   own listeners at once; the log follows. The log refuses what is not the next offset, what comes from anyone but the
-  current owner, and anything after the close, so a replica that was frozen while its lease ran out can't write any more.
+  current owner, and anything after the close: a replica that was frozen while its lease ran out can't write any more.
 * :class:`Keys` keeps small values for a time: idempotency keys, one-time tickets.
 
 What a broker learns of other replicas it hands to the :class:`Sink`, on the event loop, in order.
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from app.streams.position import Position
 from app.streams.publication import Batch
 
 __all__ = ["Broker", "History", "Keys", "Ledger", "OwnedStream", "Record", "Sink"]
@@ -62,11 +63,17 @@ class OwnedStream:
 class Sink(Protocol):
     """What a broker calls when something arrives. Nothing here may block or raise."""
 
-    def broadcast(self, channel: str, batch: Batch) -> None:
-        """Messages for the local listeners of ``channel``; what was delivered before is dropped by offset."""
+    def broadcast(self, channel: str, batch: Batch) -> bool:
+        """Messages for the local listeners of ``channel``; what they have already is dropped by offset.
 
-    def reset(self, channel: str) -> None:
-        """The log of ``channel`` has a gap that can't be repaired, or began anew: listeners must start again."""
+        False: they don't follow what the listeners have, and were not taken; read the log and :meth:`advance`.
+        """
+
+    def advance(self, channel: str, history: History) -> None:
+        """Bring the listeners to the log's top; tell them when that can't be done without a gap."""
+
+    def position(self, channel: str) -> Position | None:
+        """Return where the local listeners of ``channel`` stand; None when nobody listens or nothing is known yet."""
 
     def signal(self, message: bytes) -> None:
         """A message from another replica to this one."""
@@ -76,10 +83,10 @@ class Broker(Protocol):
     """Channels as a listener sees them."""
 
     async def subscribe(self, channel: str) -> None:
-        """Begin to hand messages of ``channel`` to the sink. Returns when none that comes from now on is missed."""
+        """Hand messages of ``channel`` to the sink. Returns when none that comes from now on is missed. Idempotent."""
 
     def unsubscribe(self, channel: str) -> None:
-        """Undo one :meth:`subscribe`."""
+        """Nobody in this process listens to ``channel`` any more."""
 
     async def history(self, channel: str, since: int = 0) -> History:
         """Return the log past offset ``since``. Raises :exc:`~app.errors.BrokerUnavailable`."""

@@ -1,0 +1,201 @@
+"""Verification of JSON Web Tokens (RFC 7519, with the advice of RFC 8725).
+
+The signature, audience and issuer are PyJWT's work, under an explicit list of algorithms and one key of their kind.
+Times are checked here, so that a verified token can be remembered: a socket's ticket, its refresh and a hundred REST
+calls carry the same one. The memory holds digests, not tokens, and asks for the expiry again at each hit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import jwt
+from jwt.types import Options
+
+from app.auth.identity import Identity
+from app.auth.keys import verification_key
+from app.config import AuthConfig
+from app.errors import InvalidToken, TokenExpired
+
+__all__ = ["LARGEST_TOKEN", "TokenVerifier"]
+
+LARGEST_TOKEN = 8192
+"""Bytes. Larger ones are refused before anything is computed."""
+
+_LATEST_TIME = 253_402_300_800
+"""The year 10000 in seconds since 1970: a date beyond is milliseconds or nonsense."""
+_LONGEST_NAME = 256
+_LONGEST_EMAIL = 320
+_MOST_ROLES = 128
+
+_REFUSED_HEADERS = frozenset({"crit", "jwk", "jku", "x5c", "x5u", "b64"})
+"""Extensions that must be understood, and keys that a token brings along (RFC 8725 section 3.10)."""
+
+Claims = Mapping[str, Any]
+
+
+class TokenVerifier:
+    """Verifies tokens under one configuration. Raises :exc:`~app.errors.ConfigError` when its key is of no use."""
+
+    def __init__(self, config: AuthConfig) -> None:
+        self._config = config
+        self._key = verification_key(config)
+        self._algorithms = list(config.algorithms)
+        self._options: Options = {
+            "require": [],
+            "verify_signature": True,
+            "verify_aud": bool(config.audience),
+            "verify_iss": bool(config.issuer),
+            "verify_exp": False,
+            "verify_nbf": False,
+            "verify_iat": False,
+        }
+        self._decoder = jwt.PyJWT()
+        self._verified: OrderedDict[bytes, Identity] = OrderedDict()
+
+    def verify(self, token: str, now: float | None = None) -> Identity:
+        """Return who the token says the caller is. ``now`` is in seconds since 1970.
+
+        The identity's ``expires_at`` is when the gateway stops taking the token: its ``exp`` plus the leeway. Raises
+        :exc:`~app.errors.TokenExpired` and :exc:`~app.errors.InvalidToken`, whose messages hold nothing of the token.
+        """
+        now = time.time() if now is None else now
+        if len(token) > LARGEST_TOKEN:
+            raise InvalidToken(f"The token is larger than {LARGEST_TOKEN} bytes.")
+        if not token.isascii():
+            raise InvalidToken("The token is not a JSON Web Token.")
+        digest = hashlib.sha256(token.encode()).digest()
+        identity = self._verified.get(digest)
+        if identity is not None:
+            self._verified.move_to_end(digest)
+        else:
+            identity = self._identity(self._claims(token), now)
+        if identity.expires_at is not None and now >= identity.expires_at:
+            self._verified.pop(digest, None)
+            raise TokenExpired
+        self._remember(digest, identity)
+        return identity
+
+    def _remember(self, digest: bytes, identity: Identity) -> None:
+        if self._config.cache_size:
+            self._verified[digest] = identity
+            if len(self._verified) > self._config.cache_size:
+                self._verified.popitem(last=False)
+
+    def _claims(self, token: str) -> Claims:
+        """Return what the token claims, once its signature, audience and issuer are verified."""
+        config = self._config
+        try:
+            decoded = self._decoder.decode_complete(
+                token,
+                self._key,
+                algorithms=self._algorithms,
+                options=self._options,
+                audience=config.audience or None,
+                issuer=config.issuer or None,
+            )
+        except jwt.InvalidAudienceError:
+            raise InvalidToken("The token is for another audience.") from None
+        except jwt.InvalidIssuerError:
+            raise InvalidToken("The token is from another issuer.") from None
+        except jwt.MissingRequiredClaimError as error:
+            raise InvalidToken(f"The token lacks the claim {error.claim}.") from None
+        except jwt.InvalidSubjectError:
+            raise InvalidToken("The claim sub must be a text.") from None
+        except jwt.InvalidJTIError:
+            raise InvalidToken("The claim jti must be a text.") from None
+        except jwt.InvalidAlgorithmError:
+            raise InvalidToken("The token is signed with an algorithm that is not accepted here.") from None
+        except jwt.InvalidSignatureError:
+            raise InvalidToken("The token's signature is wrong.") from None
+        except jwt.PyJWTError:
+            raise InvalidToken("The token is not a JSON Web Token.") from None
+        if not _REFUSED_HEADERS.isdisjoint(decoded["header"]):
+            raise InvalidToken("The token's header asks for what is not accepted here.")
+        claims: Claims = decoded["payload"]
+        return claims
+
+    def _identity(self, claims: Claims, now: float) -> Identity:
+        config = self._config
+        for path in config.required_claims:
+            if _claim(claims, path) is None:
+                raise InvalidToken(f"The token lacks the claim {path}.")
+        not_before = _time(claims, "nbf")
+        if not_before is not None and now < not_before - config.leeway:
+            raise InvalidToken("The token is not valid yet.")
+        _time(claims, "iat")
+        expiry = _time(claims, "exp")
+        user_id = _text(claims, config.user_claim, _LONGEST_NAME)
+        if not user_id:
+            raise InvalidToken(f"The token lacks the claim {config.user_claim}.")
+        return Identity(
+            user_id=user_id,
+            company_id=_name_or_number(claims, config.company_claim),
+            email=_text(claims, config.email_claim, _LONGEST_EMAIL),
+            roles=_words(claims, config.roles_claim),
+            token_id=_text(claims, "jti", _LONGEST_NAME),
+            expires_at=None if expiry is None else expiry + config.leeway,
+        )
+
+
+def _claim(claims: Claims, path: str) -> Any:
+    """Return the claim called ``path``, else what its dots descend to; None when there is none.
+
+    The whole name goes first, because some issuers' claims are URLs.
+    """
+    if path in claims:
+        return claims[path]
+    value: Any = claims
+    for name in path.split("."):
+        if not isinstance(value, dict) or name not in value:
+            return None
+        value = value[name]
+    return value
+
+
+def _time(claims: Claims, name: str) -> float | None:
+    value = claims.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidToken(f"The claim {name} must be a number of seconds.")
+    if not 0 <= value < _LATEST_TIME or not math.isfinite(value):
+        raise InvalidToken(f"The claim {name} is no time that can be meant.")
+    return float(value)
+
+
+def _text(claims: Claims, path: str, longest: int) -> str | None:
+    value = _claim(claims, path)
+    return None if value is None else _checked(value, path, longest)
+
+
+def _name_or_number(claims: Claims, path: str) -> str | None:
+    """Like a text; a whole number counts as its digits, since many databases number companies."""
+    value = _claim(claims, path)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**64:
+        return str(value)
+    return None if value is None else _checked(value, path, _LONGEST_NAME)
+
+
+def _words(claims: Claims, path: str) -> tuple[str, ...]:
+    value = _claim(claims, path)
+    if value is None:
+        return ()
+    words = value.split() if isinstance(value, str) else value
+    if not isinstance(words, list) or len(words) > _MOST_ROLES:
+        raise InvalidToken(f"The claim {path} must be a list of at most {_MOST_ROLES} texts.")
+    return tuple(_checked(word, path, _LONGEST_NAME) for word in words)
+
+
+def _checked(value: Any, path: str, longest: int) -> str:
+    # These texts go into headers, channel names and logs: none may hold a line break or another control character.
+    if not isinstance(value, str):
+        raise InvalidToken(f"The claim {path} must be a text.")
+    if len(value) > longest or not value.isprintable():
+        raise InvalidToken(f"The claim {path} is too long or holds a control character.")
+    return value

@@ -1,0 +1,31 @@
+"""The configuration.
+
+``model`` and ``services`` say what can be set, ``loading`` reads it from a file, the environment and flags.
+"""
+
+from app.config.loading import load_config
+from app.config.model import (
+    DEVELOPMENT_SECRET,
+    AuthConfig,
+    BrokerConfig,
+    ChannelConfig,
+    Config,
+    RealtimeConfig,
+    ServerConfig,
+)
+from app.config.services import GenerationConfig, GenerationsConfig, RouteConfig, UpstreamConfig
+
+__all__ = [
+    "DEVELOPMENT_SECRET",
+    "AuthConfig",
+    "BrokerConfig",
+    "ChannelConfig",
+    "Config",
+    "GenerationConfig",
+    "GenerationsConfig",
+    "RealtimeConfig",
+    "RouteConfig",
+    "ServerConfig",
+    "UpstreamConfig",
+    "load_config",
+]

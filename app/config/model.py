@@ -1,0 +1,211 @@
+"""What can be set. Durations are seconds, sizes are bytes.
+
+Every key has its meaning written below it; ``docs/configuration.md`` is made from these texts (``make docs``), and a
+test compares the two. A combination that cannot work is refused here, whoever builds the value, with the key to mend.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, model_validator
+
+from app.config.section import LOWER_CASE, UPPER_CASE, Section, WrongSetting
+from app.config.services import GenerationsConfig, RouteConfig, UpstreamConfig
+
+__all__ = [
+    "DEVELOPMENT_SECRET",
+    "AuthConfig",
+    "BrokerConfig",
+    "ChannelConfig",
+    "Config",
+    "RealtimeConfig",
+    "ServerConfig",
+]
+
+DEVELOPMENT_SECRET = "tidegate-development-secret-not-for-production"
+_HS256_KEY_SIZE = 32
+"""Bytes: RFC 7518 section 3.2 asks for a key no shorter than the hash."""
+
+
+class ServerConfig(Section):
+    """Where and how the gateway listens."""
+
+    host: str = "127.0.0.1"
+    """The address to listen on; `0.0.0.0` for all of the machine's."""
+    port: int = Field(8080, ge=0, le=65535)
+    """The port to listen on; 0 lets the system choose."""
+    workers: int = Field(1, ge=1, le=64)
+    """Processes that share the port. More than one need `broker.redis_url` or `broker.embedded`."""
+    environment: Literal["development", "production"] = "development"
+    """In production the development secret, a short secret and `realtime.insecure` are refused."""
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], LOWER_CASE] = "info"
+    """What is logged: this and what is worse."""
+    log_format: Literal["console", "json"] = "console"
+    """Lines for people, or one JSON object a line."""
+    allowed_origins: tuple[str, ...] = ()
+    """Exact origins (`https://app.example.com`) from which browsers may connect; `*` allows all. The gateway's own
+    origin is always allowed."""
+    body_limit: int = Field(10 * 1024 * 1024, ge=1)
+    """Largest body of a request."""
+    playground: bool = True
+    """Whether the page to try the gateway is served at `/`."""
+
+
+class AuthConfig(Section):
+    """How tokens are verified. One of `secret` and `public_key` goes with the algorithms."""
+
+    secret: SecretStr = SecretStr(DEVELOPMENT_SECRET)
+    """The shared secret of HS256, 32 bytes or more. The default is for development only."""
+    public_key: str | None = None
+    """PEM text, or the path of a PEM file (relative to the configuration file), for RS256 and ES256."""
+    algorithms: tuple[Annotated[Literal["HS256", "RS256", "ES256"], UPPER_CASE], ...] = ("HS256",)
+    """What a token may be signed with. HS256 does not go together with the others."""
+    audience: tuple[str, ...] = ()
+    """The token's `aud` must name one of these; empty for no check."""
+    issuer: tuple[str, ...] = ()
+    """The token's `iss` must be one of these; empty for no check."""
+    required_claims: tuple[str, ...] = ("exp", "sub")
+    """Claims that every token must carry."""
+    leeway: float = Field(0.0, ge=0, le=300)
+    """How far the clocks of issuer and gateway may differ."""
+    cache_size: int = Field(10_000, ge=0)
+    """Verified tokens that are remembered, so that a repeated one costs microseconds; 0 for none."""
+    user_claim: str = "sub"
+    """The claim that names the user. Here and in the next three, dots descend: `app_metadata.company_id`."""
+    company_claim: str = "company_id"
+    """The claim that names the company."""
+    email_claim: str = "email"
+    """The claim that holds the e-mail address."""
+    roles_claim: str = "roles"
+    """The claim that holds the roles: a list, or words in one text."""
+    ticket_ttl: float = Field(30.0, gt=0, le=300)
+    """How long a one-time ticket for a socket can be redeemed."""
+
+    @model_validator(mode="after")
+    def _a_key_for_each_algorithm(self) -> AuthConfig:
+        public = [algorithm for algorithm in self.algorithms if algorithm != "HS256"]
+        if not self.algorithms:
+            raise WrongSetting(("algorithms",), 'is empty. Name at least one, for example ["HS256"]')
+        if public and "HS256" in self.algorithms:
+            raise WrongSetting(
+                ("algorithms",),
+                f"mixes HS256 with {public[0]}: a public key could then be used as a shared secret. Keep one kind",
+            )
+        if public and self.public_key is None:
+            raise WrongSetting(("public_key",), f"is missing, and {public[0]} needs it. Set it to a PEM file's path")
+        if not public and not self.secret.get_secret_value():
+            raise WrongSetting(("secret",), "is empty, and HS256 needs it. Set it to 32 bytes or more")
+        return self
+
+
+class ChannelConfig(Section):
+    """What a channel keeps and who may use it."""
+
+    history_size: int = Field(0, ge=0)
+    """Publications that are kept for those who come back; 0 for none."""
+    history_ttl: float = Field(0.0, ge=0)
+    """How long they are kept."""
+    allow_subscribe: bool = False
+    """Whether any authenticated client may subscribe."""
+
+
+class RealtimeConfig(Section):
+    """Sockets and channels."""
+
+    insecure: bool = False
+    """Development only: sockets without a token are let in as anonymous."""
+    query_token: bool = False
+    """Whether `?token=` is accepted. It ends up in logs of proxies: prefer a ticket."""
+    max_message: int = Field(64 * 1024, ge=1024)
+    """Largest frame that a client may send."""
+    send_queue: int = Field(1024 * 1024, ge=16 * 1024)
+    """Bytes that may wait for a slow socket before it is closed with `slow_consumer`."""
+    auth_timeout: float = Field(10.0, gt=0)
+    """How long a socket that came without a token may wait before it sends one."""
+    ping_interval: float = Field(25.0, gt=0)
+    """Time between two pings to a socket."""
+    pong_timeout: float = Field(20.0, gt=0)
+    """How long the answer to a ping may take before the socket counts as dead."""
+    expiry_warning: float = Field(60.0, ge=0)
+    """How long before a token's expiry its socket is warned."""
+    max_subscriptions: int = Field(512, ge=1)
+    """Channels and generations that one socket may listen to."""
+    max_pending_commands: int = Field(64, ge=1)
+    """Commands of one socket that may be at work at once."""
+    channel: ChannelConfig = ChannelConfig()
+    """For channels whose name has no namespace."""
+    namespaces: dict[str, ChannelConfig] = Field(default_factory=dict)
+    """`[realtime.namespaces.chat]` is for the channels named `chat:…`."""
+
+
+class BrokerConfig(Section):
+    """The log that replicas share. Without `redis_url` it is this process's memory."""
+
+    redis_url: SecretStr | None = None
+    """`redis://[user:password@]host:port/number`, `rediss://` for TLS, `unix://` for a socket."""
+    key_prefix: str = "tg:"
+    """What the name of every key in Redis begins with."""
+    embedded: bool = False
+    """Start a private Valkey on a socket in a temporary folder; several workers without a `redis_url` need it."""
+    connect_timeout: float = Field(2.0, gt=0)
+    """How long connecting to Redis may take."""
+    command_timeout: float = Field(5.0, gt=0)
+    """How long an answer of Redis may take."""
+
+
+class Config(Section):
+    """All of it."""
+
+    server: ServerConfig = ServerConfig()
+    auth: AuthConfig = AuthConfig()
+    realtime: RealtimeConfig = RealtimeConfig()
+    broker: BrokerConfig = BrokerConfig()
+    generations: GenerationsConfig = GenerationsConfig()
+    upstreams: dict[str, UpstreamConfig] = Field(default_factory=dict)
+    """`[upstreams.chat]` is a microservice that routes and generations name as `chat`."""
+    routes: tuple[RouteConfig, ...] = ()
+    """Each is a table `[[routes]]`."""
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Config:
+        for kind, generation in self.generations.kinds.items():
+            if generation.upstream not in self.upstreams:
+                key = ("generations", "kinds", kind, "upstream")
+                raise WrongSetting(key, _not_an_upstream(generation.upstream))
+        for index, route in enumerate(self.routes):
+            if route.upstream not in self.upstreams:
+                raise WrongSetting(("routes", index, "upstream"), _not_an_upstream(route.upstream))
+        return self
+
+    @model_validator(mode="after")
+    def _workers_share_a_log(self) -> Config:
+        if self.server.workers > 1 and self.broker.redis_url is None and not self.broker.embedded:
+            raise WrongSetting(
+                ("server", "workers"),
+                "is more than 1, and workers share what they know through Redis. "
+                "Set broker.redis_url, or broker.embedded = true for a private Valkey",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _production_is_safe(self) -> Config:
+        if self.server.environment != "production":
+            return self
+        if "HS256" in self.auth.algorithms:
+            secret = self.auth.secret.get_secret_value()
+            if secret == DEVELOPMENT_SECRET:
+                raise WrongSetting(
+                    ("auth", "secret"),
+                    "is the development secret, which everybody knows. In production set your own, "
+                    "for example by GATEWAY_AUTH__SECRET",
+                )
+            if len(secret.encode()) < _HS256_KEY_SIZE:
+                raise WrongSetting(("auth", "secret"), f"is shorter than {_HS256_KEY_SIZE} bytes: it could be guessed")
+        if self.realtime.insecure:
+            raise WrongSetting(("realtime", "insecure"), "is for development only. Set it to false in production")
+        return self
+
+
+def _not_an_upstream(name: str) -> str:
+    return f"names {name!r}, which is not under [upstreams]. Add a table [upstreams.{name}] with its targets"

@@ -1,0 +1,51 @@
+"""What all tables of the configuration have in common."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
+
+__all__ = ["LOWER_CASE", "UPPER_CASE", "Section", "WrongSetting"]
+
+LOWER_CASE = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
+UPPER_CASE = BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
+
+
+class WrongSetting(ValueError):
+    """A value that can't stand beside another. ``key`` is the one to mend, relative to the section that raises this."""
+
+    def __init__(self, key: tuple[str | int, ...], what: str) -> None:
+        super().__init__(what)
+        self.key = key
+
+
+class Section(BaseModel):
+    """A table of the file. What it does not know is an error: a misspelt key would be a default in production."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _read_text(cls, value: Any, info: ValidationInfo) -> Any:
+        """Take what a variable of the environment can hold, which is text, for what is meant."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) != (annotation is bool) and not isinstance(value, str):
+            raise ValueError("must be true or false" if annotation is bool else f"must not be {str(value).lower()}")
+        if value == "" and type(None) in get_args(annotation):
+            return None
+        if isinstance(value, str) and get_origin(annotation) is tuple:
+            return _list_of(value)
+        return value
+
+
+def _list_of(text: str) -> list[Any]:
+    if not text.lstrip().startswith("["):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        values = json.loads(text)
+    except ValueError:
+        raise ValueError('begins like a JSON list and is none. Write a, b or ["a", "b"]') from None
+    assert isinstance(values, list), "JSON text that begins with [ is a list"
+    return values

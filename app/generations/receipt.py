@@ -1,0 +1,133 @@
+"""Proof of what a generation said, and what its stored log says of it.
+
+A relay builds the receipt as it goes, for the text may be long and its hash must not be taken anew at the end. A reader
+who has only the log, the reaper of a replica that died above all, folds the log into a snapshot, and its receipt is the
+same: both count the ``text`` parts alone, in the log's order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from app.generations.events import Receipt, Usage
+from app.generations.lifecycle import State
+
+__all__ = ["ReceiptBuilder", "Snapshot", "fold"]
+
+_BLOCK = 16 * 1024
+"""Characters that are gathered before they are hashed: a call of the hash for each token would cost as much again."""
+
+
+class ReceiptBuilder:
+    """Counts and hashes the text of ``text`` parts in the order of their offsets."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._characters = 0
+        self._pending: list[str] = []
+        self._size = 0
+
+    @property
+    def characters(self) -> int:
+        """Unicode code points by now."""
+        return self._characters + self._size
+
+    def add(self, text: str) -> None:
+        """Take a ``text`` delta's text; of other parts nothing counts."""
+        self._pending.append(text)
+        self._size += len(text)
+        if self._size >= _BLOCK:
+            self._flush()
+
+    def seal(self, offset: int) -> Receipt:
+        """Return the receipt of a terminal at ``offset``. The builder can go on, as if it had not been asked."""
+        self._flush()
+        return Receipt(offset, self._characters, self._hash.hexdigest())
+
+    def _flush(self) -> None:
+        # A text always has its UTF-8: orjson neither reads nor writes half of a surrogate pair.
+        self._hash.update("".join(self._pending).encode())
+        self._characters += self._size
+        self._pending.clear()
+        self._size = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A generation as its log tells it. ``terminal`` is the terminal event's object, its receipt included."""
+
+    status: State
+    model: str | None
+    upstream: str | None
+    text: str
+    reasoning: str
+    tools: str
+    usage: Usage | None
+    terminal: dict[str, Any] | None
+
+    @property
+    def characters(self) -> int:
+        """Unicode code points of ``text``."""
+        return len(self.text)
+
+    def receipt(self, offset: int) -> Receipt:
+        """Return the receipt of a terminal at ``offset`` that ends this log."""
+        builder = ReceiptBuilder()
+        builder.add(self.text)
+        return builder.seal(offset)
+
+
+_TERMINALS = {"completed": State.COMPLETED, "failed": State.FAILED, "cancelled": State.CANCELLED}
+
+
+def fold(items: Iterable[bytes]) -> Snapshot:
+    """Read a log, JSON texts of events in the order of their offsets, from its beginning or from any merged form of it.
+
+    Event types and parts that this version doesn't know are passed over, for another replica may be newer; so is an
+    item that is no JSON object. Nothing counts after the terminal. An empty log is a queued generation.
+    """
+    parts: dict[str, list[str]] = {"text": [], "reasoning": [], "tool": []}
+    status, terminal, usage = State.QUEUED, None, None
+    model = upstream = None
+    for item in items:
+        event = _load(item)
+        kind = event.get("type")
+        if kind == "delta":
+            text, part = event.get("text"), event.get("part", "text")
+            if isinstance(text, str) and isinstance(part, str) and part in parts:
+                parts[part].append(text)
+        elif kind == "started":
+            model, upstream = _text(event.get("model")), _text(event.get("upstream"))
+        elif kind == "usage":
+            usage = _usage(event) or usage
+        elif isinstance(kind, str) and kind in _TERMINALS:
+            status, terminal = _TERMINALS[kind], event
+            break
+        if kind != "queued" and status is State.QUEUED and event:
+            status = State.STARTED
+    text, reasoning, tools = ("".join(parts[part]) for part in ("text", "reasoning", "tool"))
+    return Snapshot(status, model, upstream, text, reasoning, tools, usage, terminal)
+
+
+def _load(item: bytes) -> dict[str, Any]:
+    try:
+        event = orjson.loads(item)
+    except orjson.JSONDecodeError:
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _usage(event: dict[str, Any]) -> Usage | None:
+    prompt, completion = event.get("prompt_tokens"), event.get("completion_tokens")
+    if type(prompt) is not int or type(completion) is not int:
+        return None
+    return Usage(prompt, completion, "estimated" if event.get("source") == "estimated" else "provider")

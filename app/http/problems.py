@@ -1,0 +1,73 @@
+"""Errors as answers: RFC 9457 ``application/problem+json``.
+
+One stable ``type`` per error code. ``X-Gateway-Error`` tells the gateway's own errors from those that an upstream
+answered and the gateway only passed on.
+"""
+
+from __future__ import annotations
+
+import math
+
+import orjson
+
+from app.errors import InvalidToken, TidegateError, TokenExpired
+
+__all__ = ["CONTENT_TYPE", "GATEWAY_ERROR", "TYPE_BASE", "Problem", "problem", "title_of"]
+
+CONTENT_TYPE = b"application/problem+json"
+GATEWAY_ERROR = b"x-gateway-error"
+TYPE_BASE = "https://tidegate.dev/errors/"
+_RETRY_AFTER = 1.0
+"""Seconds: what a 429 or 503 tells the client when the error itself names no time."""
+
+Problem = tuple[int, list[tuple[bytes, bytes]], bytes]
+"""Status, headers with lower-case names, body."""
+
+
+def problem(
+    error: TidegateError,
+    *,
+    instance: str | None = None,
+    allow: tuple[str, ...] = (),
+    retry_after: float | None = None,
+) -> Problem:
+    """Return the answer that tells a client of ``error``.
+
+    ``instance`` names this occurrence (the request's id), ``allow`` the methods of a 405, ``retry_after`` the seconds
+    until a 429 or 503 may be tried again (rounded up to whole ones, RFC 9110 section 10.2.3).
+    """
+    status, code = error.status, error.code
+    members: dict[str, str | int] = {
+        "type": TYPE_BASE + code,
+        "title": title_of(code),
+        "status": status,
+        "detail": error.message,
+        "code": code,
+    }
+    if instance is not None:
+        members["instance"] = instance
+    body = orjson.dumps(members)
+    headers = [
+        (b"content-type", CONTENT_TYPE),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+        (GATEWAY_ERROR, code.encode("ascii")),
+    ]
+    if status == 401:
+        headers.append((b"www-authenticate", _challenge(error)))
+    elif status == 405:
+        headers.append((b"allow", ", ".join(allow).encode("ascii")))
+    elif status in (429, 503):
+        seconds = _RETRY_AFTER if retry_after is None else retry_after
+        headers.append((b"retry-after", b"%d" % max(0, math.ceil(seconds))))
+    return status, headers, body
+
+
+def title_of(code: str) -> str:
+    """Return the title that goes with an error code; the same for every occurrence, as RFC 9457 section 3.1.3 asks."""
+    return code.replace("_", " ").capitalize()
+
+
+def _challenge(error: TidegateError) -> bytes:
+    """RFC 6750 section 3: a request without credentials is told no error code."""
+    return b'Bearer error="invalid_token"' if isinstance(error, (InvalidToken, TokenExpired)) else b"Bearer"

@@ -1,0 +1,273 @@
+"""One upstream's answer, as its bytes come in.
+
+Each answer has its own parser and its own buffer, so that two answers can never be mixed up: a connection that goes
+back to its pool keeps nothing of the answer that it carried. Framing is RFC 9112 section 6, read by llhttp; what llhttp
+cannot know (an answer to HEAD, a body that ends with the connection) is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+import httptools
+
+from app.errors import UpstreamError, UpstreamInvalid, UpstreamTimeout, UpstreamTruncated
+
+__all__ = ["HIGH_WATER", "MAX_HEAD", "UpstreamResponse", "Wire"]
+
+HIGH_WATER = 256 * 1024
+"""Bytes of body that may wait for their reader before the connection stops reading."""
+MAX_HEAD = 64 * 1024
+"""Bytes of status line and headers, interim answers included."""
+_NO_BODY = frozenset({204, 304})
+
+
+class Wire(Protocol):
+    """What an answer needs of its connection."""
+
+    parser: httptools.HttpResponseParser | None
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def expect(self, deadline: float) -> None:
+        """Look after this answer's timeout at ``deadline`` (seconds of the loop's clock)."""
+
+    def close(self) -> None:
+        """Close the connection at once and free its place in the pool."""
+
+
+class UpstreamResponse:
+    """An answer whose head has come. Satisfies :class:`app.generations.sources.port.Response`.
+
+    ``status`` is 200–599. ``headers`` have lower-case names in the upstream's order, trailers are dropped.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_eof_ends",
+        "_error",
+        "_head_bytes",
+        "_head_only",
+        "_idle_timeout",
+        "_loop",
+        "_size",
+        "_waiter",
+        "_wire",
+        "complete",
+        "headers",
+        "received",
+        "reusable",
+        "since",
+        "started",
+        "status",
+    )
+
+    def __init__(self, wire: Wire, loop: asyncio.AbstractEventLoop, *, head_only: bool, idle_timeout: float) -> None:
+        self.status = 0
+        self.headers: Sequence[tuple[bytes, bytes]] = []
+        self.started = False
+        """The final head has come."""
+        self.complete = False
+        """The whole body has come; what of it was not read yet is buffered."""
+        self.reusable = False
+        """The connection may carry another request after this answer."""
+        self.received = 0
+        """Bytes that came from the upstream before the head was complete; 0 says that it never began to answer."""
+        self.since = 0.0
+        self._wire: Wire | None = wire
+        self._loop = loop
+        self._head_only = head_only
+        self._idle_timeout = idle_timeout
+        self._eof_ends = False
+        self._head_bytes = 0
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: BaseException | None = None
+
+    # For the reader.
+
+    async def read(self) -> bytes:
+        """Return the body bytes that have come since the last call, waiting for some; empty at the body's end.
+
+        Raises :exc:`~app.errors.UpstreamTruncated` when the connection closed before the body's end or the answer
+        was aborted, :exc:`~app.errors.UpstreamTimeout` when nothing came for the idle timeout, and
+        :exc:`~app.errors.UpstreamInvalid` when the body's framing is broken. One reader at a time.
+        """
+        chunks = self._chunks
+        if not chunks:
+            if not self.complete and self._error is None:
+                await self._wait(self._idle_timeout)
+                chunks = self._chunks
+            if not chunks:
+                if self._error is not None:
+                    raise self._error
+                return b""
+        self._chunks = []
+        if self._size > HIGH_WATER and self._wire is not None:
+            self._wire.resume_reading()
+        self._size = 0
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def abort(self) -> None:
+        """Stop now: close the connection unless the body is complete. Idempotent; safe from any task."""
+        if self.complete:
+            return
+        self._chunks.clear()
+        wire = self._wire
+        self.fail(UpstreamTruncated("The answer was aborted."))
+        if wire is not None:
+            wire.close()
+
+    # For the connection.
+
+    async def head(self, timeout: float) -> None:
+        """Wait for the final head. ``timeout`` (seconds) runs from the request's last byte, see :meth:`overdue`."""
+        while not self.started:
+            if self._error is not None:
+                raise self._error
+            await self._wait(timeout)
+        if self._error is not None and not self._chunks and not self.complete and self._wire is None:
+            # The head came in one read with what made the rest of it wrong: there is nothing to hand out.
+            raise self._error
+
+    @property
+    def waiting(self) -> bool:
+        """Whether somebody waits for this answer: only then can it be late."""
+        return self._waiter is not None
+
+    def overdue(self, response_timeout: float) -> float:
+        """Return the moment at which this answer, for which somebody waits, has come too late."""
+        return self.since + (self._idle_timeout if self.started else response_timeout)
+
+    def fed(self, size: int) -> None:
+        """Wake the reader after ``size`` bytes went through the parser; note how large the head is getting."""
+        if not self.started:
+            self.received += size
+            if self._error is None and self.received > MAX_HEAD:
+                self.fail(UpstreamInvalid("The service behind the gateway answered with headers that are too large."))
+            return
+        if self._size > HIGH_WATER and self._wire is not None and not self.complete:
+            self._wire.pause_reading()
+        self._wake()
+
+    def finish(self) -> None:
+        """Let go of the connection: the answer is complete, or it has failed."""
+        self._wire = None
+
+    def fail(self, error: BaseException) -> None:
+        """End with ``error``, unless the answer is complete or has failed already."""
+        if self._error is None and not self.complete:
+            self._error = error
+            self._wire = None
+            self._wake()
+
+    @property
+    def failed(self) -> bool:
+        return self._error is not None
+
+    def closed(self, clean: bool) -> None:
+        """The connection ended; ``clean`` when the upstream said so (FIN), not when it broke."""
+        if clean and self._eof_ends and self._error is None:
+            self.complete = True
+            self._wire = None
+            self._wake()
+        elif self.started:
+            self.fail(UpstreamTruncated())
+        else:
+            self.fail(UpstreamInvalid("The service behind the gateway closed the connection before it answered."))
+
+    def timed_out(self) -> None:
+        """Nothing came in time."""
+        self.fail(UpstreamTimeout())
+
+    async def _wait(self, timeout: float) -> None:
+        assert self._waiter is None, "one reader at a time"
+        assert self._wire is not None, "an answer without a connection has ended: there is nothing to wait for"
+        self._waiter = waiter = self._loop.create_future()
+        self.since = now = self._loop.time()
+        self._wire.expect(now + timeout)
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done() and (self._chunks or self.complete or self._error or self.started):
+            waiter.set_result(None)
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            self.reusable = False  # a second answer that nobody asked for
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.started:
+            self._head_bytes += len(name) + len(value) + 4
+            self.headers.append((name.lower(), value))  # type: ignore[attr-defined]
+
+    def on_headers_complete(self) -> None:
+        if self.complete or self._error is not None:
+            return
+        assert self._wire is not None, "an answer that goes on has its connection"
+        parser = self._wire.parser
+        assert parser is not None, "it is the parser that calls"
+        status = parser.get_status_code()
+        if 100 <= status < 200 and status != 101:
+            self.headers = []  # RFC 9110 section 15.2: an interim answer; the final one follows
+            return
+        reason = self._refusal(status)
+        if reason:
+            self.fail(UpstreamInvalid(f"The service behind the gateway answered {reason}."))
+            return
+        self.status = status
+        self._frame(parser)
+        self.started = True
+        self._wake()
+
+    def on_body(self, data: bytes) -> None:
+        if self.complete:
+            self.reusable = False  # a body after the answer to a HEAD
+        else:
+            self._chunks.append(data)
+            self._size += len(data)
+
+    def on_chunk_header(self) -> None:
+        if self.complete:
+            self.reusable = False
+
+    def on_message_complete(self) -> None:
+        if self.started:
+            self.complete = True
+
+    def _refusal(self, status: int) -> str:
+        if not 200 <= status <= 599:
+            return f"with the status {status}"
+        if self._head_bytes > MAX_HEAD:
+            return "with headers that are too large"
+        for name, value in self.headers:
+            if name == b"transfer-encoding" and value.lower() != b"chunked":
+                return "with a transfer encoding that was not asked for"  # its bytes would reach the client undecoded
+        return ""
+
+    def _frame(self, parser: httptools.HttpResponseParser) -> None:
+        """Decide how the body ends (RFC 9112 section 6.3) and whether the connection outlives it."""
+        names = {name for name, _ in self.headers}
+        chunked = b"transfer-encoding" in names
+        if self._head_only or self.status in _NO_BODY:
+            self.complete = True
+            self.reusable = parser.should_keep_alive() and not chunked
+            return
+        self._eof_ends = not chunked and b"content-length" not in names
+        self.reusable = parser.should_keep_alive() and not (chunked and parser.get_http_version() == "1.0")
+
+
+def as_upstream_error(error: BaseException) -> UpstreamError:
+    """Return ``error`` if it is one of ours, else say that the answer made no sense."""
+    return error if isinstance(error, UpstreamError) else UpstreamInvalid()

@@ -1,0 +1,216 @@
+"""Who in this process listens to what; synchronous fan-out.
+
+A message costs work once per message and once per batch, never more than a write per listener: batches of a channel
+queue up during a loop turn; at its end each channel is encoded once per wire format, and the same bytes are handed to
+every listener of that format. The hub knows no socket: a :class:`Listener` is whatever takes bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from app.streams.broker import History
+from app.streams.position import Position
+from app.streams.publication import Batch, Publication
+
+__all__ = ["Encoder", "Hub", "Listener", "Subscription"]
+
+
+class Encoder(Protocol):
+    """A wire format: pure, one object for all its listeners."""
+
+    def batches(self, channel: str, batches: Sequence[Batch]) -> bytes:
+        """Return the bytes that carry ``batches`` to a listener, framing included."""
+
+    def publications(self, channel: str, epoch: str, publications: Sequence[Publication]) -> bytes:
+        """Return the same for publications that may be merged."""
+
+
+class Listener(Protocol):
+    """Someone who gets the messages of channels."""
+
+    @property
+    def encoder(self) -> Encoder: ...
+
+    def deliver(self, channel: str, batches: Sequence[Batch], block: bytes) -> None:
+        """Take ``block``, which is ``batches`` encoded. Must not raise, block, or change the hub's channels."""
+
+    def reset(self, channel: str) -> None:
+        """The channel has a gap that can't be repaired: what comes next does not follow what was delivered."""
+
+
+class Subscription:
+    """One listener's place in one channel: first held back, then live."""
+
+    __slots__ = ("channel", "held", "listener")
+
+    def __init__(self, channel: str, listener: Listener) -> None:
+        self.channel = channel
+        self.listener = listener
+        self.held: list[Batch] | None = []
+        """Batches kept back during catch-up; None once live."""
+
+
+class _Channel:
+    __slots__ = ("epoch", "groups", "held", "name", "pending", "top")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.epoch = ""
+        self.top = 0
+        self.pending: list[Batch] = []
+        self.groups: dict[Encoder, dict[Listener, Subscription]] = {}
+        self.held: list[Subscription] = []
+
+
+class Hub:
+    """The registry. ``schedule`` runs a callback at the end of the current loop turn (``loop.call_soon``)."""
+
+    def __init__(self, schedule: Callable[[Callable[[], None]], Any]) -> None:
+        self._schedule = schedule
+        self.on_empty: Callable[[str], None] = lambda channel: None
+        """Called when a channel's last listener here is gone; the composition root sets it."""
+        self.on_signal: Callable[[bytes], None] = lambda message: None
+        """Gets messages of other replicas to this one; the composition root sets it."""
+        self._channels: dict[str, _Channel] = {}
+        self._dirty: list[_Channel] = []
+        self.delivered = 0
+        """Messages handed to listeners so far."""
+
+    def channels(self) -> int:
+        return len(self._channels)
+
+    def count(self, channel: str) -> int:
+        """How many listen to ``channel`` in this process, those still catching up included."""
+        found = self._channels.get(channel)
+        return 0 if found is None else len(found.held) + sum(len(group) for group in found.groups.values())
+
+    def hold(self, channel: str, listener: Listener) -> Subscription:
+        """Register ``listener``; what arrives is kept in ``held`` until :meth:`go_live`."""
+        found = self._channels.get(channel)
+        if found is None:
+            found = self._channels[channel] = _Channel(channel)
+        subscription = Subscription(channel, listener)
+        found.held.append(subscription)
+        return subscription
+
+    def go_live(self, subscription: Subscription) -> None:
+        """From now on deliver. Call it in the same step in which the caught-up part was sent."""
+        found = self._channels[subscription.channel]
+        assert not found.pending, "flush the channel before the catch-up is computed, or its batches go out twice"
+        found.held.remove(subscription)
+        subscription.held = None
+        found.groups.setdefault(subscription.listener.encoder, {})[subscription.listener] = subscription
+
+    def drop(self, subscription: Subscription) -> None:
+        """Forget a subscription, live or not. Idempotent."""
+        found = self._channels.get(subscription.channel)
+        if found is None:
+            return
+        if subscription in found.held:
+            found.held.remove(subscription)
+        else:
+            group = found.groups.get(subscription.listener.encoder)
+            if group is None or group.get(subscription.listener) is not subscription:
+                return
+            del group[subscription.listener]
+            if not group:
+                del found.groups[subscription.listener.encoder]
+        if not found.groups and not found.held:
+            del self._channels[subscription.channel]
+            self.on_empty(subscription.channel)
+
+    def broadcast(self, channel: str, batch: Batch) -> bool:
+        """Queue ``batch`` for the channel's listeners. What they were given already is dropped by its offset.
+
+        False when the batch does not follow what they have: it is not taken, and :meth:`advance` must fill the gap.
+        Where nobody listens there is nothing to follow. A batch without an epoch (a channel that keeps no history) has
+        no offsets and is always taken.
+        """
+        found = self._channels.get(channel)
+        if found is None:
+            return True
+        if batch.epoch == found.epoch:
+            if batch.first != found.top + 1 and batch.epoch:
+                if batch.first > found.top:
+                    return False
+                batch = batch.after(found.top)
+                if not batch.items:
+                    return True
+        elif found.epoch and batch.epoch:
+            return False
+        if batch.epoch:
+            found.epoch, found.top = batch.epoch, batch.last
+        if not found.pending:
+            if not self._dirty:
+                self._schedule(self.flush)
+            self._dirty.append(found)
+        found.pending.append(batch)
+        return True
+
+    def advance(self, channel: str, history: History) -> None:
+        """Bring the channel's listeners to the log's top, as ``history`` (read from their position or before) says.
+
+        When it does not follow what they have, they are told so by a reset.
+        """
+        found = self._channels.get(channel)
+        if found is None:
+            return
+        follows = True
+        for batch in history.batches:
+            follows = self.broadcast(channel, batch) and follows
+        if not follows:
+            self.reset(channel)
+        if found.epoch and (history.epoch != found.epoch or history.top > found.top):
+            self.reset(channel)
+        if not found.epoch:
+            found.epoch, found.top = history.epoch, history.top
+
+    def reset(self, channel: str) -> None:
+        """Tell the channel's listeners of a gap that can't be repaired."""
+        found = self._channels.get(channel)
+        if found is None:
+            return
+        self._flush(found)
+        found.epoch, found.top = "", 0
+        for subscription in found.held:
+            subscription.held = []
+        for group in list(found.groups.values()):
+            for listener in list(group):
+                listener.reset(channel)
+
+    def signal(self, message: bytes) -> None:
+        self.on_signal(message)
+
+    def flush(self) -> None:
+        """Deliver all that is queued."""
+        dirty, self._dirty = self._dirty, []
+        for channel in dirty:
+            self._flush(channel)
+
+    def flush_channel(self, channel: str) -> None:
+        """Deliver what is queued on one channel, so that a catch-up computed next repeats nothing of it."""
+        found = self._channels.get(channel)
+        if found is not None:
+            self._flush(found)
+
+    def position(self, channel: str) -> Position | None:
+        """Return the last position broadcast on ``channel`` here; None before the first."""
+        found = self._channels.get(channel)
+        return None if found is None or not found.epoch else Position(found.epoch, found.top)
+
+    def _flush(self, channel: _Channel) -> None:
+        batches = channel.pending
+        if not batches:
+            return
+        channel.pending = []
+        name = channel.name
+        for encoder, group in channel.groups.items():
+            block = encoder.batches(name, batches)
+            for listener in group:
+                listener.deliver(name, batches, block)
+            self.delivered += len(group)
+        for subscription in channel.held:
+            assert subscription.held is not None
+            subscription.held += batches

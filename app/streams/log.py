@@ -1,0 +1,54 @@
+"""A stream's messages in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.streams.broker import History
+from app.streams.publication import Batch
+
+__all__ = ["StreamLog"]
+
+
+class StreamLog:
+    """The messages of one epoch, oldest first, perhaps trimmed at the front.
+
+    ``node``, ``token`` and ``info`` are those of its owner where it has one (:class:`~app.streams.broker.Ledger`).
+    """
+
+    __slots__ = ("closed", "epoch", "first", "info", "items", "node", "token")
+
+    def __init__(self, epoch: str, *, node: str = "", token: str = "", info: bytes = b"") -> None:
+        self.epoch = epoch
+        self.first = 1
+        """Offset of ``items[0]``."""
+        self.items: list[bytes] = []
+        self.closed = False
+        self.node = node
+        self.token = token
+        self.info = info
+
+    @property
+    def top(self) -> int:
+        """The last offset given; 0 before the first."""
+        return self.first + len(self.items) - 1
+
+    def extend(self, items: Sequence[bytes]) -> Batch:
+        """Append ``items`` and return them with the offsets that they got."""
+        batch = Batch(self.epoch, self.top + 1, items)
+        self.items += items
+        return batch
+
+    def trim(self, size: int) -> None:
+        """Keep the last ``size`` messages."""
+        surplus = len(self.items) - size
+        if surplus > 0:
+            del self.items[:surplus]
+            self.first += surplus
+
+    def since(self, offset: int) -> History:
+        """Return what is kept past ``offset``."""
+        skip = max(0, offset + 1 - self.first)
+        items = self.items[skip:]
+        batches = [Batch(self.epoch, self.first + skip, items)] if items else []
+        return History(self.epoch, self.top, batches)

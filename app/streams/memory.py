@@ -1,0 +1,187 @@
+"""The broker's ports in this process's memory: for one replica, for the demo, and the model of what Redis must do."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+from app.streams.broker import History, OwnedStream, Record, Sink
+from app.streams.log import StreamLog
+from app.streams.position import new_epoch
+from app.streams.publication import Batch
+
+__all__ = ["MemoryBroker", "MemoryKeys", "MemoryLedger", "MemoryStore"]
+
+
+class MemoryStore:
+    """The logs that a :class:`MemoryBroker` and a :class:`MemoryLedger` share."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self.clock = clock
+        self._logs: dict[str, StreamLog] = {}
+        self._expiry: dict[str, float] = {}
+
+    def get(self, name: str) -> StreamLog | None:
+        expiry = self._expiry.get(name)
+        if expiry is not None and expiry <= self.clock():
+            self.forget(name)
+        return self._logs.get(name)
+
+    def put(self, name: str, log: StreamLog) -> None:
+        self._logs[name] = log
+
+    def expire(self, name: str, ttl: float) -> None:
+        """Keep ``name`` for ``ttl`` more seconds."""
+        self._expiry[name] = self.clock() + ttl
+
+    def forget(self, name: str) -> None:
+        self._logs.pop(name, None)
+        self._expiry.pop(name, None)
+
+    def sweep(self) -> None:
+        """Forget all whose time is over."""
+        now = self.clock()
+        for name in [name for name, expiry in self._expiry.items() if expiry <= now]:
+            self.forget(name)
+
+
+class MemoryBroker:
+    """:class:`~app.streams.broker.Broker` over a :class:`MemoryStore`."""
+
+    healthy = True
+
+    def __init__(self, node: str, store: MemoryStore, sink: Sink) -> None:
+        self._node = node
+        self._store = store
+        self._sink = sink
+
+    async def subscribe(self, channel: str) -> None:
+        """Nothing to do: what is published here reaches the sink anyway."""
+
+    def unsubscribe(self, channel: str) -> None:
+        """Nothing to undo."""
+
+    async def history(self, channel: str, since: int = 0) -> History:
+        log = self._store.get(channel)
+        return History() if log is None else log.since(since)
+
+    async def publish(self, channel: str, data: bytes, *, size: int = 0, ttl: float = 0.0) -> int:
+        if size == 0:
+            self._sink.broadcast(channel, Batch("", 0, [data]))
+            return 0
+        log = self._store.get(channel)
+        if log is None:
+            log = StreamLog(new_epoch())
+            self._store.put(channel, log)
+        batch = log.extend([data])
+        log.trim(size)
+        self._store.expire(channel, ttl)
+        if not self._sink.broadcast(channel, batch):
+            self._sink.advance(channel, log.since(0))
+        return batch.last
+
+    async def listeners(self, channels: Sequence[str]) -> list[int]:
+        return [0] * len(channels)
+
+    async def signal(self, node: str, message: bytes) -> bool:
+        if node != self._node:
+            return False
+        self._sink.signal(message)
+        return True
+
+
+class MemoryLedger:
+    """:class:`~app.streams.broker.Ledger` over a :class:`MemoryStore`. ``lease`` and ``retention`` are seconds."""
+
+    def __init__(self, node: str, store: MemoryStore, sink: Sink, *, lease: float, retention: float) -> None:
+        self._node = node
+        self._store = store
+        self._sink = sink
+        self._lease = lease
+        self._retention = retention
+        self._owned: dict[str, OwnedStream] = {}
+        self._deadlines: dict[str, float] = {}
+        """Of every open stream, whoever owns it."""
+
+    async def claim(self, stream: str, info: bytes) -> OwnedStream | Record:
+        record = await self.record(stream)
+        if record is not None:
+            return record
+        log = StreamLog(new_epoch(), node=self._node, token=secrets.token_hex(8), info=info)
+        self._store.put(stream, log)
+        self._deadlines[stream] = self._store.clock() + self._lease
+        owned = self._owned[stream] = OwnedStream(stream, log.epoch, log.token)
+        return owned
+
+    def append(self, owned: OwnedStream, items: Sequence[bytes], *, close: bool = False) -> None:
+        log = self._store.get(owned.stream)
+        if log is None or log.closed or log.token != owned.token:
+            return
+        batch = log.extend(items)
+        owned.top = batch.last
+        if not self._sink.broadcast(owned.stream, batch):
+            self._sink.advance(owned.stream, log.since(0))
+        if close:
+            owned.closed = True
+            del self._owned[owned.stream]
+            self._close(owned.stream, log)
+
+    async def record(self, stream: str) -> Record | None:
+        log = self._store.get(stream)
+        return None if log is None else Record(stream, log.epoch, log.top, log.closed, log.node, log.info)
+
+    async def renew(self) -> list[str]:
+        self._store.sweep()
+        lost = []
+        for stream, owned in list(self._owned.items()):
+            log = self._store.get(stream)
+            if log is None or log.closed or log.token != owned.token:
+                del self._owned[stream]
+                lost.append(stream)
+            else:
+                self._deadlines[stream] = self._store.clock() + self._lease
+        return lost
+
+    async def expired(self) -> list[str]:
+        now = self._store.clock()
+        return [stream for stream, deadline in self._deadlines.items() if deadline <= now]
+
+    async def seal(self, stream: str, top: int, item: bytes) -> bool:
+        log = self._store.get(stream)
+        if log is None or log.closed or log.top != top or self._deadlines[stream] > self._store.clock():
+            return False
+        batch = log.extend([item])
+        self._close(stream, log)
+        self._sink.broadcast(stream, batch)
+        return True
+
+    def _close(self, stream: str, log: StreamLog) -> None:
+        log.closed = True
+        del self._deadlines[stream]
+        self._store.expire(stream, self._retention)
+
+
+class MemoryKeys:
+    """:class:`~app.streams.broker.Keys` in a dict. Expired entries go when ``limit`` is reached, then the oldest."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic, limit: int = 100_000) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._values: dict[str, tuple[float, bytes]] = {}
+
+    async def reserve(self, key: str, value: bytes, ttl: float) -> bytes | None:
+        now = self._clock()
+        entry = self._values.get(key)
+        if entry is not None and entry[0] > now:
+            return entry[1]
+        if len(self._values) >= self._limit:
+            self._values = {name: kept for name, kept in self._values.items() if kept[0] > now}
+        while len(self._values) >= self._limit:
+            del self._values[next(iter(self._values))]
+        self._values[key] = (now + ttl, value)
+        return None
+
+    async def take(self, key: str) -> bytes | None:
+        entry = self._values.pop(key, None)
+        return entry[1] if entry is not None and entry[0] > self._clock() else None

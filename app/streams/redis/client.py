@@ -1,0 +1,82 @@
+"""redis-py for all that is not on the hot path, with one error for whatever goes wrong.
+
+The scripts' sources lie in ``lua/``; each begins with what it takes and returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any
+
+import redis.asyncio
+from redis.exceptions import NoScriptError, RedisError
+
+from app.errors import BrokerUnavailable
+
+__all__ = ["Client", "Script"]
+
+
+class Script(Enum):
+    """The atomic steps. ``sha`` is the name under which Redis keeps ``source``."""
+
+    APPEND = "append"
+    CLAIM = "claim"
+    EXPIRED = "expired"
+    HISTORY = "history"
+    PUBLISH = "publish"
+    RENEW = "renew"
+    SEAL = "seal"
+
+    def __init__(self, name: str) -> None:
+        self.source = (files(__package__) / "lua" / f"{name}.lua").read_bytes()
+        self.sha = sha1(self.source, usedforsecurity=False).hexdigest()
+
+
+class Client:
+    """Commands that fail within their timeouts (seconds) rather than wait. Replies are bytes, ints, lists and None.
+
+    Every method raises :exc:`~app.errors.BrokerUnavailable`, and nothing else, when Redis does not do as it was asked.
+    """
+
+    def __init__(self, url: str, *, connect_timeout: float, command_timeout: float) -> None:
+        self.url = url
+        self._redis = redis.asyncio.Redis.from_url(
+            url, socket_connect_timeout=connect_timeout, socket_timeout=command_timeout, health_check_interval=30
+        )
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def command(self, *command: Any) -> Any:
+        with _translated():
+            return await self._send(*command)
+
+    async def script(self, script: Script, keys: Sequence[str], *arguments: Any) -> Any:
+        with _translated():
+            try:
+                return await self._send("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            except NoScriptError:
+                return await self._send("EVAL", script.source, len(keys), *keys, *arguments)
+
+    async def pipeline(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send ``commands`` in one round trip and return their replies in order."""
+        with _translated():
+            pipeline = self._redis.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command)
+            return await pipeline.execute()
+
+    async def _send(self, *command: Any) -> Any:
+        return await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise BrokerUnavailable from error

@@ -1,0 +1,54 @@
+"""Names of keys and channels, and a batch's form on the wire and in the log.
+
+A stream's two keys share a hash tag, so that one script can touch both in Redis Cluster. A batch is one log entry,
+whose id is its last offset, and one Pub/Sub message, the same bytes: a head line ``<epoch> <first offset>``, then one
+line for each message. JSON text as orjson writes it holds no line feed. A batch without positions has the head line
+``- 0``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.streams.publication import Batch
+
+__all__ = ["Layout", "decode_batch", "encode_batch"]
+
+
+class Layout:
+    """All names under one prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._channel_prefix = f"{prefix}c:".encode()
+        self.leases = f"{prefix}leases"
+
+    def log(self, stream: str) -> str:
+        return f"{self._prefix}{{{stream}}}:log"
+
+    def meta(self, stream: str) -> str:
+        return f"{self._prefix}{{{stream}}}:meta"
+
+    def channel(self, stream: str) -> str:
+        return f"{self._prefix}c:{stream}"
+
+    def node(self, node: str) -> str:
+        return f"{self._prefix}node:{node}"
+
+    def value(self, key: str) -> str:
+        return f"{self._prefix}k:{key}"
+
+    def stream_of(self, channel: bytes) -> str | None:
+        """Return the stream that a Pub/Sub channel announces; None for a node's own channel."""
+        return channel[len(self._channel_prefix) :].decode() if channel.startswith(self._channel_prefix) else None
+
+
+def encode_batch(epoch: str, first: int, items: Sequence[bytes]) -> bytes:
+    return b"%b %d\n%b" % (epoch.encode() or b"-", first, b"\n".join(items))
+
+
+def decode_batch(message: bytes) -> Batch:
+    """Raises ValueError for what :func:`encode_batch` never wrote."""
+    head, *items = message.split(b"\n")
+    epoch, _, first = head.partition(b" ")
+    return Batch("" if epoch == b"-" else epoch.decode(), int(first), items)

@@ -1,0 +1,204 @@
+"""One pipelined connection to Redis for the hot path, and the loop that keeps it up.
+
+redis-py spends tens of microseconds on a command and loses Pub/Sub silently after a socket timeout; a gateway that
+appends for every token needs neither. So appends and Pub/Sub go over this: commands are packed and replies parsed by
+hiredis, written without waiting, and answered in order to the callbacks that were queued with them. A link that owes a
+reply for longer than ``timeout`` is dead, whatever TCP says; so is one whose probe gets no answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import hiredis
+import structlog
+from redis.asyncio.connection import parse_url
+
+from app.errors import BrokerUnavailable
+
+__all__ = ["Callback", "Link", "LinkKeeper", "pack"]
+
+_log = structlog.get_logger(__name__)
+
+Callback = Callable[[Any], None]
+_HIGH_WATER = 8 * 1024 * 1024
+"""Unsent bytes after which :attr:`Link.writable` turns False."""
+
+
+def pack(*command: str | bytes | int | float) -> bytes:
+    """Return a command as it goes over the wire."""
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]
+    return packed
+
+
+class Link(asyncio.Protocol):
+    """A connection. ``push`` gets Pub/Sub messages (``[kind, channel, payload]``), ``lost`` its end, once."""
+
+    def __init__(self, lost: Callable[[], None], push: Callback | None, writable: Callable[[], None]) -> None:
+        self._lost = lost
+        self._push = push
+        self._became_writable = writable
+        self._reader = hiredis.Reader()
+        self._waiting: deque[tuple[float, Callback]] = deque()
+        self._transport: asyncio.WriteTransport | None = None
+        self._loop = asyncio.get_running_loop()
+        self.writable = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.set_write_buffer_limits(high=_HIGH_WATER)
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        waiting, self._waiting = self._waiting, deque()
+        error = BrokerUnavailable()
+        for _, callback in waiting:
+            callback(error)
+        self._lost()
+
+    def pause_writing(self) -> None:
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        self._became_writable()
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        try:
+            while (reply := self._reader.gets()) is not False:
+                if self._push is not None and isinstance(reply, list) and reply[0] != b"pong":
+                    self._push(reply)
+                elif self._waiting:
+                    self._waiting.popleft()[1](reply)
+        except hiredis.ProtocolError:
+            self.abort()
+
+    def send(self, packed: bytes, callbacks: list[Callback]) -> None:
+        """Write commands that :func:`pack` made, one callback for each.
+
+        A callback gets the reply, a ``hiredis.ReplyError``, or a :exc:`~app.errors.BrokerUnavailable` when the link was
+        lost first. Subscribe commands have no callback: their answers are pushes.
+        """
+        if self._transport is None:
+            for callback in callbacks:
+                callback(BrokerUnavailable())
+            return
+        now = self._loop.time()
+        self._waiting += [(now, callback) for callback in callbacks]
+        self._transport.write(packed)
+
+    async def call(self, *command: Any) -> Any:
+        """Send one command and return its reply. Raises ``hiredis.ReplyError`` and ``BrokerUnavailable``."""
+        reply: asyncio.Future[Any] = self._loop.create_future()
+
+        def answer(value: Any) -> None:
+            if reply.done():
+                return
+            if isinstance(value, Exception):
+                reply.set_exception(value)
+            else:
+                reply.set_result(value)
+
+        self.send(pack(*command), [answer])
+        return await reply
+
+    def owes_since(self) -> float | None:
+        """Return the loop's time of the oldest unanswered command; None when all are answered."""
+        return self._waiting[0][0] if self._waiting else None
+
+    def probe(self) -> None:
+        """Ask for a sign of life."""
+        self.send(pack("PING"), [lambda _: None])
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class LinkKeeper:
+    """Keeps one :class:`Link` connected: run :meth:`run` as a task.
+
+    ``ready`` is awaited with each new link before it counts as up. ``timeout`` bounds, in seconds, connecting and the
+    wait for any reply.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        ready: Callable[[Link], Awaitable[None]],
+        *,
+        timeout: float,
+        push: Callback | None = None,
+        writable: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._name = name
+        self._url = url
+        self._ready = ready
+        self._timeout = timeout
+        self._push = push
+        self._writable = writable
+        self.link: Link | None = None
+        """The link while it is up."""
+
+    async def run(self) -> None:
+        """Connect, watch, connect again, until cancelled."""
+        attempt = 0
+        while True:
+            ended = asyncio.Event()
+            link: Link | None = None
+            try:
+                async with asyncio.timeout(self._timeout):
+                    link = await self._connect(ended)
+                    await self._ready(link)
+                self.link, attempt = link, 0
+                _log.info("redis link is up", link=self._name)
+                await self._watch(link, ended)
+            except (OSError, TimeoutError, hiredis.ReplyError, BrokerUnavailable) as error:
+                _log.warning("redis link is down", link=self._name, error=str(error) or type(error).__name__)
+            finally:
+                self.link = None
+                if link is not None:
+                    link.abort()
+            attempt += 1
+            await asyncio.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
+
+    async def _watch(self, link: Link, ended: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        while not ended.is_set():
+            link.probe()
+            try:
+                async with asyncio.timeout(self._timeout / 4):
+                    await ended.wait()
+            except TimeoutError:
+                owes = link.owes_since()
+                if owes is not None and loop.time() - owes > self._timeout:
+                    raise TimeoutError("no answer in time") from None
+        raise BrokerUnavailable("the connection was lost")
+
+    async def _connect(self, ended: asyncio.Event) -> Link:
+        loop = asyncio.get_running_loop()
+        options: dict[str, Any] = dict(parse_url(self._url))
+
+        def build() -> Link:
+            return Link(ended.set, self._push, self._writable)
+
+        if "path" in options:
+            _, link = await loop.create_unix_connection(build, options["path"])
+        else:
+            tls = True if self._url.startswith("rediss://") else None
+            _, link = await loop.create_connection(
+                build, options.get("host", "localhost"), options.get("port", 6379), ssl=tls
+            )
+        if options.get("password") is not None:
+            user = [options["username"]] if options.get("username") else []
+            await link.call("AUTH", *user, options["password"])
+        if options.get("db"):
+            await link.call("SELECT", options["db"])
+        return link

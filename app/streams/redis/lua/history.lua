@@ -1,0 +1,11 @@
+-- Read a log past an offset, with its epoch and top as of the same moment.
+-- KEYS: log, meta. ARGV: offset. Returns {epoch, top, messages} or nil.
+local meta = redis.call('HMGET', KEYS[2], 'epoch', 'top')
+if not meta[1] then
+  return false
+end
+local messages = {}
+for _, entry in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1] + 1 .. '-0', '+')) do
+  messages[#messages + 1] = entry[2][2]
+end
+return { meta[1], meta[2], messages }

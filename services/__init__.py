@@ -1,0 +1,1 @@
+"""Reference microservices that can stand behind the gateway. None of them imports the gateway."""

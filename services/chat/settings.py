@@ -1,0 +1,82 @@
+"""What can be set: in code by name, in the environment as ``CHAT_<NAME>``. Sizes are bytes, durations seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+__all__ = ["BUILT_IN_MODEL", "ChatSettings", "SettingsError"]
+
+BUILT_IN_MODEL = "opticks-4gram"
+_PREFIX = "CHAT_"
+
+
+class SettingsError(ValueError):
+    """Raised at start-up: the message names the setting and the cure."""
+
+
+class ChatSettings(BaseModel):
+    """The service's settings. With ``base_url`` and ``api_key`` it forwards to that server instead of answering."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tokens_per_second: float = Field(50.0, ge=0, le=100_000)
+    """Pace of a stream; 0 is as fast as possible. The first token never waits."""
+    base_url: str | None = None
+    """An OpenAI-compatible server, up to and with its version: ``https://api.example.com/v1``."""
+    api_key: SecretStr | None = None
+    model: str | None = Field(None, min_length=1, max_length=200)
+    """The model where a request names none. Without forwarding it is also the name of the built-in model."""
+    body_limit: int = Field(1024 * 1024, ge=1024)
+    max_messages: int = Field(256, ge=1)
+    """Of one request, those of its session not counted."""
+    max_tokens: int = Field(4096, ge=1)
+    """The most that one answer may be asked to have."""
+    max_running: int = Field(10_000, ge=1)
+    """Generations at once; past it a request is answered 429."""
+    max_sessions: int = Field(10_000, ge=1)
+    sessions_bytes: int = Field(32 * 1024 * 1024, ge=1024)
+    """All sessions together; the least recently used goes first."""
+    session_bytes: int = Field(64 * 1024, ge=1024)
+    """One session; its oldest messages go first."""
+    connect_timeout: float = Field(5.0, gt=0)
+    read_timeout: float = Field(60.0, gt=0)
+    """Forwarding: between two reads of the other server's answer."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_http(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return url.rstrip("/") if url else None
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> ChatSettings:
+        if (self.base_url is None) != (self.api_key is None):
+            raise ValueError(
+                "CHAT_BASE_URL and CHAT_API_KEY go together: set both to forward, or none; "
+                "for a server that wants no key any word will do"
+            )
+        return self
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str], **overrides: object) -> ChatSettings:
+        """Settings from ``CHAT_*`` variables (an empty one counts as not set); ``overrides`` win where not None.
+
+        Raises ``SettingsError``. Variables of other names are not touched.
+        """
+        found: dict[str, object] = {
+            name: environ[_PREFIX + name.upper()] for name in cls.model_fields if environ.get(_PREFIX + name.upper())
+        }
+        found.update({name: value for name, value in overrides.items() if value is not None})
+        try:
+            return cls.model_validate(found)
+        except ValidationError as error:
+            # The input is left out: it may be a key.
+            problems = (f"{_named(problem['loc'])}{problem['msg']}" for problem in error.errors(include_input=False))
+            raise SettingsError("; ".join(problems)) from None
+
+
+def _named(location: tuple[int | str, ...]) -> str:
+    return f"{_PREFIX}{str(location[0]).upper()}: " if location else ""
