@@ -21,8 +21,8 @@ def mint(
     company: str | None = None,
     ttl: float = 3600.0,
     email: str | None = None,
-    roles: Sequence[str] = (),
     *,
+    roles: Sequence[str] = (),
     auth: AuthConfig | None = None,
     now: float | None = None,
 ) -> str:

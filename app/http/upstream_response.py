@@ -13,7 +13,7 @@ from typing import Protocol
 
 import httptools
 
-from app.errors import UpstreamError, UpstreamInvalid, UpstreamTimeout, UpstreamTruncated
+from app.errors import UpstreamInvalid, UpstreamTimeout, UpstreamTruncated
 
 __all__ = ["HIGH_WATER", "MAX_HEAD", "UpstreamResponse", "Wire"]
 
@@ -99,14 +99,13 @@ class UpstreamResponse:
         :exc:`~app.errors.UpstreamInvalid` when the body's framing is broken. One reader at a time.
         """
         chunks = self._chunks
-        if not chunks:
-            if not self.complete and self._error is None:
-                await self._wait(self._idle_timeout)
-                chunks = self._chunks
-            if not chunks:
-                if self._error is not None:
-                    raise self._error
+        while not chunks:
+            if self._error is not None:
+                raise self._error
+            if self.complete:
                 return b""
+            await self._wait(self._idle_timeout)
+            chunks = self._chunks
         self._chunks = []
         if self._size > HIGH_WATER and self._wire is not None:
             self._wire.resume_reading()
@@ -125,20 +124,19 @@ class UpstreamResponse:
 
     # For the connection.
 
-    async def head(self, timeout: float) -> None:
-        """Wait for the final head. ``timeout`` (seconds) runs from the request's last byte, see :meth:`overdue`."""
+    async def head(self, patience: float) -> None:
+        """Wait for the final head. ``patience`` (seconds) runs from the request's last byte, see :meth:`overdue`."""
         while not self.started:
             if self._error is not None:
                 raise self._error
-            await self._wait(timeout)
-        if self._error is not None and not self._chunks and not self.complete and self._wire is None:
-            # The head came in one read with what made the rest of it wrong: there is nothing to hand out.
-            raise self._error
+            await self._wait(patience)
+        if self._error is not None and not self._chunks:
+            raise self._error  # what broke the body came together with the head: there is nothing to hand out
 
     @property
     def waiting(self) -> bool:
         """Whether somebody waits for this answer: only then can it be late."""
-        return self._waiter is not None
+        return self._waiter is not None and not self._waiter.done()
 
     def overdue(self, response_timeout: float) -> float:
         """Return the moment at which this answer, for which somebody waits, has come too late."""
@@ -153,7 +151,8 @@ class UpstreamResponse:
             return
         if self._size > HIGH_WATER and self._wire is not None and not self.complete:
             self._wire.pause_reading()
-        self._wake()
+        if self._chunks or self.complete:
+            self._wake()
 
     def finish(self) -> None:
         """Let go of the connection: the answer is complete, or it has failed."""
@@ -185,12 +184,12 @@ class UpstreamResponse:
         """Nothing came in time."""
         self.fail(UpstreamTimeout())
 
-    async def _wait(self, timeout: float) -> None:
+    async def _wait(self, patience: float) -> None:
         assert self._waiter is None, "one reader at a time"
         assert self._wire is not None, "an answer without a connection has ended: there is nothing to wait for"
         self._waiter = waiter = self._loop.create_future()
         self.since = now = self._loop.time()
-        self._wire.expect(now + timeout)
+        self._wire.expect(now + patience)
         try:
             await waiter
         finally:
@@ -198,7 +197,7 @@ class UpstreamResponse:
 
     def _wake(self) -> None:
         waiter = self._waiter
-        if waiter is not None and not waiter.done() and (self._chunks or self.complete or self._error or self.started):
+        if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
     # What the parser calls.
@@ -210,7 +209,7 @@ class UpstreamResponse:
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.started:
             self._head_bytes += len(name) + len(value) + 4
-            self.headers.append((name.lower(), value))  # type: ignore[attr-defined]
+            self.headers.append((name.lower(), value.rstrip(b" \t")))  # type: ignore[attr-defined]
 
     def on_headers_complete(self) -> None:
         if self.complete or self._error is not None:
@@ -266,8 +265,3 @@ class UpstreamResponse:
             return
         self._eof_ends = not chunked and b"content-length" not in names
         self.reusable = parser.should_keep_alive() and not (chunked and parser.get_http_version() == "1.0")
-
-
-def as_upstream_error(error: BaseException) -> UpstreamError:
-    """Return ``error`` if it is one of ours, else say that the answer made no sense."""
-    return error if isinstance(error, UpstreamError) else UpstreamInvalid()

@@ -51,7 +51,7 @@ async def join(
             if recovery is not None and (position is None or position == (history.epoch, recovery.top)):
                 recovery.publications = merge(recovery.publications, rule)
                 send(recovery)
-                hub.go_live(subscription)
+                hub.go_live(subscription, recovery.publications[-1].data if recovery.publications else None)
                 return subscription
         raise BrokerUnavailable("The log of this stream does not fit its live messages. Try again.")
     except BaseException:

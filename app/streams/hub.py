@@ -39,6 +39,9 @@ class Listener(Protocol):
     def reset(self, channel: str) -> None:
         """The channel has a gap that can't be repaired: what comes next does not follow what was delivered."""
 
+    def ended(self, channel: str) -> None:
+        """The channel's last message was delivered; the listener is not subscribed to it any more."""
+
 
 class Subscription:
     """One listener's place in one channel: first held back, then live."""
@@ -65,10 +68,19 @@ class _Channel:
 
 
 class Hub:
-    """The registry. ``schedule`` runs a callback at the end of the current loop turn (``loop.call_soon``)."""
+    """The registry.
 
-    def __init__(self, schedule: Callable[[Callable[[], None]], Any]) -> None:
+    ``schedule`` runs a callback at the end of the current loop turn (``loop.call_soon``). ``is_last`` knows a message
+    after which its channel has no more: its listeners are let go with it.
+    """
+
+    def __init__(
+        self,
+        schedule: Callable[[Callable[[], None]], Any],
+        is_last: Callable[[bytes], bool] = lambda data: False,
+    ) -> None:
         self._schedule = schedule
+        self._is_last = is_last
         self.on_empty: Callable[[str], None] = lambda channel: None
         """Called when a channel's last listener here is gone; the composition root sets it."""
         self.on_signal: Callable[[bytes], None] = lambda message: None
@@ -95,13 +107,15 @@ class Hub:
         found.held.append(subscription)
         return subscription
 
-    def go_live(self, subscription: Subscription) -> None:
-        """From now on deliver. Call it in the same step in which the caught-up part was sent."""
+    def go_live(self, subscription: Subscription, last: bytes | None = None) -> None:
+        """From now on deliver. Call it in the step in which the caught-up part was sent; ``last`` is its last message."""
         found = self._channels[subscription.channel]
         assert not found.pending, "flush the channel before the catch-up is computed, or its batches go out twice"
         found.held.remove(subscription)
         subscription.held = None
         found.groups.setdefault(subscription.listener.encoder, {})[subscription.listener] = subscription
+        if last is not None and self._is_last(last):
+            self._end(subscription)
 
     def drop(self, subscription: Subscription) -> None:
         """Forget a subscription, live or not. Idempotent."""
@@ -214,3 +228,11 @@ class Hub:
         for subscription in channel.held:
             assert subscription.held is not None
             subscription.held += batches
+        if self._is_last(batches[-1].items[-1]):
+            for group in list(channel.groups.values()):
+                for subscription in list(group.values()):
+                    self._end(subscription)
+
+    def _end(self, subscription: Subscription) -> None:
+        self.drop(subscription)
+        subscription.listener.ended(subscription.channel)

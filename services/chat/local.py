@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from services.chat.errors import ModelNotFound, Overloaded
+from services.chat.meter import Meter
 from services.chat.model import LanguageModel
-from services.chat.protocol import DONE, Answer, ChatMessage, ChatRequest, count_prompt, parse_request
+from services.chat.protocol import DONE, Answer, ChatMessage, ChatRequest, count_prompt, parse_json, parse_request
 from services.chat.sampling import Generation
 from services.chat.sessions import SessionStore
 from services.chat.settings import BUILT_IN_MODEL, ChatSettings
@@ -26,14 +27,14 @@ Remember = Callable[[str], None]
 
 
 class LocalBackend:
-    """Generates answers in this process. ``running`` and ``produced`` are what the health page shows."""
+    """Generates answers in this process."""
 
     mode = "local"
 
     def __init__(self, settings: ChatSettings, sessions: SessionStore, model: LanguageModel) -> None:
-        self.model = settings.model or BUILT_IN_MODEL
-        self.running = 0
-        self.produced = 0
+        self.model: str | None = settings.model or BUILT_IN_MODEL
+        self.meter = Meter()
+        self._name = settings.model or BUILT_IN_MODEL
         self._settings = settings
         self._sessions = sessions
         self._language = model
@@ -41,15 +42,15 @@ class LocalBackend:
 
     async def models(self, request: Request) -> Response:
         """The one model there is."""
-        model = {"id": self.model, "object": "model", "created": self._started, "owned_by": "tidegate"}
+        model = {"id": self._name, "object": "model", "created": self._started, "owned_by": "tidegate"}
         return JSONResponse({"object": "list", "data": [model]})
 
-    async def complete(self, request: Request, body: dict[str, Any], user: str) -> Response:
+    async def complete(self, request: Request, body: bytes, user: str) -> Response:
         """Answer a completion request, streamed or whole. Raises ``ApiError``."""
-        chat = parse_request(body, self._settings.max_messages)
-        if chat.model not in (None, self.model):
-            raise ModelNotFound(f"The model {chat.model!r} does not exist; there is {self.model!r}.", "model")
-        if self.running >= self._settings.max_running:
+        chat = parse_request(parse_json(body), self._settings.max_messages)
+        if chat.model not in (None, self._name):
+            raise ModelNotFound(f"The model {chat.model!r} does not exist; there is {self._name!r}.", "model")
+        if self.meter.running >= self._settings.max_running:
             raise Overloaded("Too many generations are running. Try again in a moment.")
         history = self._sessions.history(user, chat.session_id) if chat.session_id else ()
         prompt = [*history, *chat.messages]
@@ -59,7 +60,7 @@ class LocalBackend:
         answer = Answer(
             id=f"chatcmpl-{uuid.uuid4().hex}",
             created=int(time.time()),
-            model=self.model,
+            model=self._name,
             prompt_tokens=count_prompt(prompt),
             session_id=chat.session_id,
             include_usage=chat.include_usage,
@@ -71,7 +72,7 @@ class LocalBackend:
         return Response(status_code=499) if whole is None else JSONResponse(whole)
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Nothing is held open."""
 
     def _remembering(self, chat: ChatRequest, user: str) -> Remember:
         def remember(text: str) -> None:
@@ -84,7 +85,7 @@ class LocalBackend:
     async def _events(self, generation: Generation, answer: Answer, remember: Remember) -> AsyncGenerator[bytes]:
         said: list[str] = []
         try:
-            with self._counted():
+            with self.meter.one_more():
                 yield answer.chunk({"role": "assistant", "content": ""})
                 async with aclosing(paced(self._metered(generation), self._settings.tokens_per_second)) as pieces:
                     async for piece in pieces:
@@ -101,7 +102,7 @@ class LocalBackend:
         yield DONE
 
     async def _whole(self, generation: Generation, answer: Answer, remember: Remember) -> dict[str, Any]:
-        with self._counted():
+        with self.meter.one_more():
             text = "".join([piece async for piece in paced(self._metered(generation), 0)])
         remember(text)
         assert generation.finish_reason is not None, "an exhausted generation has said why it ended"
@@ -111,14 +112,6 @@ class LocalBackend:
         """The generation's pieces, counted as they are produced."""
         before = 0
         for piece in generation:
-            self.produced += generation.tokens - before
+            self.meter.produced += generation.tokens - before
             before = generation.tokens
             yield piece
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        self.running += 1
-        try:
-            yield
-        finally:
-            self.running -= 1

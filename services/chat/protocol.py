@@ -42,10 +42,14 @@ class ChatMessage(_Model):
             return ""
         if not isinstance(content, list):
             return content
-        parts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content]
-        if not all(isinstance(part, str) for part in parts):
-            raise ValueError('every part must be of the form {"type": "text", "text": "..."}')
-        return "".join(parts)
+        texts: list[str] = []
+        for part in content:
+            match part:
+                case {"type": "text", "text": str(text)}:
+                    texts.append(text)
+                case _:
+                    raise ValueError('every part must be of the form {"type": "text", "text": "..."}')
+        return "".join(texts)
 
 
 class StreamOptions(_Model):
@@ -120,7 +124,7 @@ def parse_request(value: dict[str, Any], max_messages: int) -> ChatRequest:
     param = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "missing":
         raise InvalidRequest(f"You must provide {param}.", param)
-    raise InvalidRequest(f"{param}: {problem['msg']}.", param)
+    raise InvalidRequest(f"{param}: {problem['msg'].removeprefix('Value error, ')}.", param)
 
 
 def count_prompt(messages: Sequence[ChatMessage]) -> int:

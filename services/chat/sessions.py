@@ -55,10 +55,13 @@ class SessionStore:
         return tuple(session.messages)
 
     def append(self, user: str, session_id: str, messages: Sequence[ChatMessage], now: float) -> None:
-        """Add an exchange, creating the session when it is new, and evict what no longer fits."""
-        session = self._sessions.setdefault((user, session_id), Session(session_id, now, now))
-        self._sessions.move_to_end((user, session_id))
-        self.size -= session.size if session.messages else 0
+        """Add an exchange (not empty), creating the session when it is new, and evict what no longer fits."""
+        session = self._sessions.pop((user, session_id), None)
+        if session is None:
+            session = Session(session_id, now, now)
+        else:
+            self.size -= session.size
+        self._sessions[user, session_id] = session
         session.updated = now
         session.messages.extend(messages)
         session.size += sum(_weight(message) for message in messages)

@@ -8,7 +8,7 @@ and closes their source whatever happens.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -41,7 +41,7 @@ async def _cancel_on_disconnect(receive: Receive, task: asyncio.Task[Any]) -> No
     task.cancel()
 
 
-async def paced(pieces: Iterable[str], per_second: float) -> AsyncIterator[str]:
+async def paced(pieces: Iterable[str], per_second: float) -> AsyncGenerator[str]:
     """The pieces at that pace: the first at once, the others by a schedule, so that small delays do not add up.
 
     With a pace of 0 nothing waits, but each piece gives other work its turn.
@@ -55,20 +55,33 @@ async def paced(pieces: Iterable[str], per_second: float) -> AsyncIterator[str]:
 
 
 class EventStream(Response):
-    """A streamed answer of server-sent events that stops its source when the client goes away."""
+    """A streamed answer of server-sent events that stops its source when the client goes away.
+
+    ``release`` is awaited in the end in any case: a generator that was never begun cannot free what it was given.
+    """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes], headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        events: AsyncGenerator[bytes],
+        headers: dict[str, str] | None = None,
+        release: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         # x-accel-buffering: proxies of the nginx family would otherwise collect the events.
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"} | (headers or {}))
         # A stream's length is not known; an empty Response has set 0.
         del self.headers["content-length"]
         self._events = events
+        self._release = release
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self._events):
-            await until_disconnect(receive, self._send_all(send))
+        try:
+            async with aclosing(self._events):
+                await until_disconnect(receive, self._send_all(send))
+        finally:
+            if self._release is not None:
+                await self._release()
 
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

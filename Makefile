@@ -1,0 +1,58 @@
+# make install · demo · test · check · bench · format · docs · clean
+# Needs python3 (3.11 or newer) with its venv module, and nothing else; everything is kept in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check bench format docs clean
+
+help:
+	@echo "make install   build .venv with the pinned versions of constraints.txt"
+	@echo "make demo      run the gateway and its chat service in one process: http://127.0.0.1:8080"
+	@echo "make test      run all tests"
+	@echo "make check     format, lint, types, layers"
+	@echo "make bench     measure this machine"
+	@echo "make format    rewrite the code in the project's format"
+	@echo "make docs      write the tables of docs/configuration.md and docs/errors.md anew"
+	@echo "make clean     remove what the others made"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed. Name one: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+		{ echo "This python3 cannot build environments. On Debian: apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/tidegate demo
+
+test: $(STAMP)
+	@sh tests/install-browser.sh
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(STAMP)
+	$(BIN)/python -m loadtests bench
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(STAMP)
+	$(BIN)/python -m docs.generate
+
+clean:
+	rm -rf $(VENV) build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

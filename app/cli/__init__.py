@@ -1,0 +1,5 @@
+"""The command ``tidegate``."""
+
+from app.cli.commands import main
+
+__all__ = ["main"]

@@ -1,0 +1,178 @@
+"""The commands. What they do is elsewhere: here are their options, their words, and their exit codes.
+
+0 is success, 1 a failure while running, 2 a wrong command line or configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from app.auth.development import mint
+from app.cli.chat import ask
+from app.cli.checking import show
+from app.cli.conversation import Conversation, ConversationFailed, End
+from app.config import AuthConfig, load_config
+from app.errors import ConfigError, TidegateError
+
+__all__ = ["main"]
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DEMO = Path(__file__).resolve().parents[2] / "presets" / "demo.toml"
+
+application = typer.Typer(
+    name="tidegate",
+    help="A WebSocket-first real-time gateway for AI products.",
+    epilog="Try it: tidegate demo, and in another terminal: tidegate chat Hello",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", metavar="FILE", help="The TOML file; without it the defaults count.")
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit."""
+    try:
+        application(arguments)
+    except ConfigError as error:
+        _fail(error.message, 2)
+    except (TidegateError, ConversationFailed) as error:
+        _fail(str(error), 1)
+    sys.exit(0)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    print(f"tidegate: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            version = importlib.metadata.version("tidegate")
+        except importlib.metadata.PackageNotFoundError:
+            version = "(not installed)"
+        print(f"tidegate {version}")
+        raise typer.Exit
+
+
+@application.callback()
+def _global_options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@application.command(epilog="Example: tidegate serve --config gateway.toml --workers 4 --redis-url redis://127.0.0.1")
+def serve(
+    config: ConfigFile = None,
+    host: Annotated[str | None, typer.Option(help="Overrides server.host.")] = None,
+    port: Annotated[int | None, typer.Option(help="Overrides server.port.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Overrides server.workers.")] = None,
+    redis_url: Annotated[str | None, typer.Option(metavar="URL", help="Overrides broker.redis_url.")] = None,
+) -> None:
+    """Run the gateway."""
+    flags = {"server.host": host, "server.port": port, "server.workers": workers, "broker.redis_url": redis_url}
+    loaded = load_config(config, os.environ, flags)
+    from app.serving import serve as run  # noqa: PLC0415  (the other commands start faster without it)
+
+    run(loaded)
+
+
+@application.command(epilog="Example: tidegate demo --port 9000")
+def demo(port: Annotated[int | None, typer.Option(help="Overrides server.port.")] = None) -> None:
+    """Run the gateway and a chat service behind it, with nothing else needed."""
+    loaded = load_config(_DEMO if _DEMO.exists() else Path("presets/demo.toml"), os.environ, {"server.port": port})
+    from app.serving import demo as run  # noqa: PLC0415
+
+    run(loaded)
+
+
+@application.command(epilog="Example: tidegate check --config gateway.toml")
+def check(config: ConfigFile = None) -> None:
+    """Say whether the configuration is right, and where requests would go."""
+    try:
+        show(load_config(config, os.environ))
+    except ConfigError as error:
+        _fail(error.message, 1)
+
+
+@application.command(epilog="Example: TOKEN=$(tidegate token --sub 42 --company acme --ttl 8h)")
+def token(
+    sub: Annotated[str, typer.Option(metavar="USER", help="Who the token is for.")],
+    company: Annotated[str | None, typer.Option(help="The user's company.")] = None,
+    ttl: Annotated[str, typer.Option(help="How long it lives: 90s, 15m, 1h, 7d.")] = "1h",
+    email: Annotated[str | None, typer.Option(help="The user's e-mail address.")] = None,
+    role: Annotated[list[str] | None, typer.Option(help="A role of the user. Can be given several times.")] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Print a token for development, signed with the configuration's shared secret."""
+    auth = load_config(config, os.environ).auth
+    print(mint(_secret(auth), sub, company, _seconds(ttl), email, roles=role or (), auth=auth))
+
+
+@application.command(epilog='Example: tidegate chat "What is light?" --url ws://127.0.0.1:8080')
+def chat(
+    message: Annotated[str, typer.Argument(help="What to ask.")],
+    url: Annotated[str, typer.Option(help="The gateway.")] = "ws://127.0.0.1:8080",
+    token: Annotated[
+        str | None, typer.Option(envvar="TIDEGATE_TOKEN", help="Without it, one for development is made.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The model to ask for.")] = None,
+    kind: Annotated[str, typer.Option(help="The kind of generation, as the configuration names it.")] = "chat",
+) -> None:
+    """Ask, and print the answer as it comes. Resumes by itself when the connection drops; Ctrl-C cancels."""
+    if token is None:
+        auth = load_config(None, os.environ).auth
+        token = mint(_secret(auth), "tidegate-chat", auth=auth)
+    end = asyncio.run(ask(Conversation(message, model, kind), url, token, sys.stdout, sys.stderr))
+    _report(end)
+
+
+def _report(end: End) -> None:
+    print(file=sys.stderr)
+    words = {"completed": "Complete", "failed": f"Failed: {end.why}", "cancelled": f"Cancelled {end.why}"}
+    proof = (
+        f"{end.characters} characters, and their SHA-256 is that of the gateway's receipt."
+        if end.proven
+        else "but the text is NOT that of the gateway's receipt: something was lost or doubled."
+    )
+    print(
+        f"{words[end.status]}: {proof}" if end.status == "completed" else f"{words[end.status]} {proof}",
+        file=sys.stderr,
+    )
+    if not end.proven or end.status == "failed":
+        raise typer.Exit(1)
+    if end.status == "cancelled":
+        raise typer.Exit(130)
+
+
+def _secret(auth: AuthConfig) -> str:
+    if "HS256" not in auth.algorithms:
+        raise ConfigError(
+            f"auth.algorithms is {auth.algorithms[0]}: such tokens are signed with a private key, which the gateway does "
+            "not have. Get one from your identity provider, or use a configuration with HS256."
+        )
+    return auth.secret.get_secret_value()
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if match is None or float(match[1]) <= 0:
+        raise typer.BadParameter(f"{text!r} is not a time. Write 90s, 15m, 1h or 7d.", param_hint="--ttl")
+    return float(match[1]) * _UNITS[match[2]]

@@ -1,0 +1,35 @@
+"""Which events of a generation may become one (:class:`~app.streams.merge.MergeRule`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+
+from app.generations.events import Part, encode_delta
+
+__all__ = ["EventMergeRule"]
+
+_DELTA = b'{"type":"delta",'
+_PARTS: dict[bytes, Part] = {b',"part":"reasoning"}': "reasoning", b',"part":"tool"}': "tool"}
+
+
+class EventMergeRule:
+    """Deltas of one part are one text. Everything else stays as it is; terminals above all.
+
+    The part is read off the event's last bytes: :func:`~app.generations.events.encode_delta` writes it last, and a
+    text's own quotation marks are escaped, so a text can't end like that.
+    """
+
+    def key(self, data: bytes) -> str | None:
+        if not data.startswith(_DELTA):
+            return None
+        for suffix, part in _PARTS.items():
+            if data.endswith(suffix):
+                return part
+        return "text"
+
+    def combine(self, key: str, items: Sequence[bytes]) -> bytes:
+        text = "".join([orjson.loads(item)["text"] for item in items])
+        part: Part = "reasoning" if key == "reasoning" else "tool" if key == "tool" else "text"
+        return encode_delta(text, part)

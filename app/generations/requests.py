@@ -1,0 +1,101 @@
+"""What a client asks for when it starts a generation, checked, and the record that is kept of it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from app.auth.identity import Identity
+from app.errors import BadRequest
+
+__all__ = ["Info", "Policy", "StartRequest", "parse_policy"]
+
+_POLICY = re.compile(r"continue|cancel|cancel_after:(\d{1,5}(?:\.\d{1,3})?)")
+_MAX_KEY = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """``on_last_disconnect``: seconds from the last listener's leaving to the cancel; None for never."""
+
+    cancel_after: float | None
+
+
+def parse_policy(text: Any) -> Policy:
+    """Read ``continue``, ``cancel`` or ``cancel_after:<seconds>``. Raises :exc:`~app.errors.BadRequest`."""
+    match = _POLICY.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise BadRequest('on_last_disconnect must be "continue", "cancel" or "cancel_after:<seconds>".')
+    if match[0] == "continue":
+        return Policy(None)
+    return Policy(float(match[1] or 0))
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """A start, as every transport hands it in. ``attended``: its asker listens from the first event on."""
+
+    kind: str
+    input: Mapping[str, Any]
+    upstream: str | None = None
+    idempotency_key: str | None = None
+    on_last_disconnect: str | None = None
+    attended: bool = False
+
+    FIELDS = ("kind", "input", "upstream", "idempotency_key", "on_last_disconnect")
+
+    @classmethod
+    def parse(cls, value: Mapping[str, Any], *, attended: bool) -> StartRequest:
+        """Read a command's or a body's fields. Raises :exc:`~app.errors.BadRequest`, which names the field."""
+        kind, input_ = value.get("kind"), value.get("input")
+        if not isinstance(kind, str):
+            raise BadRequest('kind must be a text, for example "chat".')
+        if not isinstance(input_, Mapping):
+            raise BadRequest('input must be an object, for example {"message": "Hello"}.')
+        key = value.get("idempotency_key")
+        if key is not None and not (isinstance(key, str) and 0 < len(key) <= _MAX_KEY):
+            raise BadRequest(f"idempotency_key must be a text of 1 to {_MAX_KEY} characters.")
+        upstream, policy = value.get("upstream"), value.get("on_last_disconnect")
+        if upstream is not None and not isinstance(upstream, str):
+            raise BadRequest("upstream must be a text.")
+        if policy is not None:
+            parse_policy(policy)
+        return cls(kind, input_, upstream, key, policy, attended)
+
+    def digest(self) -> bytes:
+        """Return a hash of what was asked, so that one key can't stand for two requests."""
+        fields = [self.kind, self.input, self.upstream, self.on_last_disconnect]
+        try:
+            text = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
+        except (orjson.JSONEncodeError, RecursionError) as error:
+            raise BadRequest("input is nested too deeply, or holds what JSON cannot.") from error
+        return hashlib.sha256(text).hexdigest().encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What the log keeps of a generation beside its events: whose it is and what runs. No text of his."""
+
+    id: str
+    kind: str
+    user: str | None
+    company: str | None
+    upstream: str
+    created: float
+
+    def encode(self) -> bytes:
+        return orjson.dumps(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Info:
+        fields = orjson.loads(data)
+        return cls(**{name: fields.get(name) for name in cls.__slots__})
+
+    def belongs_to(self, identity: Identity) -> bool:
+        """A generation is its user's; one that an anonymous caller started is anybody's who knows its id."""
+        return self.user is None or (self.user == identity.user_id and self.company == identity.company_id)

@@ -1,0 +1,123 @@
+"""What must happen to generations when nobody asks: leases kept, orphans ended, deserted ones cancelled.
+
+A replica that is killed says nothing. Its streams stay open in the log until their lease runs out; then any replica
+closes them with the ``interrupted`` terminal, in one atomic step that only one of them can take (promise G2). While the
+log itself can't be reached no lease can be renewed, so after an outage nobody is judged for one lease's time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from app.config import GenerationsConfig
+from app.errors import BrokerUnavailable, Interrupted
+from app.generations.events import Failed, encode
+from app.generations.receipt import fold
+from app.generations.relay import Relay
+from app.streams.broker import Broker, Ledger
+from app.streams.hub import Hub
+
+__all__ = ["Watch"]
+
+_log = structlog.get_logger(__name__)
+_DESERTION_TICK = 0.25
+"""Seconds between two looks at who still listens; a cancel must reach the upstream within a second (G4)."""
+
+
+@dataclass(slots=True)
+class _Attendance:
+    """Who listens to one generation: ``attended`` once somebody has, ``since`` when the last one left."""
+
+    relay: Relay
+    cancel_after: float
+    attended: bool
+    since: float | None = None
+
+
+class Watch:
+    """Runs beside the service and shares its ``relays``, by stream."""
+
+    def __init__(
+        self, config: GenerationsConfig, hub: Hub, broker: Broker, ledger: Ledger, relays: Mapping[str, Relay]
+    ) -> None:
+        self._lease = config.lease
+        self._hub = hub
+        self._broker = broker
+        self._ledger = ledger
+        self._relays = relays
+        self._attendance: dict[str, _Attendance] = {}
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_leases())
+            group.create_task(self._cancel_deserted())
+
+    def add(self, relay: Relay, cancel_after: float, *, attended: bool) -> None:
+        """Cancel ``relay`` when its last listener on any replica has been gone for ``cancel_after`` seconds."""
+        self._attendance[relay.owned.stream] = _Attendance(relay, cancel_after, attended)
+
+    async def _keep_leases(self) -> None:
+        loop = asyncio.get_running_loop()
+        interval = min(1.0, self._lease / 4)
+        judge_after = 0.0
+        while True:
+            try:
+                await self._renew()
+                if loop.time() >= judge_after:
+                    await self._reap()
+            except BrokerUnavailable:
+                judge_after = loop.time() + self._lease + 1.0
+            await asyncio.sleep(interval)
+
+    async def _renew(self) -> None:
+        for stream in await self._ledger.renew():
+            _log.warning("another replica has closed a stream of this one", stream=stream)
+            relay = self._relays.get(stream)
+            if relay is not None:
+                relay.abandon()
+            self._hub.reset(stream)
+
+    async def _reap(self) -> None:
+        for stream in await self._ledger.expired():
+            if stream not in self._relays and await self._seal(stream):
+                _log.warning("a generation was left by its replica and is ended", stream=stream)
+
+    async def _seal(self, stream: str) -> bool:
+        history = await self._broker.history(stream)
+        snapshot = fold(item for batch in history.batches for item in batch.items)
+        terminal = Failed(Interrupted.code, Interrupted.default_message, retryable=True)
+        item = encode(terminal, snapshot.receipt(history.top + 1))
+        return await self._ledger.seal(stream, history.top, item)
+
+    async def _cancel_deserted(self) -> None:
+        while True:
+            await asyncio.sleep(_DESERTION_TICK)
+            for stream in [name for name, entry in self._attendance.items() if entry.relay.upstream_closed.is_set()]:
+                del self._attendance[stream]
+            if self._attendance:
+                try:
+                    await self._count_listeners()
+                except BrokerUnavailable:
+                    continue  # Nobody is thought gone because nobody could be asked.
+
+    async def _count_listeners(self) -> None:
+        now = asyncio.get_running_loop().time()
+        alone = []
+        for stream, entry in self._attendance.items():
+            if self._hub.count(stream):
+                entry.attended, entry.since = True, None
+            else:
+                alone.append(stream)
+        elsewhere = await self._broker.listeners(alone)
+        for stream, count in zip(alone, elsewhere, strict=True):
+            entry = self._attendance[stream]
+            if count:
+                entry.attended, entry.since = True, None
+            elif entry.attended:
+                entry.since = now if entry.since is None else entry.since
+                if now - entry.since >= entry.cancel_after and not self._hub.count(stream):
+                    entry.relay.cancel("disconnect")

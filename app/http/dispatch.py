@@ -1,0 +1,53 @@
+"""The front door: requests of the route table go to the proxy, all others to the gateway's own application.
+
+Decides on ``scope["raw_path"]`` and never on a URL that was put together from headers: a malformed Host must not be
+able to change which route, and so which policy, applies.
+"""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.errors import BadRequest, MethodNotAllowed, TidegateError
+from app.http.aborted import quiet_aborted_responses
+from app.http.headers import valid_host
+from app.http.proxy import Proxy, send_problem
+from app.http.routes import MethodMismatch, RouteTable
+
+__all__ = ["Dispatch"]
+
+
+class Dispatch:
+    """An ASGI application. WebSocket and lifespan go to ``fallback``."""
+
+    def __init__(self, table: RouteTable, proxy: Proxy, fallback: ASGIApp) -> None:
+        self._table = table
+        self._proxy = proxy
+        self._fallback = fallback
+        quiet_aborted_responses()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._fallback(scope, receive, send)
+            return
+        try:
+            _check_host(scope)
+            match = self._table.match(scope["method"], scope["raw_path"])
+        except TidegateError as error:
+            await send_problem(send, error)
+            return
+        if match is None:
+            await self._fallback(scope, receive, send)
+        elif isinstance(match, MethodMismatch):
+            await send_problem(send, MethodNotAllowed(), allow=match.allow)
+        else:
+            await self._proxy(scope, receive, send, match)
+
+
+def _check_host(scope: Scope) -> None:
+    """RFC 9112 section 3.2: exactly one Host; HTTP/1.0 knew none."""
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    if len(hosts) == 1 and valid_host(hosts[0]):
+        return
+    if hosts or scope["http_version"] != "1.0":
+        raise BadRequest("Send exactly one valid Host header.")

@@ -1,0 +1,205 @@
+"""Which header fields cross the gateway, and which it sets itself. Pure.
+
+The order matters and is the whole point: first everything that a client may not say is taken out, then ours goes in.
+The other way round ``Connection: X-User-ID`` would make the gateway remove its own header (RFC 9110 section 7.6.1).
+
+Names are compared in one normal form: lower case, every character that is not a letter or digit as ``-``. Upstreams
+behind CGI or WSGI cannot tell ``X_User.ID`` from ``X-User-ID``, so the gateway does not either.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import quote
+
+from app.auth.identity import Identity
+from app.errors import InvalidToken
+
+__all__ = [
+    "Origin",
+    "bearer_token",
+    "identity_headers",
+    "request_headers",
+    "response_headers",
+    "safe_value",
+    "valid_host",
+    "valid_request_id",
+]
+
+Headers = list[tuple[bytes, bytes]]
+
+_HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "proxy-authenticate", "proxy-authentication-info", "proxy-authorization",
+     "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings"}
+)  # fmt: skip
+_SET_BY_US = frozenset(
+    {"host", "content-length", "expect", "forwarded", "via", "x-forwarded", "x-forwarded-for", "x-forwarded-host",
+     "x-forwarded-port", "x-forwarded-prefix", "x-forwarded-proto", "x-forwarded-scheme", "x-forwarded-server",
+     "x-forwarded-ssl", "x-real-ip", "x-client-ip", "x-request-id"}
+)  # fmt: skip
+"""Fields of a request that say what only the gateway knows. It answered ``Expect`` itself."""
+_STAYS_HERE = frozenset(name.encode("ascii") for name in _HOP_BY_HOP) | {b"x-gateway-error"}
+"""Fields of an answer that do not cross. No upstream may speak in the gateway's name."""
+_USUAL = frozenset(
+    {b"accept", b"accept-encoding", b"accept-language", b"authorization", b"cache-control", b"content-encoding",
+     b"content-type", b"cookie", b"idempotency-key", b"if-match", b"if-modified-since", b"if-none-match",
+     b"last-event-id", b"origin", b"pragma", b"priority", b"range", b"referer", b"sec-ch-ua", b"sec-ch-ua-mobile",
+     b"sec-ch-ua-platform", b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site", b"traceparent", b"tracestate",
+     b"user-agent"}
+)  # fmt: skip
+"""Fields that cross; only so that the usual request is quick to look through."""
+_IDENTITY = re.compile(r"x-(?:auth|authenticated|user|company|tenant|roles?)(?:-|$)|x-?remote-user$|remote-user$")
+_IDENTITY_SQUEEZED = frozenset(
+    {"xauth", "xuser", "xuserid", "xusername", "xuseremail", "xuserrole", "xuserroles", "xcompany", "xcompanyid",
+     "xtenant", "xtenantid", "xroles", "xauthuser", "xauthuserid", "xauthenticateduser"}
+)  # fmt: skip
+_SEPARATOR = re.compile(r"[^a-z0-9]")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~:+/=@-]{1,128}")
+_HOST = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9_])?\.?)(?::[0-9]{1,5})?"
+)
+_SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
+_SAFE_IN_LIST = _SAFE.replace(",", "")
+_BODILESS = frozenset({204, 304})
+_VIA = b"1.1 tidegate"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request came from, as the gateway itself saw it."""
+
+    address: str | None
+    """The socket's peer; None on a Unix socket."""
+    scheme: str
+    host: bytes | None
+    request_id: bytes
+
+
+def request_headers(
+    received: Sequence[tuple[bytes, bytes]], origin: Origin, identity: Identity, *, keep_authorization: bool
+) -> Headers:
+    """Return the headers for the upstream: what the client may say, then who it is and where it came from.
+
+    Hop-by-hop fields, those that ``Connection`` names, identity and forwarding fields in every spelling are removed;
+    the order and repetition of the others stay. ``received`` has lower-case names. The peer is not trusted:
+    ``X-Forwarded-*`` is written anew. Framing and Host are the transport's.
+    """
+    named = _named_by_connection(received)
+    kept = [field for field in received if _crosses_up(field[0])]
+    if named:
+        kept = [field for field in kept if _normal(field[0]) not in named]
+    if not keep_authorization:
+        kept = [field for field in kept if field[0] != b"authorization"]
+    via = [value for name, value in received if name == b"via"] if "via" not in named else []
+    kept += identity_headers(identity)
+    if origin.address:
+        kept.append((b"x-forwarded-for", safe_value(origin.address)))
+    kept.append((b"x-forwarded-proto", origin.scheme.encode("ascii")))
+    if origin.host is not None:
+        kept.append((b"x-forwarded-host", origin.host))
+    kept.append((b"x-request-id", origin.request_id))
+    kept.append((b"via", b", ".join([*via, _VIA])))
+    return kept
+
+
+def response_headers(received: Sequence[tuple[bytes, bytes]], status: int, request_id: bytes) -> Headers:
+    """Return the headers for the client. The upstream's order and repetition stay (``Set-Cookie``).
+
+    A Content-Length that goes with no body (204, 304) is dropped, because the server in front counts the bytes. An
+    event stream gets ``X-Accel-Buffering: no``, so that no proxy in front of the gateway holds it back. The upstream's
+    own ``X-Request-ID`` is kept if it sent one.
+    """
+    named = _named_by_connection(received)
+    kept = [field for field in received if field[0] not in _STAYS_HERE]
+    if named:
+        kept = [field for field in kept if _normal(field[0]) not in named]
+    names = {name for name, _ in kept}
+    if status in _BODILESS and b"content-length" in names:
+        kept = [field for field in kept if field[0] != b"content-length"]
+    if b"x-request-id" not in names:
+        kept.append((b"x-request-id", request_id))
+    if b"x-accel-buffering" not in names and _is_event_stream(kept):
+        kept.append((b"x-accel-buffering", b"no"))
+    return kept
+
+
+@lru_cache(maxsize=1024)
+def identity_headers(identity: Identity) -> tuple[tuple[bytes, bytes], ...]:
+    """Return what tells an upstream who the caller is; nothing for the anonymous one.
+
+    Values are percent-encoded (UTF-8) where they hold anything but visible ASCII, and ``%`` itself is, too, so that
+    two callers never look the same. A comma inside a role is encoded: it cannot become a role of its own.
+    """
+    if identity.anonymous:
+        return ()
+    fields = [
+        (b"x-user-id", safe_value(identity.user_id or "")),
+        (b"x-company-id", safe_value(identity.company_id or "")),
+        (b"x-user-email", safe_value(identity.email or "")),
+        (b"x-user-roles", ",".join(quote(role, safe=_SAFE_IN_LIST) for role in identity.roles).encode("ascii")),
+    ]
+    return tuple(field for field in fields if field[1])
+
+
+def safe_value(text: str) -> bytes:
+    """Return ``text`` as a header value: visible ASCII, all else percent-encoded. Different texts stay different."""
+    return quote(text, safe=_SAFE, errors="surrogatepass").encode("ascii")
+
+
+def bearer_token(received: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Return the token of ``Authorization: Bearer`` (RFC 6750 section 2.1); None without one, or with another scheme.
+
+    Raises :exc:`~app.errors.InvalidToken` for an empty token and for two Authorization headers: which one counts
+    cannot be told.
+    """
+    values = [value for name, value in received if name == b"authorization"]
+    if not values:
+        return None
+    if len(values) > 1:
+        raise InvalidToken("Send one Authorization header.")
+    scheme, _, token = values[0].partition(b" ")
+    if scheme.lower() != b"bearer":
+        return None
+    if not token.strip():
+        raise InvalidToken("The Authorization header holds no token.")
+    return token.strip().decode("latin-1")
+
+
+def valid_request_id(value: bytes) -> bool:
+    """Whether a client's ``X-Request-ID`` may be kept: 1–128 characters that are safe in every log."""
+    return _REQUEST_ID.fullmatch(value) is not None
+
+
+def valid_host(value: bytes) -> bool:
+    """Whether a Host is of the grammar of RFC 9110 section 7.2 (names and addresses in use, not all of it)."""
+    return _HOST.fullmatch(value) is not None
+
+
+def _normal(name: bytes) -> str:
+    return _SEPARATOR.sub("-", name.decode("latin-1").lower())
+
+
+def _crosses_up(name: bytes) -> bool:
+    if name in _USUAL:
+        return True
+    normal = _normal(name)
+    if normal in _HOP_BY_HOP or normal in _SET_BY_US:
+        return False
+    if normal == "x-user-agent":  # gRPC-Web's; it says nothing about the caller
+        return True
+    return _IDENTITY.match(normal) is None and normal.replace("-", "") not in _IDENTITY_SQUEEZED
+
+
+def _named_by_connection(received: Iterable[tuple[bytes, bytes]]) -> frozenset[str]:
+    """Return the normal forms of what ``Connection`` lists, over all its lines."""
+    values = [value for name, value in received if name == b"connection"]
+    if not values:
+        return frozenset()
+    return frozenset(_normal(token.strip()) for value in values for token in value.split(b",") if token.strip())
+
+
+def _is_event_stream(headers: Headers) -> bool:
+    return any(name == b"content-type" and value[:17].lower() == b"text/event-stream" for name, value in headers)

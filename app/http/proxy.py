@@ -1,0 +1,199 @@
+"""The reverse proxy: one request of a client becomes one request to an upstream, both bodies streamed.
+
+What happens, in order: who asks (401), how large it is (413), headers cleaned and ours set, sent, answered. Before the
+answer has begun an error is a problem document; after that the client's connection is cut, never ended cleanly. When
+the client goes away the upstream's connection is closed at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from app.auth.identity import ANONYMOUS, Identity
+from app.errors import BadRequest, MessageTooBig, TidegateError, Unauthenticated, UpstreamError
+from app.http.aborted import ResponseAborted
+from app.http.client_watch import ClientGone, ClientWatch, Watches
+from app.http.headers import Origin, bearer_token, request_headers, response_headers, valid_request_id
+from app.http.problems import problem
+from app.http.routes import Match
+from app.http.transport import HttpTransport
+from app.http.upstream_response import UpstreamResponse
+
+__all__ = ["Proxy", "Verifier", "send_problem"]
+
+_WHOLE = 64 * 1024
+"""Bytes: a body declared to be this small is received whole, so that it can be sent with its length."""
+_log = structlog.get_logger(__name__)
+
+
+class Verifier(Protocol):
+    """Tells who a token belongs to."""
+
+    def verify(self, token: str) -> Identity:
+        """Raises :exc:`~app.errors.Unauthenticated` or one of its kinds for a token that is not valid now."""
+
+
+class Proxy:
+    """Serves requests that the route table matched. Close it where the transport is closed."""
+
+    def __init__(self, transport: HttpTransport, verifier: Verifier, *, body_limit: int) -> None:
+        """``body_limit`` (bytes) holds for routes that have none of their own."""
+        self._transport = transport
+        self._verifier = verifier
+        self._body_limit = body_limit
+        self._watches = Watches()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, match: Match) -> None:
+        """Serve one request of scope type ``http``.
+
+        Raises :exc:`~app.http.aborted.ResponseAborted` when the upstream failed after the answer had begun.
+        """
+        fields = dict(scope["headers"])
+        request_id = _request_id(fields.get(b"x-request-id"))
+        try:
+            with ClientWatch(self._watches, receive) as watch:
+                response = await self._forward(scope, receive, match, watch, fields, request_id)
+                try:
+                    await _answer(response, send, watch, request_id)
+                except UpstreamError as error:
+                    _log.warning("answer broke off", upstream=match.route.config.upstream, code=error.code,
+                                 request_id=request_id.decode("ascii"))  # fmt: skip
+                    raise ResponseAborted from None
+                finally:
+                    response.abort()
+        except ClientGone:
+            return
+        except TidegateError as error:
+            if isinstance(error, UpstreamError):
+                _log.warning("upstream failed", upstream=match.route.config.upstream, code=error.code,
+                             request_id=request_id.decode("ascii"), cause=repr(error.__cause__))  # fmt: skip
+            await send_problem(send, error, request_id=request_id)
+
+    async def close(self) -> None:
+        """Stop watching clients. Requests in flight are the server's to end."""
+        await self._watches.close()
+
+    async def _forward(
+        self,
+        scope: Scope,
+        receive: Receive,
+        match: Match,
+        watch: ClientWatch,
+        fields: dict[bytes, bytes],
+        request_id: bytes,
+    ) -> UpstreamResponse:
+        """Send the request on; return when the answer's head has come."""
+        route = match.route.config
+        received: Sequence[tuple[bytes, bytes]] = scope["headers"]
+        identity = self._identify(route.auth, received)
+        client = scope.get("client")
+        origin = Origin(client[0] if client else None, scope["scheme"], fields.get(b"host"), request_id)
+        headers = request_headers(received, origin, identity, keep_authorization=route.auth == "none")
+        body = await _body(fields, receive, watch, route.body_limit or self._body_limit)
+        path = match.path
+        if scope["query_string"]:
+            path = f"{path}?{_query(scope['query_string'])}"
+        return await self._transport.request(route.upstream, scope["method"], path, headers, body)
+
+    def _identify(self, auth: str, received: Sequence[tuple[bytes, bytes]]) -> Identity:
+        if auth == "none":
+            return ANONYMOUS
+        token = bearer_token(received)
+        identity = ANONYMOUS if token is None else self._verifier.verify(token)
+        if auth == "required" and identity.anonymous:
+            raise Unauthenticated
+        return identity
+
+
+async def send_problem(
+    send: Send, error: TidegateError, *, request_id: bytes | None = None, allow: tuple[str, ...] = ()
+) -> None:
+    """Answer with the problem document of ``error``."""
+    instance = None if request_id is None else f"urn:tidegate:request:{request_id.decode('ascii')}"
+    status, headers, body = problem(error, instance=instance, allow=allow)
+    if request_id is not None:
+        headers.append((b"x-request-id", request_id))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _answer(response: UpstreamResponse, send: Send, watch: ClientWatch, request_id: bytes) -> None:
+    """Stream the answer down. ``send`` waits while the client is slow, which pauses the upstream."""
+    headers = response_headers(response.headers, response.status, request_id)
+    if not response.complete:
+        watch.streaming()
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    while True:
+        data = await response.read()
+        if response.complete:  # and read: nothing comes after a complete body
+            watch.end()
+            await send({"type": "http.response.body", "body": data})
+            return
+        await send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+async def _body(
+    fields: dict[bytes, bytes], receive: Receive, watch: ClientWatch, limit: int
+) -> bytes | AsyncIterator[bytes]:
+    """Return the request's body: whole if it has come or is small, else its pieces as they come.
+
+    Raises :exc:`~app.errors.MessageTooBig` past ``limit`` bytes and :exc:`ClientGone`; so do the pieces.
+    """
+    declared = fields.get(b"content-length")
+    if declared is None and b"transfer-encoding" not in fields:
+        watch.body_received()
+        return b""
+    length = None if declared is None else int(declared)
+    if length is not None and length > limit:
+        raise _too_big(limit)
+    data, more = await _receive(receive, 0, limit)
+    while more and length is not None and length <= _WHOLE:
+        piece, more = await _receive(receive, len(data), limit)
+        data += piece
+    if more:
+        return _pieces(data, receive, watch, limit)
+    watch.body_received()
+    return data
+
+
+async def _pieces(first: bytes, receive: Receive, watch: ClientWatch, limit: int) -> AsyncIterator[bytes]:
+    size, more = len(first), True
+    yield first
+    while more:
+        data, more = await _receive(receive, size, limit)
+        size += len(data)
+        yield data
+    watch.body_received()
+
+
+async def _receive(receive: Receive, before: int, limit: int) -> tuple[bytes, bool]:
+    """Return the next piece of the body and whether more will come. ``before`` bytes have come already."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    data: bytes = message.get("body", b"")
+    if before + len(data) > limit:
+        raise _too_big(limit)
+    return data, message.get("more_body", False)
+
+
+def _too_big(limit: int) -> MessageTooBig:
+    return MessageTooBig(f"The request's body is larger than {limit} bytes.")
+
+
+def _query(raw: bytes) -> str:
+    try:
+        return raw.decode("ascii")
+    except UnicodeDecodeError:
+        raise BadRequest("The query holds characters that must be percent-encoded.") from None
+
+
+def _request_id(received: bytes | None) -> bytes:
+    if received is not None and valid_request_id(received):
+        return received
+    return os.urandom(16).hex().encode("ascii")

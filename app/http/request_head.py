@@ -1,0 +1,94 @@
+"""A request's head as bytes (RFC 9112 sections 2 and 3), and the address it goes to. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+__all__ = ["Address", "StaticHeaders", "parse_target", "request_head"]
+
+_OURS = frozenset(
+    {b"host", b"connection", b"content-length", b"keep-alive", b"proxy-connection", b"te", b"trailer",
+     b"transfer-encoding", b"upgrade"}
+)  # fmt: skip
+"""Fields that describe this connection: nobody else may set them."""
+_MAY_LACK_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS", "TRACE"})
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a target listens. ``prefix`` is its own path without a slash at the end; ``authority`` its Host."""
+
+    host: str
+    port: int
+    tls: bool
+    prefix: bytes
+    authority: bytes
+
+
+class StaticHeaders:
+    """Headers that go with every request to one upstream, and win over those of the same name."""
+
+    __slots__ = ("block", "lines", "names")
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        """Raises :exc:`ValueError`, without the value in its text, for a header that cannot be sent."""
+        fields = []
+        for name, value in headers.items():
+            encoded = name.strip().lower().encode("ascii", "replace")
+            if not encoded or any(byte <= 0x20 or byte in b':?"(),/;<=>?@[\\]{}' for byte in encoded):
+                raise ValueError(f"{name!r} is not a header's name")
+            if encoded in _OURS:
+                raise ValueError(f"{name!r} is set by the gateway itself")
+            if not value.isascii() or any((ord(char) < 0x20 and char != "\t") or char == "\x7f" for char in value):
+                raise ValueError(f"the value of {name!r} holds characters that cannot be sent in a header")
+            fields.append((encoded, value.strip().encode("ascii")))
+        self.names = _OURS | {name for name, _ in fields}
+        self.block = b"".join(b"%b: %b\r\n" % field for field in fields)
+        self.lines = len(fields)
+
+
+def parse_target(url: str) -> Address:
+    """Take ``http://host:port/prefix`` apart. IPv6 hosts stand in brackets."""
+    parts = urlsplit(url)
+    tls = parts.scheme == "https"
+    host = parts.hostname
+    if not host:
+        raise ValueError(f"{url!r} names no host")
+    return Address(
+        host=host,
+        port=parts.port or (443 if tls else 80),
+        tls=tls,
+        prefix=parts.path.rstrip("/").encode("ascii"),
+        authority=parts.netloc.encode("ascii"),
+    )
+
+
+def request_head(
+    method: str,
+    address: Address,
+    path: str,
+    headers: Sequence[tuple[bytes, bytes]],
+    *,
+    static: StaticHeaders,
+    length: int | None,
+) -> bytes:
+    """Return the head. ``length`` is the body's in bytes, None for a chunked one.
+
+    Raises :exc:`ValueError` when a part holds what would make it another request (a line break, a space in the path).
+    """
+    names = static.names
+    fields = [b"%b: %b\r\n" % field for field in headers if field[0].lower() not in names]
+    if length is None:
+        framing = b"transfer-encoding: chunked\r\n"
+    elif length or method not in _MAY_LACK_BODY:
+        framing = b"content-length: %d\r\n" % length
+    else:
+        framing = b""
+    line = b"%b %b%b HTTP/1.1" % (method.encode("ascii"), address.prefix, path.encode("ascii"))
+    head = b"%b\r\nhost: %b\r\n%b%b%b\r\n" % (line, address.authority, b"".join(fields), static.block, framing)
+    lines = len(fields) + static.lines + 3 + bool(framing)
+    if head.count(b"\n") != lines or head.count(b"\r") != lines or line.count(b" ") != 2 or b"\0" in head:
+        raise ValueError("the request holds a line break, a NUL or a space where none may be")
+    return head

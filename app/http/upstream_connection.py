@@ -1,0 +1,259 @@
+"""One connection to an upstream: sends a request, feeds the answer's parser, keeps the clock.
+
+There is one timer per connection and it is re-armed lazily: it fires at some moment not after the next deadline, looks
+what the deadline is by then, and sleeps again. So neither a request nor a chunk costs a timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol, cast
+
+import httptools
+
+from app.errors import UpstreamInvalid, UpstreamTruncated
+from app.http.upstream_response import UpstreamResponse
+from app.observe.tasks import TaskSet
+
+__all__ = ["Pool", "UpstreamConnection"]
+
+_JOIN = 64 * 1024
+"""Bytes: a smaller body is copied behind its head, so that both leave in one packet."""
+
+
+class Pool(Protocol):
+    """What a connection needs of the pool it belongs to. Times are seconds."""
+
+    response_timeout: float
+    keepalive: float
+
+    def released(self, connection: UpstreamConnection) -> None:
+        """The connection may carry another request."""
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        """The connection is of no more use. Called once."""
+
+    def attached(self) -> None:
+        """A socket was opened."""
+
+    def detached(self) -> None:
+        """A socket was closed; once for each that was opened."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One HTTP/1.1 connection that carries one request at a time."""
+
+    def __init__(self, pool: Pool, loop: asyncio.AbstractEventLoop, tasks: TaskSet) -> None:
+        self.closed = False
+        self.requests = 0
+        """Requests sent so far: more than one says that the connection was reused."""
+        self.parser: httptools.HttpResponseParser | None = None
+        self._pool = pool
+        self._loop = loop
+        self._tasks = tasks
+        self._transport: asyncio.Transport | None = None
+        self._feed: Callable[[bytes], None] | None = None
+        self._response: UpstreamResponse | None = None
+        self._reading_paused = False
+        self._writing_paused = False
+        self._writable: asyncio.Future[None] | None = None
+        self._upload: asyncio.Task[None] | None = None
+        self._since = 0.0
+        """When the connection began to idle, or its upload began to wait for the upstream."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+
+    # For the pool.
+
+    def send(
+        self, head: bytes, body: bytes | AsyncIterator[bytes], *, head_only: bool, idle_timeout: float
+    ) -> UpstreamResponse:
+        """Send a request and return its answer to come. ``head_only`` says that the answer has no body (HEAD).
+
+        An iterator's pieces are sent chunked, by a task of its own: the answer may come before the request is complete.
+        """
+        transport = self._transport
+        assert transport is not None, "requests are sent on connected connections"
+        assert self._response is None, "one request at a time"
+        self.requests += 1
+        response = UpstreamResponse(self, self._loop, head_only=head_only, idle_timeout=idle_timeout)
+        self._response = response
+        self.parser = parser = httptools.HttpResponseParser(response)
+        self._feed = parser.feed_data
+        if not isinstance(body, bytes):
+            transport.write(head)
+            self._upload = self._tasks.start(self._send_pieces(response, body), "upload")
+        elif len(body) <= _JOIN:
+            transport.write(head + body)
+        else:
+            transport.write(head)
+            transport.write(body)
+        return response
+
+    def rest(self, deadline: float) -> None:
+        """Idle in the pool until ``deadline`` (seconds of the loop's clock)."""
+        self._since = deadline - self._pool.keepalive
+        self.expect(deadline)
+
+    def close(self) -> None:
+        """Close the connection at once and free its place in the pool. Idempotent."""
+        if self.closed:
+            return
+        self.closed = True
+        self._pool.lost(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._upload is not None and self._upload is not _current_task():
+            self._upload.cancel()
+        response, self._response, self.parser, self._feed = self._response, None, None, None
+        if response is not None:
+            response.fail(UpstreamTruncated())
+        if self._transport is not None:
+            self._transport.abort()
+
+    # For the answer.
+
+    def pause_reading(self) -> None:
+        if not self._reading_paused and self._transport is not None:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._reading_paused and self._transport is not None:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    def expect(self, deadline: float) -> None:
+        """Make sure that the timer fires not after ``deadline``."""
+        if self._timer is not None:
+            if self._timer_at <= deadline:
+                return
+            self._timer.cancel()
+        if not self.closed:
+            self._timer_at = deadline
+            self._timer = self._loop.call_at(deadline, self._tick)
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._pool.attached()
+        if self.closed:
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        response, feed = self._response, self._feed
+        if response is None or feed is None:
+            self.close()  # bytes that nobody asked for: whose answer they are cannot be told
+            return
+        try:
+            feed(data)
+        except httptools.HttpParserUpgrade:
+            response.fail(UpstreamInvalid("The service behind the gateway switched to another protocol."))
+        except httptools.HttpParserError:
+            response.reusable = False
+            response.fail(UpstreamInvalid())
+        response.fed(len(data))
+        if response.complete:
+            self._finish(response)
+        elif response.failed:
+            self.close()
+
+    def eof_received(self) -> None:
+        if self._response is not None:
+            self._response.closed(clean=True)
+        self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._response is not None:
+            self._response.closed(clean=exc is None)
+        self.resume_writing()
+        self.close()
+        self._pool.detached()
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+
+    # Inside.
+
+    def _finish(self, response: UpstreamResponse) -> None:
+        """The answer is complete. The connection is kept only if the request is, too."""
+        response.finish()
+        self._response = self.parser = self._feed = None
+        if self._upload is not None or not response.reusable:
+            self.close()
+        else:
+            self.resume_reading()
+            self._pool.released(self)
+
+    async def _send_pieces(self, response: UpstreamResponse, body: AsyncIterator[bytes]) -> None:
+        """Send a chunked body (RFC 9112 section 7.1). What ``body`` raises is what the answer's reader gets."""
+        transport = self._transport
+        assert transport is not None
+        try:
+            async for piece in body:
+                if self.closed:
+                    return
+                if piece:
+                    transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                if self._writing_paused:
+                    await self._drained()
+            transport.write(b"0\r\n\r\n")
+        except Exception as error:  # the edge of a task: handed to whoever waits for the answer
+            response.fail(error)
+            self.close()
+        else:
+            self._upload = None
+            if response.waiting:
+                response.since = self._loop.time()
+                self.expect(response.overdue(self._pool.response_timeout))
+        finally:
+            closing = getattr(body, "aclose", None)
+            if closing is not None:
+                await closing()
+
+    async def _drained(self) -> None:
+        self._since = self._loop.time()
+        self.expect(self._since + self._pool.response_timeout)
+        self._writable = self._loop.create_future()
+        try:
+            await self._writable
+        finally:
+            self._writable = None
+
+    def _deadline(self) -> float | None:
+        """Return what to wait for now; None while nothing can be late: the client is slow, not the upstream."""
+        response = self._response
+        if response is None:
+            return self._since + self._pool.keepalive
+        if self._writable is not None:
+            return self._since + self._pool.response_timeout
+        if response.waiting and (self._upload is None or response.started):
+            return response.overdue(self._pool.response_timeout)
+        return None
+
+    def _tick(self) -> None:
+        self._timer = None
+        deadline = self._deadline()
+        if deadline is None:
+            return  # whoever begins to wait arms it again
+        if deadline > self._loop.time():
+            self.expect(deadline)
+            return
+        if self._response is not None:
+            self._response.timed_out()
+        self.close()
+
+
+def _current_task() -> asyncio.Task[object] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no task, no loop: called while the program ends
+        return None

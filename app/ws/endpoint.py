@@ -1,0 +1,92 @@
+"""``/api/v1/ws``: from a handshake to a session."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import structlog
+
+from app.auth.identity import ANONYMOUS, Identity
+from app.errors import InvalidToken, PermissionDenied, TidegateError
+from app.ws.connection import EXTENSION, Connection
+from app.ws.handshake import Credential, Handshake, read_handshake
+from app.ws.protocols.native import NativeProtocol
+from app.ws.session import Services, Session
+
+__all__ = ["NativeEndpoint", "TicketOffice"]
+
+_log = structlog.get_logger(__name__)
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Problem = Callable[[TidegateError], tuple[int, list[tuple[bytes, bytes]], bytes]]
+
+
+class TicketOffice(Protocol):
+    async def redeem(self, ticket: str) -> Identity:
+        """Raises :exc:`~app.errors.InvalidToken`, ``TokenExpired`` and ``BrokerUnavailable``."""
+
+
+class NativeEndpoint:
+    """The ASGI application of one path. ``problem`` writes an error as an HTTP answer."""
+
+    def __init__(self, services: Services, tickets: TicketOffice, origins: tuple[str, ...], problem: Problem) -> None:
+        self._services = services
+        self._tickets = tickets
+        self._origins = origins
+        self._problem = problem
+        self.sessions: set[Session] = set()
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        await receive()
+        config = self._services.config
+        handshake = read_handshake(scope, origins=self._origins, query_token=config.query_token)
+        if not handshake.origin_allowed:
+            _log.warning("a socket of a foreign origin was refused", connection_id=handshake.connection_id)
+            await self._refuse(send, PermissionDenied("This origin is not allowed. Add it to server.allowed_origins."))
+            return
+        try:
+            identity, error = await self._identify(handshake.credential), None
+        except TidegateError as refused:
+            identity, error = None, refused
+            if handshake.credential is not None and handshake.credential.kind == "header":
+                await self._refuse(send, refused)
+                return
+        await send({"type": "websocket.accept", "subprotocol": handshake.subprotocol})
+        await self._serve(scope["extensions"][EXTENSION], handshake, identity, error)
+
+    async def _serve(
+        self, connection: Connection, handshake: Handshake, identity: Identity | None, error: TidegateError | None
+    ) -> None:
+        services = self._services
+        now = services.clock()
+        protocol = NativeProtocol(services.config, handshake.connection_id, now)
+        session = Session(connection, protocol, services)
+        connection.attach(session)
+        self.sessions.add(session)
+        services.ticker.watch(session)
+        if error is not None:
+            session.run(protocol.refused(error))
+        elif identity is not None:
+            session.run(protocol.authenticated(identity, now))
+        try:
+            await session.done
+        finally:
+            self.sessions.discard(session)
+            session.lost()
+
+    async def _identify(self, credential: Credential | None) -> Identity | None:
+        """Return who a credential stands for; None when the first message must say it."""
+        if credential is None:
+            return ANONYMOUS if self._services.config.insecure else None
+        if credential.kind == "ticket":
+            return await self._tickets.redeem(credential.value)
+        if not credential.value:
+            raise InvalidToken("The Authorization header must be of the form: Bearer <token>.")
+        return self._services.verifier.verify(credential.value)
+
+    async def _refuse(self, send: Send, error: TidegateError) -> None:
+        status, headers, body = self._problem(error)
+        await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": body})

@@ -1,0 +1,77 @@
+"""Reading a WebSocket handshake: origin, credentials, name. Pure.
+
+Browsers cannot set headers, so a token may also come as a subprotocol, ``["tidegate.v1", "bearer.<jwt>"]``, of which
+only the first is answered; as a one-time ticket in the query; or as the first message.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import parse_qs, urlsplit
+
+__all__ = ["SUBPROTOCOL", "Credential", "Handshake", "read_handshake"]
+
+SUBPROTOCOL = "tidegate.v1"
+_BEARER = "bearer."
+_CONNECTION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a client has shown. A ``header`` one is refused by HTTP, for its client can read the answer."""
+
+    kind: Literal["header", "subprotocol", "ticket", "query"]
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """``connection_id`` is the client's own name for the socket, or a new one."""
+
+    connection_id: str
+    subprotocol: str | None
+    credential: Credential | None
+    origin_allowed: bool
+
+
+def read_handshake(scope: Mapping[str, Any], *, origins: tuple[str, ...], query_token: bool) -> Handshake:
+    """Read an ASGI WebSocket scope. ``origins`` are allowed beside the gateway's own; ``*`` allows all."""
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=32)
+    offered: list[str] = scope["subprotocols"]
+    name = query.get("connection_id", [""])[0]
+    return Handshake(
+        name if _CONNECTION_ID.fullmatch(name) else f"conn_{secrets.token_urlsafe(9)}",
+        SUBPROTOCOL if SUBPROTOCOL in offered else None,
+        _credential(headers, offered, query, query_token=query_token),
+        _origin_allowed(headers, origins),
+    )
+
+
+def _credential(
+    headers: Mapping[bytes, bytes], offered: list[str], query: Mapping[str, list[str]], *, query_token: bool
+) -> Credential | None:
+    scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    if scheme:
+        return Credential("header", token.strip() if scheme.lower() == "bearer" else "")
+    for protocol in offered:
+        if protocol.startswith(_BEARER):
+            return Credential("subprotocol", protocol[len(_BEARER) :])
+    if "ticket" in query:
+        return Credential("ticket", query["ticket"][0])
+    if query_token and "token" in query:
+        return Credential("query", query["token"][0])
+    return None
+
+
+def _origin_allowed(headers: Mapping[bytes, bytes], origins: tuple[str, ...]) -> bool:
+    """Browsers name the page's origin, others none: a page of another site must not act with a user's credentials."""
+    origin = headers.get(b"origin")
+    if origin is None or "*" in origins:
+        return True
+    text = origin.decode("latin-1")
+    return text in origins or urlsplit(text).netloc.encode("latin-1") == headers.get(b"host")
