@@ -77,11 +77,14 @@ class TidegateError(Exception):
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
     close_code: ClassVar[int | None] = None
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
     default_message: ClassVar[str] = "The gateway failed. Try again; if it happens again, tell its operator."
 
-    def __init__(self, message: str | None = None) -> None:
+    def __init__(self, message: str | None = None, *, retryable: bool | None = None) -> None:
+        """``retryable`` overrides the class's where this one occurrence is otherwise."""
         self.message = message or self.default_message
+        if retryable is not None:
+            self.retryable = retryable
         super().__init__(self.message)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Sequence
@@ -32,8 +33,10 @@ def mint(
     issuer it wants.
     """
     auth = auth or AuthConfig()
-    issued = int(time.time() if now is None else now)
-    claims: dict[str, Any] = {"sub": sub, "iat": issued, "exp": issued + ttl, "jti": secrets.token_hex(8)}
+    now = time.time() if now is None else now
+    # Whole seconds where nobody would notice; a token that lives for two seconds must not live for one.
+    expiry = math.ceil(now + ttl) if ttl >= 60 else round(now + ttl, 3)
+    claims: dict[str, Any] = {"sub": sub, "iat": int(now), "exp": expiry, "jti": secrets.token_hex(8)}
     _put(claims, auth.user_claim, sub)
     if company is not None:
         _put(claims, auth.company_claim, company)

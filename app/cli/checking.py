@@ -13,11 +13,14 @@ from app.http.routes import RouteTable, unreachable_routes
 __all__ = ["show"]
 
 
-def show(config: Config) -> None:
+def show(config: Config, file: str) -> None:
     """Print routes, generations and upstreams. Raises :exc:`~app.errors.ConfigError` for what cannot work."""
-    TokenVerifier(config.auth)
-    RouteTable(config.routes)
-    _refuse_unreachable(config)
+    try:
+        TokenVerifier(config.auth)
+        RouteTable(config.routes)
+        _refuse_unreachable(config)
+    except ConfigError as error:
+        raise ConfigError("\n".join(f"{file}: {line}" for line in error.message.splitlines())) from None
     console = Console(highlight=False)
     for table in (_routes(config), _generations(config), _upstreams(config)):
         if table.row_count:

@@ -46,7 +46,7 @@ ConfigFile = Annotated[
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit."""
     try:
-        application(arguments)
+        application(arguments, prog_name="tidegate")
     except ConfigError as error:
         _fail(error.message, 2)
     except (TidegateError, ConversationFailed) as error:
@@ -78,7 +78,7 @@ def _global_options(
     pass
 
 
-@application.command(epilog="Example: tidegate serve --config gateway.toml --workers 4 --redis-url redis://127.0.0.1")
+@application.command(epilog="Example: tidegate serve --config gateway.toml --port 8080 --workers 2")
 def serve(
     config: ConfigFile = None,
     host: Annotated[str | None, typer.Option(help="Overrides server.host.")] = None,
@@ -107,7 +107,8 @@ def demo(port: Annotated[int | None, typer.Option(help="Overrides server.port.")
 def check(config: ConfigFile = None) -> None:
     """Say whether the configuration is right, and where requests would go."""
     try:
-        show(load_config(config, os.environ))
+        loaded = load_config(config, os.environ)
+        show(loaded, str(config or "the configuration"))
     except ConfigError as error:
         _fail(error.message, 1)
 
@@ -165,8 +166,8 @@ def _report(end: End) -> None:
 def _secret(auth: AuthConfig) -> str:
     if "HS256" not in auth.algorithms:
         raise ConfigError(
-            f"auth.algorithms is {auth.algorithms[0]}: such tokens are signed with a private key, which the gateway does "
-            "not have. Get one from your identity provider, or use a configuration with HS256."
+            f"auth.algorithms is {auth.algorithms[0]}: such tokens are signed with a private key, which the gateway "
+            "does not have. Get one from your identity provider, or use a configuration with HS256."
         )
     return auth.secret.get_secret_value()
 

@@ -1,8 +1,8 @@
 """The client's side of one generation, without a socket: what to send on a fresh connection, what an answer means.
 
-Before the gateway answered, a fresh connection repeats the ``generate`` with the same idempotency key, which attaches to
-the running generation if there is one. From then on it sends ``resume`` with the last position. What arrives twice is
-dropped by offset, a hole is an error, and the end's receipt is compared with the text that was received.
+Before the gateway answered, a fresh connection repeats the ``generate`` with the same idempotency key, which attaches
+to the running generation if there is one. From then on it sends ``resume`` with the last position. What arrives twice
+is dropped by offset, a hole is an error, and the end's receipt is compared with the text that was received.
 """
 
 from __future__ import annotations
@@ -74,25 +74,35 @@ class Conversation:
         message = json.loads(frame)
         match message.get("type"):
             case "reply":
-                self._take_reply(message)
+                return self._take_reply(message)
             case "error":
                 self._take_error(message)
             case "goaway":
                 self.reconnect_delay = message.get("reconnect_in_ms", 0) / 1000
+            case "gap" if message.get("generation_id") == self._generation_id:
+                return self._begin_again(self._epoch, 0)
             case "event" if message.get("generation_id") == self._generation_id:
                 return self._take_event(message)
         return ""
 
-    def _take_reply(self, reply: dict[str, Any]) -> None:
+    def _take_reply(self, reply: dict[str, Any]) -> str:
         if reply.get("id") == _GENERATE and self._generation_id is None:
             self._generation_id = reply["generation_id"]
             self._epoch = reply.get("epoch", "")
+            self._offset = reply.get("offset", 0)
         elif reply.get("id") == _RESUME:
             stream = reply["streams"].get(self._generation_id, {})
             if stream.get("status") == "gone":
                 raise ConversationFailed("The gateway no longer keeps this answer, so it cannot be resumed.")
-            if stream.get("epoch", self._epoch) != self._epoch:
-                raise ConversationFailed("The gateway lost what it had kept of this answer. Ask again.")
+            if not stream.get("recovered", True):
+                return self._begin_again(stream.get("epoch", ""), stream.get("offset", 0))
+        return ""
+
+    def _begin_again(self, epoch: str, offset: int) -> str:
+        """The gateway can't go on from our position: what follows is the answer from its beginning."""
+        shown, self._text = bool(self._text), []
+        self._epoch, self._offset = epoch, offset
+        return "\n\n" if shown else ""
 
     def _take_error(self, error: dict[str, Any]) -> None:
         if error.get("id") == _CANCEL:

@@ -44,11 +44,12 @@ def key_of(variable: str, value: str, data: dict[str, Any]) -> Key | None:
     kind: Any = Config
     here: Any = data
     key: Key = ()
-    for segment in name.split("__"):
+    segments = name.split("__")
+    for depth, segment in enumerate(segments):
         part = _part(kind, segment, here)
         below = None if part is None else child(kind, part)
         if part is None or below is None:
-            raise UnknownVariable(_unknown(kind, key, segment, here))
+            raise UnknownVariable(_unknown(kind, key, segments[depth:], here))
         kind, key = below, (*key, part)
         here = _below(here, part)
     if is_table(kind):
@@ -77,14 +78,14 @@ def _below(here: Any, part: str | int) -> Any:
     return None
 
 
-def _unknown(kind: Any, key: Key, segment: str, here: Any) -> str:
+def _unknown(kind: Any, key: Key, rest: list[str], here: Any) -> str:
     if get_origin(kind) is tuple:
         count = len(here) if isinstance(here, list) else 0
         return f"must name one of the {count} {key[-1]} by its number, counted from 0, or {count} to add one."
     names = list(kind.model_fields) if is_section(kind) else []
-    close = difflib.get_close_matches(segment, names, n=1)
+    close = difflib.get_close_matches(rest[0], names, n=1)
     if close:
-        return f"is not a setting. Did you mean {variable_of((*key, close[0]))}?"
+        return f"is not a setting. Did you mean {variable_of((*key, close[0], *rest[1:]))}?"
     return "is not a setting. Remove it, or see docs/configuration.md for those that are."
 
 

@@ -49,7 +49,7 @@ class ServerConfig(Section):
     body_limit: int = Field(10 * 1024 * 1024, ge=1)
     """Largest body of a request."""
     playground: bool = True
-    """Whether the page to try the gateway is served at `/`."""
+    """Whether the page to try the gateway is served, at `/playground/`."""
 
 
 class AuthConfig(Section):

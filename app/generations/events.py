@@ -24,6 +24,7 @@ __all__ = [
     "Usage",
     "encode",
     "encode_delta",
+    "is_terminal",
 ]
 
 Part = Literal["text", "reasoning", "tool"]
@@ -97,6 +98,14 @@ _NAMES: dict[type, str] = {
     Failed: "failed",
     Cancelled: "cancelled",
 }
+
+
+_TERMINAL_BEGINNINGS = tuple(b'{"type":"%b",' % _NAMES[type_].encode() for type_ in TERMINALS)
+
+
+def is_terminal(data: bytes) -> bool:
+    """Tell whether an event's JSON text, as :func:`encode` writes it, is a terminal one."""
+    return data.startswith(_TERMINAL_BEGINNINGS)
 
 
 def encode_delta(text: str, part: Part = "text") -> bytes:

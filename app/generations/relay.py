@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from app.errors import Interrupted, OutputTooLong, TidegateError, UpstreamTimeout
+from app.errors import Interrupted, OutputTooLong, TidegateError, UpstreamInvalid, UpstreamTimeout
 from app.generations.events import (
     TERMINALS,
     Cancelled,
@@ -35,6 +35,8 @@ __all__ = ["Call", "Relay"]
 _log = structlog.get_logger(__name__)
 _ERROR_BODY = 64 * 1024
 """Bytes of an upstream's error answer that are read for its message."""
+_NO_STREAM = frozenset({b"application/json", b"text/html"})
+"""What a server sends that did not understand, or a proxy in between: read as a stream it would look cut off."""
 _ENDS = {Completed: State.COMPLETED, Failed: State.FAILED, Cancelled: State.CANCELLED}
 
 
@@ -115,6 +117,8 @@ class Relay:
                 )
                 if not 200 <= response.status < 300:
                     raise call.format.error_from_response(response.status, await _read_start(response))
+                if _content_type(response) in _NO_STREAM:
+                    raise UpstreamInvalid("The service behind the gateway did not answer with a stream.")
                 decoder = call.format.decoder()
                 while not decoder.ended:
                     data = await response.read()
@@ -169,6 +173,11 @@ class Relay:
             self._response.abort()
         if self._task is not None:
             self._task.cancel()
+
+
+def _content_type(response: Response) -> bytes:
+    value = next((value for name, value in response.headers if name == b"content-type"), b"")
+    return value.partition(b";")[0].strip().lower()
 
 
 async def _read_start(response: Response) -> bytes:

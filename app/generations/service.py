@@ -27,6 +27,7 @@ from app.errors import (
     PermissionDenied,
     TooManyRequests,
 )
+from app.generations.events import is_terminal
 from app.generations.formats import FORMATS
 from app.generations.merging import EventMergeRule
 from app.generations.receipt import Snapshot, fold
@@ -41,7 +42,7 @@ from app.streams.hub import Hub, Listener, Subscription
 from app.streams.position import Position
 from app.streams.recovery import Recovery
 
-__all__ = ["CancelStatus", "Generation", "Generations", "channel_of"]
+__all__ = ["CancelStatus", "Generation", "Generations", "channel_of", "ends_channel"]
 
 _log = structlog.get_logger(__name__)
 _PREFIX = "gen:"
@@ -52,6 +53,11 @@ CancelStatus = Literal["cancelled", "cancelling", "finished"]
 
 def channel_of(generation_id: str) -> str:
     return _PREFIX + generation_id
+
+
+def ends_channel(channel: str, data: bytes) -> bool:
+    """Tell the hub after which message a generation's channel has no more."""
+    return channel.startswith(_PREFIX) and is_terminal(data)
 
 
 @dataclass(frozen=True, slots=True)

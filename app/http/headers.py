@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import quote
 
 from app.auth.identity import Identity
@@ -67,8 +67,7 @@ _BODILESS = frozenset({204, 304})
 _VIA = b"1.1 tidegate"
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a request came from, as the gateway itself saw it."""
 
     address: str | None
@@ -87,21 +86,25 @@ def request_headers(
     the order and repetition of the others stay. ``received`` has lower-case names. The peer is not trusted:
     ``X-Forwarded-*`` is written anew. Framing and Host are the transport's.
     """
-    named = _named_by_connection(received)
-    kept = [field for field in received if _crosses_up(field[0])]
-    if named:
+    usual = _USUAL
+    kept = [field for field in received if field[0] in usual or _crosses_up(field[0])]
+    via = _VIA
+    names = {name for name, _ in received}
+    if b"connection" in names:
+        named = _named_by_connection(received)
         kept = [field for field in kept if _normal(field[0]) not in named]
-    if not keep_authorization:
+    if b"via" in names:
+        via = b", ".join([*(value for name, value in received if name == b"via"), _VIA])
+    if b"authorization" in names and not keep_authorization:
         kept = [field for field in kept if field[0] != b"authorization"]
-    via = [value for name, value in received if name == b"via"] if "via" not in named else []
     kept += identity_headers(identity)
     if origin.address:
-        kept.append((b"x-forwarded-for", safe_value(origin.address)))
+        kept.append((b"x-forwarded-for", _address(origin.address)))
     kept.append((b"x-forwarded-proto", origin.scheme.encode("ascii")))
     if origin.host is not None:
         kept.append((b"x-forwarded-host", origin.host))
     kept.append((b"x-request-id", origin.request_id))
-    kept.append((b"via", b", ".join([*via, _VIA])))
+    kept.append((b"via", via))
     return kept
 
 
@@ -112,16 +115,16 @@ def response_headers(received: Sequence[tuple[bytes, bytes]], status: int, reque
     event stream gets ``X-Accel-Buffering: no``, so that no proxy in front of the gateway holds it back. The upstream's
     own ``X-Request-ID`` is kept if it sent one.
     """
-    named = _named_by_connection(received)
     kept = [field for field in received if field[0] not in _STAYS_HERE]
-    if named:
+    names = {name for name, _ in received}
+    if b"connection" in names:
+        named = _named_by_connection(received)
         kept = [field for field in kept if _normal(field[0]) not in named]
-    names = {name for name, _ in kept}
     if status in _BODILESS and b"content-length" in names:
         kept = [field for field in kept if field[0] != b"content-length"]
     if b"x-request-id" not in names:
         kept.append((b"x-request-id", request_id))
-    if b"x-accel-buffering" not in names and _is_event_stream(kept):
+    if _is_event_stream(kept) and b"x-accel-buffering" not in names:
         kept.append((b"x-accel-buffering", b"no"))
     return kept
 
@@ -178,13 +181,16 @@ def valid_host(value: bytes) -> bool:
     return _HOST.fullmatch(value) is not None
 
 
+@lru_cache(maxsize=1024)
+def _address(text: str) -> bytes:
+    return safe_value(text)
+
+
 def _normal(name: bytes) -> str:
     return _SEPARATOR.sub("-", name.decode("latin-1").lower())
 
 
 def _crosses_up(name: bytes) -> bool:
-    if name in _USUAL:
-        return True
     normal = _normal(name)
     if normal in _HOP_BY_HOP or normal in _SET_BY_US:
         return False
@@ -196,10 +202,9 @@ def _crosses_up(name: bytes) -> bool:
 def _named_by_connection(received: Iterable[tuple[bytes, bytes]]) -> frozenset[str]:
     """Return the normal forms of what ``Connection`` lists, over all its lines."""
     values = [value for name, value in received if name == b"connection"]
-    if not values:
-        return frozenset()
     return frozenset(_normal(token.strip()) for value in values for token in value.split(b",") if token.strip())
 
 
 def _is_event_stream(headers: Headers) -> bool:
-    return any(name == b"content-type" and value[:17].lower() == b"text/event-stream" for name, value in headers)
+    types = [value for name, value in headers if name == b"content-type"]
+    return bool(types) and types[0][:17].lower() == b"text/event-stream"

@@ -7,8 +7,8 @@ the client goes away the upstream's connection is closed at once.
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Sequence
+from random import getrandbits
 from typing import Protocol
 
 import structlog
@@ -196,4 +196,4 @@ def _query(raw: bytes) -> str:
 def _request_id(received: bytes | None) -> bytes:
     if received is not None and valid_request_id(received):
         return received
-    return os.urandom(16).hex().encode("ascii")
+    return b"%032x" % getrandbits(128)

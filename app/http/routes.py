@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.config import RouteConfig
 from app.errors import BadRequest, ConfigError
@@ -33,8 +34,7 @@ class Route:
     """The path ended in ``/*``: whatever follows the segments and a slash matches."""
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """The route of a request and the path to forward (normal form, prefix stripped, no query)."""
 
     route: Route

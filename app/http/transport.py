@@ -67,7 +67,8 @@ class HttpTransport:
         length = len(body) if isinstance(body, bytes) else None
         fresh = False
         while True:
-            connection, target = await pool.acquire(fresh)
+            taken = None if fresh else pool.take_idle()
+            connection, target = taken or await pool.connect(fresh)
             response: UpstreamResponse | None = None
             try:
                 response = connection.send(
@@ -135,16 +136,26 @@ class _Upstream:
         self.targets = [_Target(address, config, tasks, tls) for address in addresses]
         self._turn = 0
 
-    async def acquire(self, fresh: bool) -> tuple[UpstreamConnection, _Target]:
-        """Return a connection that is free: an idle one of the target whose turn it is, or a new one.
+    def take_idle(self) -> tuple[UpstreamConnection, _Target] | None:
+        """Return an idle connection of the target whose turn it is, if there is one."""
+        target = self.targets[self._turn]
+        if not target.idle:
+            return None
+        self._turn = (self._turn + 1) % len(self.targets)
+        return target.take_idle(), target
 
-        ``fresh`` asks for a new one. Raises :exc:`~app.errors.UpstreamUnreachable`.
+    async def connect(self, fresh: bool) -> tuple[UpstreamConnection, _Target]:
+        """Return a new connection to the target whose turn it is, or whatever the ones after it have.
+
+        ``fresh`` says that it must be new: an idle one just turned out to be dead. Raises
+        :exc:`~app.errors.UpstreamUnreachable`.
         """
         full, cause = 0, None
         for target in self._in_turn():
-            connection = target.take_idle(fresh)
-            if connection is not None:
-                return connection, target
+            if target.idle:
+                if not fresh:
+                    return target.take_idle(), target
+                target.take_idle().close()  # it may be as stale as the other; and the new one needs a place
             if len(target.open) >= self.config.max_connections:
                 full += 1
                 continue
@@ -181,15 +192,9 @@ class _Target:
         self._tasks = tasks
         self._tls = tls if address.tls else None
 
-    def take_idle(self, fresh: bool) -> UpstreamConnection | None:
+    def take_idle(self) -> UpstreamConnection:
         """Return the connection that was used last, so that those not needed grow old and are closed."""
-        if not self.idle:
-            return None
-        connection, _ = self.idle.popitem()
-        if not fresh:
-            return connection
-        connection.close()  # others may be as stale as the one that died; and the new one needs a place
-        return None
+        return self.idle.popitem()[0]
 
     async def connect(self) -> UpstreamConnection:
         """Open a connection. Raises :exc:`OSError`, of which :exc:`TimeoutError` and :exc:`ssl.SSLError` are kinds."""

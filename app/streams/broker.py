@@ -73,7 +73,10 @@ class Sink(Protocol):
         """Bring the listeners to the log's top; tell them when that can't be done without a gap."""
 
     def position(self, channel: str) -> Position | None:
-        """Return where the local listeners of ``channel`` stand; None when nobody listens or nothing is known yet."""
+        """Return where the local listeners of ``channel`` stand; None when nobody listens or nothing is known yet.
+
+        An empty epoch: they know that there was no log.
+        """
 
     def signal(self, message: bytes) -> None:
         """A message from another replica to this one."""
@@ -94,7 +97,9 @@ class Broker(Protocol):
     async def publish(self, channel: str, data: bytes, *, size: int = 0, ttl: float = 0.0) -> int:
         """Give ``data`` the next offset of ``channel``, keep the last ``size`` ones ``ttl`` seconds, tell listeners.
 
-        One atomic step; returns the offset (0 where nothing is kept). Raises :exc:`~app.errors.BrokerUnavailable`.
+        One atomic step; returns the offset (0 where nothing is kept). The channel's epoch and last offset stay
+        :data:`~app.streams.log.POSITION_KEPT` seconds longer than its messages, so that a listener of a quiet channel
+        is not told of a gap that is none. Raises :exc:`~app.errors.BrokerUnavailable`.
         """
 
     async def listeners(self, channels: Sequence[str]) -> list[int]:
@@ -113,8 +118,8 @@ class Ledger(Protocol):
     def append(self, owned: OwnedStream, items: Sequence[bytes], *, close: bool = False) -> None:
         """Append after ``owned.top``: to the sink at once, to the shared log at the end of the loop turn.
 
-        ``close`` makes these the last ones, atomically. A log that refuses them (the lease was taken) is reported by
-        the owner's :meth:`renew`.
+        ``close`` makes these the last ones, atomically, and needs at least one. When the log refuses them (the lease
+        was taken) the listeners here are reset, and the owner's :meth:`renew` reports it.
         """
 
     async def record(self, stream: str) -> Record | None:

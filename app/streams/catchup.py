@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from app.errors import BrokerUnavailable
-from app.streams.broker import Broker
+from app.streams.broker import Broker, History
 from app.streams.hub import Hub, Listener, Subscription
 from app.streams.merge import MergeRule, merge
 from app.streams.position import Position
@@ -38,17 +38,14 @@ async def join(
     try:
         await broker.subscribe(channel)
         for _ in range(_ATTEMPTS):
-            known = hub.position(channel)
-            start = since.offset if since is not None else 0
-            history = await broker.history(channel, min(start, known.offset) if known is not None else start)
-            if since is not None and start > 0 and since.epoch != history.epoch:
-                history = await broker.history(channel)
+            history = await _read(hub, broker, channel, since)
+            if history is None:
+                continue
             hub.advance(channel, history)
             hub.flush_channel(channel)
             assert subscription.held is not None
             recovery = recover(history, since, subscription.held, replay=replay)
-            position = hub.position(channel)
-            if recovery is not None and (position is None or position == (history.epoch, recovery.top)):
+            if recovery is not None and hub.position(channel) == (history.epoch, recovery.top):
                 recovery.publications = merge(recovery.publications, rule)
                 send(recovery)
                 hub.go_live(subscription, recovery.publications[-1].data if recovery.publications else None)
@@ -57,3 +54,23 @@ async def join(
     except BaseException:
         hub.drop(subscription)
         raise
+
+
+async def _read(hub: Hub, broker: Broker, channel: str, since: Position | None) -> History | None:
+    """Return the log from ``since`` or from where the listeners here stand, whichever is earlier.
+
+    A position that the log doesn't know gets all of it. None when the answer was overtaken: the listeners moved to
+    another epoch while it was on its way.
+    """
+    known = hub.position(channel)
+    start = max(0, since.offset) if since is not None else 0
+    if known is not None:
+        start = min(start, known.offset)
+    history = await broker.history(channel, start)
+    if since is not None and start > 0 and (since.epoch != history.epoch or since.offset > history.top):
+        start = 0
+        history = await broker.history(channel)
+    now = hub.position(channel)
+    if now is not None and now != known and (now.epoch != history.epoch or now.offset < start):
+        return None
+    return history

@@ -60,7 +60,8 @@ class _Channel:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.epoch = ""
+        self.epoch: str | None = None
+        """None: not known yet. Empty: the channel is known to have no log, so that its first offset must be 1."""
         self.top = 0
         self.pending: list[Batch] = []
         self.groups: dict[Encoder, dict[Listener, Subscription]] = {}
@@ -70,14 +71,14 @@ class _Channel:
 class Hub:
     """The registry.
 
-    ``schedule`` runs a callback at the end of the current loop turn (``loop.call_soon``). ``is_last`` knows a message
-    after which its channel has no more: its listeners are let go with it.
+    ``schedule`` runs a callback at the end of the current loop turn (``loop.call_soon``). ``is_last`` knows from
+    a channel and its message whether the channel has no more after it: its listeners are let go with it.
     """
 
     def __init__(
         self,
         schedule: Callable[[Callable[[], None]], Any],
-        is_last: Callable[[bytes], bool] = lambda data: False,
+        is_last: Callable[[str, bytes], bool] = lambda channel, data: False,
     ) -> None:
         self._schedule = schedule
         self._is_last = is_last
@@ -108,13 +109,13 @@ class Hub:
         return subscription
 
     def go_live(self, subscription: Subscription, last: bytes | None = None) -> None:
-        """From now on deliver. Call it in the step in which the caught-up part was sent; ``last`` is its last message."""
+        """From now on deliver. Call it in the step in which the catch-up was sent; ``last`` is its last message."""
         found = self._channels[subscription.channel]
         assert not found.pending, "flush the channel before the catch-up is computed, or its batches go out twice"
         found.held.remove(subscription)
         subscription.held = None
         found.groups.setdefault(subscription.listener.encoder, {})[subscription.listener] = subscription
-        if last is not None and self._is_last(last):
+        if last is not None and self._is_last(found.name, last):
             self._end(subscription)
 
     def drop(self, subscription: Subscription) -> None:
@@ -145,16 +146,16 @@ class Hub:
         found = self._channels.get(channel)
         if found is None:
             return True
-        if batch.epoch == found.epoch:
-            if batch.first != found.top + 1 and batch.epoch:
-                if batch.first > found.top:
-                    return False
-                batch = batch.after(found.top)
-                if not batch.items:
-                    return True
-        elif found.epoch and batch.epoch:
-            return False
         if batch.epoch:
+            if batch.epoch == found.epoch:
+                if batch.first != found.top + 1:
+                    if batch.first > found.top:
+                        return False
+                    batch = batch.after(found.top)
+                    if not batch.items:
+                        return True
+            elif found.epoch is not None and (found.epoch or batch.first != 1):
+                return False
             found.epoch, found.top = batch.epoch, batch.last
         if not found.pending:
             if not self._dirty:
@@ -166,7 +167,8 @@ class Hub:
     def advance(self, channel: str, history: History) -> None:
         """Bring the channel's listeners to the log's top, as ``history`` (read from their position or before) says.
 
-        When it does not follow what they have, they are told so by a reset.
+        When it does not follow what they have, they are told so by a reset. The caller makes sure that the listeners
+        did not move to another epoch while ``history`` was being read: an old answer would look like a lost log.
         """
         found = self._channels.get(channel)
         if found is None:
@@ -174,11 +176,10 @@ class Hub:
         follows = True
         for batch in history.batches:
             follows = self.broadcast(channel, batch) and follows
-        if not follows:
+        if found.epoch is None or (found.epoch == "" and history.top == 0):
+            found.epoch, found.top = history.epoch, history.top
+        elif not follows or history.epoch != found.epoch or history.top > found.top:
             self.reset(channel)
-        if found.epoch and (history.epoch != found.epoch or history.top > found.top):
-            self.reset(channel)
-        if not found.epoch:
             found.epoch, found.top = history.epoch, history.top
 
     def reset(self, channel: str) -> None:
@@ -187,7 +188,7 @@ class Hub:
         if found is None:
             return
         self._flush(found)
-        found.epoch, found.top = "", 0
+        found.epoch, found.top = None, 0
         for subscription in found.held:
             subscription.held = []
         for group in list(found.groups.values()):
@@ -210,9 +211,12 @@ class Hub:
             self._flush(found)
 
     def position(self, channel: str) -> Position | None:
-        """Return the last position broadcast on ``channel`` here; None before the first."""
+        """Return where the listeners of ``channel`` stand; None when nobody listens or nothing is known yet.
+
+        The epoch is empty where the log was read and there was none.
+        """
         found = self._channels.get(channel)
-        return None if found is None or not found.epoch else Position(found.epoch, found.top)
+        return None if found is None or found.epoch is None else Position(found.epoch, found.top)
 
     def _flush(self, channel: _Channel) -> None:
         batches = channel.pending
@@ -228,7 +232,7 @@ class Hub:
         for subscription in channel.held:
             assert subscription.held is not None
             subscription.held += batches
-        if self._is_last(batches[-1].items[-1]):
+        if self._is_last(name, batches[-1].items[-1]):
             for group in list(channel.groups.values()):
                 for subscription in list(group.values()):
                     self._end(subscription)

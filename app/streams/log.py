@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from app.streams.broker import History
 from app.streams.publication import Batch
 
-__all__ = ["StreamLog"]
+__all__ = ["POSITION_KEPT", "StreamLog"]
+
+POSITION_KEPT = 86_400.0
+"""Seconds that the epoch and last offset of a channel with many writers outlive its messages."""
 
 
 class StreamLog:

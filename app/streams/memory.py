@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from math import inf
 from time import monotonic
 
 from app.streams.broker import History, OwnedStream, Record, Sink
-from app.streams.log import StreamLog
+from app.streams.log import POSITION_KEPT, StreamLog
 from app.streams.position import new_epoch
 from app.streams.publication import Batch
 
@@ -21,11 +22,16 @@ class MemoryStore:
         self.clock = clock
         self._logs: dict[str, StreamLog] = {}
         self._expiry: dict[str, float] = {}
+        self._fading: dict[str, float] = {}
+        """When messages go but their log's position stays."""
 
     def get(self, name: str) -> StreamLog | None:
-        expiry = self._expiry.get(name)
-        if expiry is not None and expiry <= self.clock():
+        now = self.clock()
+        if self._expiry.get(name, inf) <= now:
             self.forget(name)
+        if self._fading.get(name, inf) <= now:
+            del self._fading[name]
+            self._logs[name].trim(0)
         return self._logs.get(name)
 
     def put(self, name: str, log: StreamLog) -> None:
@@ -35,15 +41,21 @@ class MemoryStore:
         """Keep ``name`` for ``ttl`` more seconds."""
         self._expiry[name] = self.clock() + ttl
 
+    def fade(self, name: str, ttl: float) -> None:
+        """Keep the messages of ``name`` for ``ttl`` more seconds and its position longer."""
+        self._fading[name] = self.clock() + ttl
+        self.expire(name, ttl + POSITION_KEPT)
+
     def forget(self, name: str) -> None:
         self._logs.pop(name, None)
         self._expiry.pop(name, None)
+        self._fading.pop(name, None)
 
     def sweep(self) -> None:
         """Forget all whose time is over."""
         now = self.clock()
-        for name in [name for name, expiry in self._expiry.items() if expiry <= now]:
-            self.forget(name)
+        for name in [name for times in (self._expiry, self._fading) for name, end in times.items() if end <= now]:
+            self.get(name)
 
 
 class MemoryBroker:
@@ -76,7 +88,7 @@ class MemoryBroker:
             self._store.put(channel, log)
         batch = log.extend([data])
         log.trim(size)
-        self._store.expire(channel, ttl)
+        self._store.fade(channel, ttl)
         if not self._sink.broadcast(channel, batch):
             self._sink.advance(channel, log.since(0))
         return batch.last
@@ -115,6 +127,7 @@ class MemoryLedger:
         return owned
 
     def append(self, owned: OwnedStream, items: Sequence[bytes], *, close: bool = False) -> None:
+        assert items, "a stream ends with its terminal message, and an append of nothing is none"
         log = self._store.get(owned.stream)
         if log is None or log.closed or log.token != owned.token:
             return
@@ -153,7 +166,8 @@ class MemoryLedger:
             return False
         batch = log.extend([item])
         self._close(stream, log)
-        self._sink.broadcast(stream, batch)
+        if not self._sink.broadcast(stream, batch):
+            self._sink.advance(stream, log.since(0))
         return True
 
     def _close(self, stream: str, log: StreamLog) -> None:

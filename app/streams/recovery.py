@@ -7,7 +7,7 @@ the answer says so, and nobody is ever moved over a gap in silence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from app.streams.broker import History
@@ -37,10 +37,13 @@ class Recovery:
 def contiguous(batches: Iterable[Batch], epoch: str, offset: int) -> tuple[list[Batch], bool]:
     """Return the part of ``batches`` past ``offset`` of ``epoch``, and whether it follows without a hole.
 
-    What lies behind a hole is left out. Batches of other epochs count as a hole.
+    What lies behind a hole is left out. Batches of other epochs count as a hole; those without an epoch have no place
+    in the order and are left out: they are for those who are live.
     """
     kept: list[Batch] = []
     for batch in batches:
+        if not batch.epoch:
+            continue
         if batch.epoch != epoch:
             return kept, False
         rest = batch.after(offset)
@@ -53,13 +56,14 @@ def contiguous(batches: Iterable[Batch], epoch: str, offset: int) -> tuple[list[
     return kept, True
 
 
-def recover(history: History, since: Position | None, held: Iterable[Batch], *, replay: bool) -> Recovery | None:
+def recover(history: History, since: Position | None, held: Sequence[Batch], *, replay: bool) -> Recovery | None:
     """Join log and held-back batches for a reader who stands at ``since`` (None: nowhere yet).
 
     ``replay`` says what a reader without a usable position gets: all that is kept (a generation), or only what comes
     from now on (a room). None means a hole between log and held batches: read the log again.
     """
-    recovered = since is None or (since.epoch == history.epoch and since.offset <= history.top)
+    reached = max([history.top, *[batch.last for batch in held if batch.epoch == history.epoch]])
+    recovered = since is None or (since.epoch == history.epoch and since.offset <= reached)
     first = history.batches[0].first if history.batches else history.top + 1
     if recovered and since is not None:
         start = since.offset

@@ -23,11 +23,11 @@ from app.streams.broker import Broker
 from app.streams.hub import Encoder, Hub, Subscription
 from app.streams.merge import MergeRule
 from app.streams.publication import Batch
+from app.streams.sendqueue import SendQueue
 from app.ws.commands import perform
 from app.ws.frames import text_frame
 from app.ws.protocols.native import Action, Authenticate, Close, NativeProtocol, Options, Send
 from app.ws.protocols.native_encoding import channel_fields, error_message, message
-from app.ws.sendqueue import SendQueue
 from app.ws.ticker import Ticker
 
 __all__ = ["ConnectionPort", "Services", "Session", "Verifier"]

@@ -231,15 +231,15 @@ def test_json_that_is_nested_past_what_can_be_written_is_counted_not_raised() ->
     assert decoder.malformed == 1
 
 
+FIELDS = ["choices", "index", "delta", "content", "reasoning", "tool_calls", "finish_reason", "model"]
+FIELDS += ["usage", "prompt_tokens", "completion_tokens", "error", "message", "type", "code"]
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False) | st.text(max_size=8),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                "choices delta content index usage error message code tool_calls model finish_reason prompt_tokens "
-                "completion_tokens type reasoning".split()
-            ),
+            st.sampled_from(FIELDS),
             inner,
             max_size=4,
         )

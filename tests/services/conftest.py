@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -26,15 +25,15 @@ def language() -> LanguageModel:
 async def _serving(app: Any) -> AsyncIterator[str]:
     config = uvicorn.Config(app, port=0, http="httptools", ws="none", log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.005)
+    # Started and stopped by its own steps: serve() would poll for its end and take over this process's signals.
+    config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    try:
         host, port = server.servers[0].sockets[0].getsockname()[:2]
-        try:
-            yield f"http://{host}:{port}"
-        finally:
-            server.should_exit = True
+        yield f"http://{host}:{port}"
+    finally:
+        await server.shutdown()
 
 
 @pytest.fixture

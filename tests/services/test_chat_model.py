@@ -57,7 +57,7 @@ def test_a_topic_bends_the_distribution() -> None:
     model = LanguageModel("The red rose is here now.\n\nThe blue rose is there now.")
     ids = {piece: number for number, piece in enumerate(model.pieces)}
     topic = {ids[" blue"]: 10.0}
-    weights = model.distribution(model.beginning()[:2] + [ids[" The"]], topic)
+    weights = model.distribution([*model.beginning()[:2], ids[" The"]], topic)
     assert weights[ids[" blue"]] == pytest.approx(10 * weights[ids[" red"]])
 
 

@@ -18,7 +18,7 @@ def test_pieces_join_to_the_text(text: str) -> None:
     [
         ("What is light?", ["What", " is", " light", "?"]),
         ("see Fig. 12, &c. now", ["see", " Fig.", " 12", ",", " &c.", " now"]),
-        ("stopp'd  by\nit", ["stopp'd", " ", " by", "\nit"]),
+        ("stopp'd  by\nit", ["stopp'd", "  ", "by", "\nit"]),
         ("", []),
     ],
 )

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import orjson
 
 from app.errors import UpstreamError
 
-__all__ = ["Refusal", "UpstreamRejected", "clean", "error_from_response", "refusal_of"]
+__all__ = ["Refusal", "clean", "error_from_response", "refusal_of"]
 
 MESSAGE_LENGTH = 300
 """Characters of an upstream's message that are passed on."""
@@ -40,12 +40,6 @@ _FINAL = {
 """Kinds (``type`` or ``code`` of an error) that come again however often one asks."""
 
 
-class UpstreamRejected(UpstreamError):
-    """The upstream refused this request; the same request would be refused again."""
-
-    retryable: ClassVar[bool] = False
-
-
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """``message`` is one line of at most 300 characters, or empty when nothing fit to be told was found."""
@@ -54,7 +48,7 @@ class Refusal:
     retryable: bool
 
     def error(self) -> UpstreamError:
-        return (UpstreamError if self.retryable else UpstreamRejected)(self.message or None)
+        return UpstreamError(self.message or None, retryable=self.retryable)
 
 
 def clean(text: str, length: int = MESSAGE_LENGTH) -> str:

@@ -5,7 +5,7 @@ dropped; lines that begin with a colon are comments; an event happens at a blank
 the stream is not an event.
 
 A chunk of a token stream is nearly always one or several whole ``data: {…}`` blocks with LF. Such a chunk is cut by
-three calls into C, with no loop over its lines; everything else takes the loop, and both ways give the same events.
+a few calls into C, with no loop over its lines; everything else takes the loop, and all ways give the same events.
 Payloads stay bytes, for JSON parsers read UTF-8 themselves.
 """
 
@@ -56,6 +56,9 @@ class SseParser:
         after. Events that came before it are never lost: when the same bytes complete some, they are returned and the
         next call of :meth:`feed` or :meth:`end` raises.
         """
+        if self._idle and data.find(b"\n") == len(data) - 2 and self._is_block(data):
+            self._at_start = False
+            return [(_MESSAGE, data[6:-2])]
         if self._error is not None:
             raise self._error
         events: list[SseEvent] = []
@@ -83,9 +86,13 @@ class SseParser:
             raise self._error
         return (self._name or _MESSAGE, b"\n".join(self._data)) if self._data else None
 
+    def _is_block(self, data: bytes) -> bool:
+        """Whether all but LF, within the bytes that begin where an event begins, is as in the usual chunk."""
+        return data.startswith(b"data: ") and data.endswith(b"\n\n") and b"\r" not in data and len(data) <= self._limit
+
     def _blocks(self, data: bytes) -> list[SseEvent]:
         """Read bytes that begin where an event begins and end with a blank line."""
-        if data.startswith(b"data: ") and len(data) <= self._limit and b"\r" not in data:
+        if self._is_block(data):
             payloads = data[6:-2].split(b"\n\ndata: ")
             if data.count(b"\n") == 2 * len(payloads):  # No line end but those: no other field, no data of two lines.
                 self._at_start = False

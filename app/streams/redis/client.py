@@ -12,12 +12,17 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import Any
 
-import redis.asyncio
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from app.errors import BrokerUnavailable
 
 __all__ = ["Client", "Script"]
+
+_CONNECTIONS = 32
+"""At most so many at once; who comes then waits."""
 
 
 class Script(Enum):
@@ -27,6 +32,8 @@ class Script(Enum):
     CLAIM = "claim"
     EXPIRED = "expired"
     HISTORY = "history"
+    LEASE = "lease"
+    POSITIONS = "positions"
     PUBLISH = "publish"
     RENEW = "renew"
     SEAL = "seal"
@@ -40,13 +47,23 @@ class Client:
     """Commands that fail within their timeouts (seconds) rather than wait. Replies are bytes, ints, lists and None.
 
     Every method raises :exc:`~app.errors.BrokerUnavailable`, and nothing else, when Redis does not do as it was asked.
+    Nothing is sent twice: a publication whose answer got lost may have happened.
     """
 
     def __init__(self, url: str, *, connect_timeout: float, command_timeout: float) -> None:
         self.url = url
-        self._redis = redis.asyncio.Redis.from_url(
-            url, socket_connect_timeout=connect_timeout, socket_timeout=command_timeout, health_check_interval=30
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=_CONNECTIONS,
+            timeout=command_timeout,
+            socket_connect_timeout=connect_timeout,
+            socket_timeout=command_timeout,
+            health_check_interval=30,
+            protocol=2,
+            retry=Retry(NoBackoff(), 0),
         )
+        self._redis = Redis.from_pool(pool)
+        self._redis.response_callbacks.clear()
 
     async def close(self) -> None:
         await self._redis.aclose()
@@ -65,10 +82,10 @@ class Client:
     async def pipeline(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send ``commands`` in one round trip and return their replies in order."""
         with _translated():
-            pipeline = self._redis.pipeline(transaction=False)
-            for command in commands:
-                pipeline.execute_command(*command)
-            return await pipeline.execute()
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for command in commands:
+                    pipeline.execute_command(*command)
+                return await pipeline.execute()
 
     async def _send(self, *command: Any) -> Any:
         return await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]

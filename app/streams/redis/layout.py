@@ -2,8 +2,7 @@
 
 A stream's two keys share a hash tag, so that one script can touch both in Redis Cluster. A batch is one log entry,
 whose id is its last offset, and one Pub/Sub message, the same bytes: a head line ``<epoch> <first offset>``, then one
-line for each message. JSON text as orjson writes it holds no line feed. A batch without positions has the head line
-``- 0``.
+line for each message. A batch without positions has the head line ``- 0``.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 
 from app.streams.publication import Batch
 
-__all__ = ["Layout", "decode_batch", "encode_batch"]
+__all__ = ["Layout", "decode_batch", "encode_batch", "join_items", "one_line"]
 
 
 class Layout:
@@ -44,11 +43,23 @@ class Layout:
 
 
 def encode_batch(epoch: str, first: int, items: Sequence[bytes]) -> bytes:
-    return b"%b %d\n%b" % (epoch.encode() or b"-", first, b"\n".join(items))
+    return b"%b %d\n%b" % (epoch.encode() or b"-", first, join_items(items))
+
+
+def join_items(items: Sequence[bytes]) -> bytes:
+    """Return the lines for ``items``. A line feed within one is blank space between two tokens: JSON allows no other."""
+    body = b"\n".join(items)
+    if body.count(b"\n") != len(items) - 1:
+        body = b"\n".join([one_line(item) for item in items])
+    return body
+
+
+def one_line(item: bytes) -> bytes:
+    return item.replace(b"\n", b" ")
 
 
 def decode_batch(message: bytes) -> Batch:
     """Raises ValueError for what :func:`encode_batch` never wrote."""
-    head, *items = message.split(b"\n")
-    epoch, _, first = head.partition(b" ")
+    items = message.split(b"\n")
+    epoch, _, first = items.pop(0).partition(b" ")
     return Batch("" if epoch == b"-" else epoch.decode(), int(first), items)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import hiredis
@@ -27,6 +27,8 @@ _log = structlog.get_logger(__name__)
 Callback = Callable[[Any], None]
 _HIGH_WATER = 8 * 1024 * 1024
 """Unsent bytes after which :attr:`Link.writable` turns False."""
+_MAX_BACKOFF = 5
+"""Doublings of 50 ms: the longest wait before connecting again is 1.6 s."""
 
 
 def pack(*command: str | bytes | int | float) -> bytes:
@@ -69,11 +71,12 @@ class Link(asyncio.Protocol):
         self._became_writable()
 
     def data_received(self, data: bytes) -> None:
+        push = self._push
         self._reader.feed(data)
         try:
             while (reply := self._reader.gets()) is not False:
-                if self._push is not None and isinstance(reply, list) and reply[0] != b"pong":
-                    self._push(reply)
+                if push is not None and isinstance(reply, list) and len(reply) == 3:
+                    push(reply)
                 elif self._waiting:
                     self._waiting.popleft()[1](reply)
         except hiredis.ProtocolError:
@@ -93,20 +96,33 @@ class Link(asyncio.Protocol):
         self._waiting += [(now, callback) for callback in callbacks]
         self._transport.write(packed)
 
+    async def calls(self, commands: Sequence[bytes]) -> list[Any]:
+        """Send packed commands at once and return their replies; a ``hiredis.ReplyError`` stands in its place.
+
+        Raises :exc:`~app.errors.BrokerUnavailable` when the link is lost first.
+        """
+        if not commands:
+            return []
+        replies: list[Any] = []
+        answered: asyncio.Future[None] = self._loop.create_future()
+
+        def last(reply: Any) -> None:
+            replies.append(reply)
+            if not answered.done():
+                answered.set_result(None)
+
+        self.send(b"".join(commands), [*[replies.append] * (len(commands) - 1), last])
+        await answered
+        if isinstance(replies[-1], BrokerUnavailable):
+            raise replies[-1]
+        return replies
+
     async def call(self, *command: Any) -> Any:
         """Send one command and return its reply. Raises ``hiredis.ReplyError`` and ``BrokerUnavailable``."""
-        reply: asyncio.Future[Any] = self._loop.create_future()
-
-        def answer(value: Any) -> None:
-            if reply.done():
-                return
-            if isinstance(value, Exception):
-                reply.set_exception(value)
-            else:
-                reply.set_result(value)
-
-        self.send(pack(*command), [answer])
-        return await reply
+        reply = (await self.calls([pack(*command)]))[0]
+        if isinstance(reply, hiredis.ReplyError):
+            raise reply
+        return reply
 
     def owes_since(self) -> float | None:
         """Return the loop's time of the oldest unanswered command; None when all are answered."""
@@ -166,8 +182,13 @@ class LinkKeeper:
                 self.link = None
                 if link is not None:
                     link.abort()
-            attempt += 1
-            await asyncio.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))
+            attempt = min(attempt + 1, _MAX_BACKOFF)
+            await asyncio.sleep(random.uniform(0, 0.05 * 2**attempt))
+
+    def abort(self) -> None:
+        """Give up the link that is up; another one follows."""
+        if self.link is not None:
+            self.link.abort()
 
     async def _watch(self, link: Link, ended: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
@@ -196,9 +217,13 @@ class LinkKeeper:
             _, link = await loop.create_connection(
                 build, options.get("host", "localhost"), options.get("port", 6379), ssl=tls
             )
-        if options.get("password") is not None:
-            user = [options["username"]] if options.get("username") else []
-            await link.call("AUTH", *user, options["password"])
-        if options.get("db"):
-            await link.call("SELECT", options["db"])
+        try:
+            if options.get("password") is not None:
+                user = [options["username"]] if options.get("username") else []
+                await link.call("AUTH", *user, options["password"])
+            if options.get("db"):
+                await link.call("SELECT", options["db"])
+        except BaseException:
+            link.abort()
+            raise
         return link

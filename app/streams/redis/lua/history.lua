@@ -5,7 +5,7 @@ if not meta[1] then
   return false
 end
 local messages = {}
-for _, entry in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1] + 1 .. '-0', '+')) do
+for _, entry in ipairs(redis.call('XRANGE', KEYS[1], string.format('%d-0', ARGV[1] + 1), '+')) do
   messages[#messages + 1] = entry[2][2]
 end
 return { meta[1], meta[2], messages }

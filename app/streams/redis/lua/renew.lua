@@ -1,11 +1,15 @@
 -- Extend a lease. KEYS: log, meta. ARGV: token, lease in ms, time to live in ms.
--- Returns the lease's new end (ms since 1970), 0 when somebody else owns or closed the stream, -1 when it is not there.
+-- Returns the lease's new end (ms since 1970); 'closed' when its owner closed the stream, 'lost' when it was taken from
+-- him, 'gone' when it is not there.
 local meta = redis.call('HMGET', KEYS[2], 'token', 'closed')
 if not meta[1] then
-  return -1
+  return redis.status_reply('gone')
 end
-if meta[1] ~= ARGV[1] or meta[2] == '1' then
-  return 0
+if meta[1] ~= ARGV[1] then
+  return redis.status_reply('lost')
+end
+if meta[2] == '1' then
+  return redis.status_reply('closed')
 end
 local time = redis.call('TIME')
 local deadline = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2]

@@ -1,0 +1,148 @@
+"""``/api/v1/generations``: start, watch, read, cancel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import ORJSONResponse
+from starlette.requests import Request
+
+from app.auth.identity import Identity
+from app.generations.merging import EventMergeRule
+from app.generations.requests import StartRequest
+from app.generations.service import Generation, Generations, channel_of
+from app.http.api.caller import Caller
+from app.http.api.models import CancelAnswer, GenerationAnswer, ProblemAnswer, StartAnswer, StartBody
+from app.http.event_stream import EventStream, SseListener, parse_event_id
+from app.observe.tasks import TaskSet
+from app.streams.hub import Hub
+from app.streams.position import Position
+from app.streams.publication import Batch, Publication
+
+__all__ = ["generations_router"]
+
+_RULE = EventMergeRule()
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ProblemAnswer, "content": {"application/problem+json": {}}} for status in (400, 401, 403, 404)
+}
+
+
+class _NullEncoder:
+    def batches(self, channel: str, batches: Sequence[Batch]) -> bytes:
+        return b""
+
+    def publications(self, channel: str, epoch: str, publications: Sequence[Publication]) -> bytes:
+        return b""
+
+
+class _Waiter:
+    """A listener that only wants to know the end."""
+
+    encoder = _NullEncoder()
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+
+    def deliver(self, channel: str, batches: Sequence[Batch], block: bytes) -> None:
+        pass
+
+    def reset(self, channel: str) -> None:
+        self.over.set()
+
+    def ended(self, channel: str) -> None:
+        self.over.set()
+
+
+def generations_router(generations: Generations, hub: Hub, caller: Caller, tasks: TaskSet) -> APIRouter:
+    """Return the routes; ``caller`` tells who asks."""
+    router = APIRouter(prefix="/api/v1/generations", tags=["generations"], responses=_PROBLEMS)
+
+    async def events(identity: Identity, generation_id: str, since: Position | None) -> Response:
+        listener = SseListener(_RULE)
+        subscription = await generations.watch(identity, generation_id, listener, since, listener.recovered)
+        return EventStream(listener, subscription, hub, tasks)
+
+    async def finished(identity: Identity, generation_id: str) -> Response:
+        waiter = _Waiter()
+        subscription = await generations.watch(identity, generation_id, waiter, None, lambda recovery: None)
+        try:
+            await waiter.over.wait()
+        finally:
+            hub.drop(subscription)
+        return ORJSONResponse(_answer(await generations.read(identity, generation_id)))
+
+    @router.post("", status_code=202, response_model=StartAnswer, summary="Start a generation")
+    async def start(
+        body: StartBody,
+        request: Request,
+        wait: Annotated[bool, Query(description="Answer when it has ended, with its result.")] = False,
+        accept: Annotated[str | None, Header()] = None,
+    ) -> Any:
+        """Answers 202 at once; with `Accept: text/event-stream` its events; with `wait=true` its result."""
+        identity = caller(request)
+        streamed = "text/event-stream" in (accept or "")
+        asked = StartRequest.parse(body.model_dump(), attended=streamed or wait)
+        generation_id, position = await generations.start(identity, asked)
+        if streamed:
+            return await events(identity, generation_id, None)
+        if wait:
+            return await finished(identity, generation_id)
+        return StartAnswer(
+            id=generation_id,
+            channel=channel_of(generation_id),
+            epoch=position.epoch,
+            offset=position.offset,
+            status="queued",
+        )
+
+    @router.get("/{generation_id}", response_model=GenerationAnswer, summary="Read a generation")
+    async def read(generation_id: str, request: Request) -> Any:
+        return _answer(await generations.read(caller(request), generation_id))
+
+    @router.get("/{generation_id}/events", response_class=Response, summary="Watch a generation")
+    async def watch(
+        generation_id: str,
+        request: Request,
+        last_event_id: Annotated[str | None, Header()] = None,
+    ) -> Response:
+        """Server-sent events from the beginning, or from after `Last-Event-ID`. 204 when nothing is left to send."""
+        identity = caller(request)
+        since = parse_event_id(last_event_id)
+        record = await generations.record(identity, generation_id)
+        if record.closed and since == (record.epoch, record.top):
+            return Response(status_code=204)
+        return await events(identity, generation_id, since)
+
+    @router.delete("/{generation_id}", response_model=CancelAnswer, summary="Cancel a generation")
+    async def cancel(generation_id: str, request: Request) -> Any:
+        """A second time changes nothing. The upstream's connection is closed at once."""
+        status = await generations.cancel(caller(request), generation_id)
+        return CancelAnswer(id=generation_id, status=status)
+
+    return router
+
+
+def _answer(generation: Generation) -> dict[str, Any]:
+    info, snapshot, terminal = generation.info, generation.snapshot, generation.snapshot.terminal or {}
+    failed = {name: terminal[name] for name in ("code", "message", "retryable") if name in terminal}
+    return {
+        "id": info.id,
+        "kind": info.kind,
+        "status": snapshot.status,
+        "epoch": generation.position.epoch,
+        "offset": generation.position.offset,
+        "upstream": info.upstream,
+        "model": snapshot.model,
+        "created": info.created,
+        "text": snapshot.text,
+        "reasoning": snapshot.reasoning,
+        "tools": snapshot.tools,
+        "usage": asdict(snapshot.usage) if snapshot.usage is not None else None,
+        "reason": terminal.get("reason"),
+        "error": failed or None,
+        "receipt": terminal.get("receipt"),
+    }

@@ -1,0 +1,88 @@
+"""Bodies of the REST API, as its OpenAPI page shows them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["CancelAnswer", "GenerationAnswer", "ProblemAnswer", "StartAnswer", "StartBody", "TicketAnswer"]
+
+
+class StartBody(BaseModel):
+    """A generation to start."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Annotated[str, Field(examples=["chat"])]
+    input: Annotated[dict[str, Any], Field(examples=[{"message": "Hello"}])]
+    upstream: str | None = None
+    idempotency_key: Annotated[str | None, Field(min_length=1, max_length=256)] = None
+    """The same key and body again, by the same user, attaches to the first generation."""
+    on_last_disconnect: Annotated[str | None, Field(examples=["continue", "cancel", "cancel_after:30"])] = None
+
+
+class StartAnswer(BaseModel):
+    """Where the generation's events are: watch ``channel`` from ``offset`` of ``epoch`` on."""
+
+    id: str
+    channel: str
+    epoch: str
+    offset: int
+    status: str
+
+
+class ReceiptAnswer(BaseModel):
+    offset: int
+    characters: int
+    sha256: str
+
+
+class UsageAnswer(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    source: str
+
+
+class GenerationAnswer(BaseModel):
+    """A generation as its events have told it up to ``offset``."""
+
+    id: str
+    kind: str
+    status: Literal["queued", "started", "completed", "failed", "cancelled"]
+    epoch: str
+    offset: int
+    upstream: str
+    model: str | None
+    created: float
+    text: str
+    reasoning: str
+    tools: str
+    usage: UsageAnswer | None
+    reason: str | None
+    error: dict[str, Any] | None
+    receipt: ReceiptAnswer | None
+
+
+class CancelAnswer(BaseModel):
+    """``cancelling``: it runs on another replica, which was told. ``finished``: it had ended before."""
+
+    id: str
+    status: Literal["cancelled", "cancelling", "finished"]
+
+
+class TicketAnswer(BaseModel):
+    """Open ``/api/v1/ws?ticket=…`` with it, once, within ``expires_in`` seconds."""
+
+    ticket: str
+    expires_in: float
+
+
+class ProblemAnswer(BaseModel):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str

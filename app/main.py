@@ -1,0 +1,226 @@
+"""The composition root: the one place that knows all parts and joins them."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import os
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
+
+from app.auth.tickets import Tickets
+from app.auth.tokens import TokenVerifier
+from app.config import Config
+from app.errors import NotFound
+from app.generations.merging import EventMergeRule
+from app.generations.service import Generations, ends_channel
+from app.http.api.app import create_api
+from app.http.api.caller import Caller
+from app.http.api.generations import generations_router
+from app.http.api.health import health_router
+from app.http.api.tickets import tickets_router
+from app.http.dispatch import Dispatch
+from app.http.problems import problem
+from app.http.proxy import Proxy
+from app.http.routes import RouteTable
+from app.http.transport import HttpTransport
+from app.observe.tasks import TaskSet
+from app.streams.backend import Backend, memory_backend, redis_backend
+from app.streams.hub import Hub
+from app.ws.endpoint import NativeEndpoint
+from app.ws.protocols.native_encoding import NativeEncoder
+from app.ws.session import Services
+from app.ws.ticker import Ticker
+
+__all__ = ["Gateway", "create_app"]
+
+_log = structlog.get_logger(__name__)
+_NATIVE_PATH = "/api/v1/ws"
+_SETTLE = 3.0
+"""Seconds that the log gets at the end to take what was appended last."""
+_WEB = Path(__file__).parent / "web"
+
+
+def create_app(config: Config) -> Gateway:
+    """Return the gateway as an ASGI application; its parts live from lifespan start-up to shutdown.
+
+    Its sockets need uvicorn with ``ws=app.ws.connection.Connection``; :mod:`app.serving` sees to that.
+    """
+    return Gateway(config)
+
+
+class Gateway:
+    """The ASGI application."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._parts: _Parts | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        assert self._parts is not None, "the server calls lifespan first"
+        if scope["type"] == "http":
+            await self._parts.dispatch(scope, receive, send)
+        elif scope["path"] == _NATIVE_PATH:
+            await self._parts.sockets(dict(scope), receive, send)  # type: ignore[arg-type]
+        else:
+            await _refuse_socket(receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            self._parts = _Parts(self._config)
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            raise
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._parts.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+class _Parts:
+    """All parts of a running gateway, in the order in which they need each other."""
+
+    def __init__(self, config: Config) -> None:
+        loop = asyncio.get_running_loop()
+        self._config = config
+        self._started = time.monotonic()
+        self._closing = False
+        self._tasks = TaskSet()
+        self._node = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+        self._verifier = TokenVerifier(config.auth)
+        self._transport = HttpTransport(config.upstreams)
+        self._hub = Hub(loop.call_soon, ends_channel)
+        self._backend = _backend(config, self._node, self._hub)
+        self._hub.on_empty = self._backend.broker.unsubscribe
+        self._generations = Generations(
+            config.generations,
+            self._hub,
+            self._backend.broker,
+            self._backend.ledger,
+            self._backend.keys,
+            self._transport,
+        )
+        self._hub.on_signal = self._generations.receive_signal
+
+        tickets = Tickets(self._backend.keys, config.auth.ticket_ttl)
+        self._ticker = Ticker(time.time)
+        self.sockets = NativeEndpoint(self._socket_services(), tickets, config.server.allowed_origins, problem)
+        self._proxy = Proxy(self._transport, self._verifier, body_limit=config.server.body_limit)
+        self.dispatch = Dispatch(RouteTable(config.routes), self._proxy, self._api(tickets))
+
+        for name, run in self._backend.tasks.items():
+            self._tasks.start(run(), name)
+        self._tasks.start(self._generations.run(), "leases and orphans")
+
+    async def close(self) -> None:
+        """End what runs, and let the log have its end."""
+        self._closing = True
+        await self._generations.close(grace=0.0)
+        await self._backend.settle(_SETTLE)
+        await self._proxy.close()
+        await self._tasks.close()
+        self._ticker.close()
+        await self._backend.close()
+        await self._transport.close()
+
+    # HealthSource
+
+    def draining(self) -> bool:
+        return self._closing
+
+    def broker_healthy(self) -> bool:
+        return self._backend.healthy()
+
+    def upstream_probes(self) -> Mapping[str, Callable[[float], Awaitable[bool]]]:
+        return {name: partial(self._transport.probe, name) for name in self._config.upstreams}
+
+    def figures(self) -> dict[str, Any]:
+        return {
+            "node": self._node,
+            "broker": "redis" if self._config.broker.redis_url is not None else "memory",
+            "uptime_seconds": round(time.monotonic() - self._started, 3),
+            "sockets": len(self.sockets.sessions),
+            "channels": self._hub.channels(),
+            "generations_running": self._generations.running,
+            "messages_delivered": self._hub.delivered,
+        }
+
+    # Private.
+
+    def _socket_services(self) -> Services:
+        return Services(
+            config=self._config.realtime,
+            verifier=self._verifier,
+            generations=self._generations,
+            hub=self._hub,
+            broker=self._backend.broker,
+            ticker=self._ticker,
+            tasks=self._tasks,
+            encoder=NativeEncoder(),
+            rule=EventMergeRule(),
+            clock=time.time,
+        )
+
+    def _api(self, tickets: Tickets) -> Any:
+        config = self._config
+        caller = Caller(self._verifier, insecure=config.realtime.insecure)
+        version = _version()
+        routers = [
+            health_router(self, version),
+            generations_router(self._generations, self._hub, caller, self._tasks),
+            tickets_router(tickets, caller, config.auth.ticket_ttl),
+        ]
+        playground = config.server.playground
+        api = create_api(
+            routers,
+            version=version,
+            home="/playground/" if playground else "/docs",
+            body_limit=config.server.body_limit,
+        )
+        if playground:
+            api.mount("/playground", StaticFiles(directory=_WEB / "playground", html=True))
+        return api
+
+
+def _backend(config: Config, node: str, hub: Hub) -> Backend:
+    lease, retention = config.generations.lease, config.generations.retention
+    if config.broker.redis_url is None:
+        return memory_backend(node, hub, lease=lease, retention=retention)
+    return redis_backend(
+        node,
+        hub,
+        url=config.broker.redis_url.get_secret_value(),
+        key_prefix=config.broker.key_prefix,
+        lease=lease,
+        retention=retention,
+        connect_timeout=config.broker.connect_timeout,
+        command_timeout=config.broker.command_timeout,
+    )
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("tidegate")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
+
+
+async def _refuse_socket(receive: Receive, send: Send) -> None:
+    await receive()
+    status, headers, body = problem(NotFound("There is no socket at this path."))
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})

@@ -1,0 +1,113 @@
+"""Running the gateway: uvicorn set up as sockets and proxying need it, in one process or several."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from functools import partial
+
+import structlog
+import uvicorn
+from pydantic import SecretStr
+from uvicorn.supervisors import Multiprocess
+
+from app.config import Config
+from app.main import create_app
+from app.observe.logs import configure_logging
+from app.ws.connection import Connection
+
+__all__ = ["demo", "serve", "uvicorn_config"]
+
+_log = structlog.get_logger(__name__)
+
+
+def uvicorn_config(config: Config) -> uvicorn.Config:
+    """Return the set-up of one server.
+
+    Deflate is off (it triples a socket's memory), logs are ours (uvicorn's name paths with their queries), and
+    forwarded headers are read by nobody but the proxy.
+    """
+    return uvicorn.Config(
+        partial(_application, config),
+        factory=True,
+        host=config.server.host,
+        port=config.server.port,
+        workers=config.server.workers,
+        loop="uvloop",
+        http="httptools",
+        ws=Connection,
+        ws_max_size=config.realtime.max_message,
+        ws_ping_interval=config.realtime.ping_interval,
+        ws_ping_timeout=config.realtime.pong_timeout,
+        ws_per_message_deflate=False,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+
+
+def _application(config: Config) -> object:
+    configure_logging(config.server.log_level, config.server.log_format)
+    return create_app(config)
+
+
+def serve(config: Config) -> None:
+    """Run until SIGINT or SIGTERM. Several workers share the port and, without a Redis, an embedded Valkey."""
+    configure_logging(config.server.log_level, config.server.log_format)
+    with _broker(config) as settled:
+        setup = uvicorn_config(settled)
+        if settled.server.workers == 1:
+            uvicorn.Server(setup).run()
+        else:
+            Multiprocess(setup, sockets=[setup.bind_socket()]).run()
+
+
+@contextlib.contextmanager
+def _broker(config: Config) -> Iterator[Config]:
+    """Give ``config`` an embedded Valkey for as long as it runs, if it wants one."""
+    if not config.broker.embedded or config.broker.redis_url is not None:
+        yield config
+        return
+    from app.streams.redis.embedded import EmbeddedValkey  # noqa: PLC0415  (one worker needs none)
+
+    with EmbeddedValkey() as valkey:
+        broker = config.broker.model_copy(update={"redis_url": SecretStr(valkey.url)})
+        yield config.model_copy(update={"broker": broker})
+
+
+def demo(config: Config) -> None:
+    """Run the gateway and, in the same process, a chat service behind it on a free port."""
+    from services.chat.app import create_app as create_chat  # noqa: PLC0415  (only the demo needs the service)
+    from services.chat.settings import ChatSettings  # noqa: PLC0415
+
+    configure_logging(config.server.log_level, config.server.log_format)
+    listener = socket.create_server(("127.0.0.1", 0))
+    target = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    chat = config.upstreams["chat"].model_copy(update={"targets": (target,)})
+    config = config.model_copy(update={"upstreams": {**config.upstreams, "chat": chat}})
+    gateway = uvicorn.Server(uvicorn_config(config))
+    chat_app = create_chat(ChatSettings.from_environ(os.environ))
+    service = _Companion(uvicorn.Config(chat_app, log_config=None, access_log=False, lifespan="on"))
+    with asyncio.Runner(loop_factory=gateway.config.get_loop_factory()) as runner:
+        runner.run(_together(gateway, service, listener))
+
+
+class _Companion(uvicorn.Server):
+    """A server beside another one, which alone handles signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _together(gateway: uvicorn.Server, service: uvicorn.Server, listener: socket.socket) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(service.serve([listener]))
+        await gateway.serve()
+        service.should_exit = True

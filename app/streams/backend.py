@@ -1,0 +1,77 @@
+"""The three ports of one kind, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.streams.broker import Broker, Keys, Ledger, Sink
+from app.streams.memory import MemoryBroker, MemoryKeys, MemoryLedger, MemoryStore
+from app.streams.redis.client import Client
+from app.streams.redis.keys import RedisKeys
+from app.streams.redis.layout import Layout
+from app.streams.redis.reader import RedisBroker
+from app.streams.redis.writer import RedisLedger
+
+__all__ = ["Backend", "memory_backend", "redis_backend"]
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The ports, the ``tasks`` (by name) that must run for them, and their end."""
+
+    broker: Broker
+    ledger: Ledger
+    keys: Keys
+    tasks: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
+    healthy: Callable[[], bool]
+    settle: Callable[[float], Awaitable[None]]
+    """Waits at most so many seconds until the log has what was appended."""
+    close: Callable[[], Awaitable[None]]
+    """Call it when the tasks have ended."""
+
+
+def memory_backend(node: str, sink: Sink, *, lease: float, retention: float) -> Backend:
+    """Everything in this process. Times are seconds."""
+    store = MemoryStore()
+
+    async def nothing(grace: float = 0.0) -> None:
+        pass
+
+    return Backend(
+        broker=MemoryBroker(node, store, sink),
+        ledger=MemoryLedger(node, store, sink, lease=lease, retention=retention),
+        keys=MemoryKeys(),
+        tasks={},
+        healthy=lambda: True,
+        settle=nothing,
+        close=nothing,
+    )
+
+
+def redis_backend(
+    node: str,
+    sink: Sink,
+    *,
+    url: str,
+    key_prefix: str,
+    lease: float,
+    retention: float,
+    connect_timeout: float,
+    command_timeout: float,
+) -> Backend:
+    """Everything that replicas share in the Redis or Valkey at ``url``. Times are seconds."""
+    client = Client(url, connect_timeout=connect_timeout, command_timeout=command_timeout)
+    layout = Layout(key_prefix)
+    ledger = RedisLedger(node, client, layout, sink, lease=lease, retention=retention, command_timeout=command_timeout)
+    broker = RedisBroker(node, client, layout, sink, ledger, command_timeout=command_timeout)
+    return Backend(
+        broker=broker,
+        ledger=ledger,
+        keys=RedisKeys(client, layout),
+        tasks={"redis ledger": ledger.run, "redis broker": broker.run},
+        healthy=lambda: broker.healthy,
+        settle=ledger.settle,
+        close=client.close,
+    )
