@@ -23,7 +23,7 @@ def ignored(path: str) -> bool:
     """Return whether .dockerignore, a list of exceptions to "all", keeps ``path`` out of the build."""
     lines = (ROOT / ".dockerignore").read_text().split()
     assert lines[0] == "*"
-    return f"!{path.split('/')[0]}" not in lines
+    return f"!{path.split('/', maxsplit=1)[0]}" not in lines
 
 
 def test_what_the_image_copies_exists_and_is_not_ignored():

@@ -23,6 +23,8 @@ _MOST_ATTEMPTS = 20
 """Connections in a row that brought nothing."""
 _CANCEL_PATIENCE = 5.0
 """Seconds that a cancelled generation has to end."""
+_ONE_PRESS = 0.3
+"""Seconds within which a second signal is the same wish: some senders signal a process and its group."""
 _FINAL_CODES = frozenset({1003, 1007, 1008, 1009, *range(4400, 4410), *range(4500, 5000)})
 """Close codes after which the same token and command would end the same way."""
 
@@ -70,6 +72,7 @@ class _Session:
         self._output = output
         self._notes = notes
         self._socket: ClientConnection | None = None
+        self._interrupted_at = 0.0
         self._met = False
         """Whether there was a gateway at all."""
         task = asyncio.current_task()
@@ -78,14 +81,17 @@ class _Session:
 
     def interrupt(self) -> None:
         """Ask for the generation's end; the second time, or when there is none yet, stop at once."""
+        loop = asyncio.get_running_loop()
         command = self._conversation.cancel()
+        if self.interrupted and loop.time() - self._interrupted_at < _ONE_PRESS:
+            return
         if self.interrupted or command is None:
             self.interrupted = True
             self._task.cancel()
             return
-        self.interrupted = True
+        self.interrupted, self._interrupted_at = True, loop.time()
         self._note("cancelling; Ctrl-C again to leave at once")
-        asyncio.get_running_loop().call_later(_CANCEL_PATIENCE, self._task.cancel)
+        loop.call_later(_CANCEL_PATIENCE, self._task.cancel)
         if self._socket is not None:
             self.tasks.start(self._send(self._socket, command), "cancel")
 

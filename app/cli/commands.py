@@ -146,17 +146,13 @@ def chat(
 
 
 def _report(end: End) -> None:
-    print(file=sys.stderr)
-    words = {"completed": "Complete", "failed": f"Failed: {end.why}", "cancelled": f"Cancelled {end.why}"}
+    words = {"completed": "Complete.", "failed": f"Failed: {end.why}", "cancelled": f"Cancelled {end.why}."}
     proof = (
         f"{end.characters} characters, and their SHA-256 is that of the gateway's receipt."
         if end.proven
-        else "but the text is NOT that of the gateway's receipt: something was lost or doubled."
+        else "The text is NOT that of the gateway's receipt: something was lost or doubled."
     )
-    print(
-        f"{words[end.status]}: {proof}" if end.status == "completed" else f"{words[end.status]} {proof}",
-        file=sys.stderr,
-    )
+    print(f"\n{words[end.status]} {proof}", file=sys.stderr)
     if not end.proven or end.status == "failed":
         raise typer.Exit(1)
     if end.status == "cancelled":

@@ -3,7 +3,7 @@
 The order matters and is the whole point: first everything that a client may not say is taken out, then ours goes in.
 The other way round ``Connection: X-User-ID`` would make the gateway remove its own header (RFC 9110 section 7.6.1).
 
-Names are compared in one normal form: lower case, every character that is not a letter or digit as ``-``. Upstreams
+Names are compared in one normal form: lower case, every run of characters that are not letters or digits as ``-``. Upstreams
 behind CGI or WSGI cannot tell ``X_User.ID`` from ``X-User-ID``, so the gateway does not either.
 """
 
@@ -56,7 +56,7 @@ _IDENTITY_SQUEEZED = frozenset(
     {"xauth", "xuser", "xuserid", "xusername", "xuseremail", "xuserrole", "xuserroles", "xcompany", "xcompanyid",
      "xtenant", "xtenantid", "xroles", "xauthuser", "xauthuserid", "xauthenticateduser"}
 )  # fmt: skip
-_SEPARATOR = re.compile(r"[^a-z0-9]")
+_SEPARATOR = re.compile(r"[^a-z0-9]+")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~:+/=@-]{1,128}")
 _HOST = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9_])?\.?)(?::[0-9]{1,5})?"

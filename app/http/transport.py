@@ -187,7 +187,7 @@ class _Target:
         self.detached_all = asyncio.Event()
         """Set while there is no socket, also none of an aborted connection that the loop has yet to close."""
         self.detached_all.set()
-        self._sockets = 0
+        self._sockets: set[UpstreamConnection] = set()
         self._connect_timeout = config.connect_timeout
         self._tasks = tasks
         self._tls = tls if address.tls else None
@@ -206,6 +206,7 @@ class _Target:
                 await loop.create_connection(lambda: connection, self.address.host, self.address.port, ssl=self._tls)
         except BaseException:
             connection.close()
+            self.detached(connection)  # uvloop closes the socket of a cancelled connect without telling the protocol
             raise
         if connection.closed:
             raise ConnectionResetError("the connection was closed as soon as it was made")
@@ -222,11 +223,11 @@ class _Target:
         self.open.discard(connection)
         self.idle.pop(connection, None)
 
-    def attached(self) -> None:
-        self._sockets += 1
+    def attached(self, connection: UpstreamConnection) -> None:
+        self._sockets.add(connection)
         self.detached_all.clear()
 
-    def detached(self) -> None:
-        self._sockets -= 1
+    def detached(self, connection: UpstreamConnection) -> None:
+        self._sockets.discard(connection)
         if not self._sockets:
             self.detached_all.set()

@@ -34,11 +34,11 @@ class Pool(Protocol):
     def lost(self, connection: UpstreamConnection) -> None:
         """The connection is of no more use. Called once."""
 
-    def attached(self) -> None:
-        """A socket was opened."""
+    def attached(self, connection: UpstreamConnection) -> None:
+        """The connection's socket was opened."""
 
-    def detached(self) -> None:
-        """A socket was closed; once for each that was opened."""
+    def detached(self, connection: UpstreamConnection) -> None:
+        """The connection's socket was closed."""
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -139,7 +139,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._pool.attached()
+        self._pool.attached(self)
         if self.closed:
             self._transport.abort()
 
@@ -171,7 +171,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._response.closed(clean=exc is None)
         self.resume_writing()
         self.close()
-        self._pool.detached()
+        self._pool.detached(self)
 
     def pause_writing(self) -> None:
         self._writing_paused = True

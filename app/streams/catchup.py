@@ -1,17 +1,17 @@
-"""Joining a channel without a gap: hold, read the log, merge, go live."""
+"""Joining a channel without a gap: hold, read the log, merge, go live. And filling a gap of those who are live."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from app.errors import BrokerUnavailable
-from app.streams.broker import Broker, History
+from app.streams.broker import Broker, History, Sink
 from app.streams.hub import Hub, Listener, Subscription
 from app.streams.merge import MergeRule, merge
 from app.streams.position import Position
 from app.streams.recovery import Recovery, recover
 
-__all__ = ["join"]
+__all__ = ["fill", "join"]
 
 _ATTEMPTS = 5
 """A hole between the log and the held batches closes as soon as the log is read again; more reads mean it is broken."""
@@ -56,13 +56,29 @@ async def join(
         raise
 
 
-async def _read(hub: Hub, broker: Broker, channel: str, since: Position | None) -> History | None:
+async def fill(sink: Sink, broker: Broker, channel: str) -> bool:
+    """Read the log past the listeners' position and bring them to its top.
+
+    False: they moved to another epoch while it was being read; nothing was done. Raises
+    :exc:`~app.errors.BrokerUnavailable`.
+    """
+    position = sink.position(channel)
+    if position is None:
+        return True
+    history = await _read(sink, broker, channel, position)
+    if history is None:
+        return False
+    sink.advance(channel, history)
+    return True
+
+
+async def _read(sink: Sink, broker: Broker, channel: str, since: Position | None) -> History | None:
     """Return the log from ``since`` or from where the listeners here stand, whichever is earlier.
 
     A position that the log doesn't know gets all of it. None when the answer was overtaken: the listeners moved to
     another epoch while it was on its way.
     """
-    known = hub.position(channel)
+    known = sink.position(channel)
     start = max(0, since.offset) if since is not None else 0
     if known is not None:
         start = min(start, known.offset)
@@ -70,7 +86,7 @@ async def _read(hub: Hub, broker: Broker, channel: str, since: Position | None) 
     if since is not None and start > 0 and (since.epoch != history.epoch or since.offset > history.top):
         start = 0
         history = await broker.history(channel)
-    now = hub.position(channel)
+    now = sink.position(channel)
     if now is not None and now != known and (now.epoch != history.epoch or now.offset < start):
         return None
     return history

@@ -103,10 +103,10 @@ async def read_request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     head = (await read_head(reader)).lower()
     body = b""
     if b"transfer-encoding: chunked" in head:
-        while size := int(await reader.readline(), 16):
+        while size := int(await reader.readuntil(b"\n"), 16):
             body += await reader.readexactly(size)
-            await reader.readline()
-        await reader.readline()
+            await reader.readuntil(b"\n")
+        await reader.readuntil(b"\n")
     elif b"content-length: " in head:
         body = await reader.readexactly(int(head.split(b"content-length: ")[1].split(b"\r\n")[0]))
     return head, body

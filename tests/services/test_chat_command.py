@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
+from services.chat.__main__ import main
+
 
 @asynccontextmanager
 async def command(*arguments: str, **environ: str) -> AsyncIterator[asyncio.subprocess.Process]:
@@ -27,20 +29,30 @@ async def command(*arguments: str, **environ: str) -> AsyncIterator[asyncio.subp
         await process.wait()
 
 
-async def test_help_shows_an_example() -> None:
-    async with command("--help") as process:
-        output, _ = await process.communicate()
-    assert process.returncode == 0
-    assert b"curl -N http://127.0.0.1:8002/v1/chat/completions" in output
+def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["--help"])
+    assert left.value.code == 0
+    assert "curl -N http://127.0.0.1:8002/v1/chat/completions" in capsys.readouterr().out
 
 
-async def test_a_wrong_setting_is_a_sentence_and_not_a_traceback() -> None:
-    async with command(CHAT_API_KEY="sk-secret") as process:
-        output, _ = await process.communicate()
-    assert process.returncode == 2
-    assert b"go together" in output
-    assert b"Traceback" not in output
-    assert b"sk-secret" not in output
+def test_a_wrong_setting_is_a_sentence_and_not_a_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHAT_API_KEY", "sk-secret")
+    with pytest.raises(SystemExit) as left:
+        main([])
+    output = capsys.readouterr().err
+    assert left.value.code == 2
+    assert "go together" in output
+    assert "sk-secret" not in output
+
+
+@pytest.mark.parametrize("arguments", [["--port", "x"], ["--tokens-per-second", "-3"]])
+def test_a_wrong_argument_is_refused(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
 
 
 async def test_it_answers_and_stops_on_a_signal_while_it_streams() -> None:
@@ -65,10 +77,3 @@ async def test_it_answers_and_stops_on_a_signal_while_it_streams() -> None:
         async with asyncio.timeout(10):
             output, _ = await process.communicate()
     assert b"Traceback" not in output
-
-
-@pytest.mark.parametrize("arguments", [("--port", "x"), ("--tokens-per-second", "-3")])
-async def test_a_wrong_argument_is_refused(arguments: tuple[str, str]) -> None:
-    async with command(*arguments) as process:
-        await process.communicate()
-    assert process.returncode == 2

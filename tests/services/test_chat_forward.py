@@ -152,14 +152,15 @@ async def test_errors_of_the_other_server_have_openais_shape(serve: Any, serve_a
     ]
 
     async def answer(_: Request) -> Response:
-        return Response(body, status, media_type="application/json", headers={"retry-after": "3"})
+        return Response(case[1], case[0], media_type="application/json", headers={"retry-after": "3"})
 
     async with (
         serve_app(server_that(answer)) as origin,
         serve(**forwarding_to(origin)) as url,
         httpx.AsyncClient() as client,
     ):
-        for status, body, expected, code in cases:
+        for case in cases:
+            status, _, expected, code = case
             response = await client.post(url + PATH, json=ASK)
             assert response.status_code == expected, status
             assert response.json()["error"]["code"] == code, status
@@ -193,7 +194,7 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_event(serve: Any) -> 
         writer.close()
 
     server = await asyncio.start_server(broken, "127.0.0.1", 0)
-    address = "http://127.0.0.1:%d" % server.sockets[0].getsockname()[1]  # noqa: UP031
+    address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server, serve(**forwarding_to(address)) as url, httpx.AsyncClient() as client:
         response = await client.post(url + PATH, json=ASK | {"stream": True})
     *_, last = [event for event in response.text.split("\n\n") if event]

@@ -71,7 +71,7 @@ def test_without_a_seed_answers_differ(language: LanguageModel) -> None:
     assert len({answer(language, "What is light?", unseeded) for _ in range(4)}) > 1
 
 
-@pytest.mark.parametrize("word", ["prism", "gravity", "bubbles", "telescope"])
+@pytest.mark.parametrize("word", ["prism", "gravity", "bubbles", "telescope", "violet"])
 def test_the_answer_is_about_the_question(language: LanguageModel, word: str) -> None:
     def mentions(question: str) -> int:
         return sum(word[:6] in answer(language, question, Sampling(seed=seed)).lower() for seed in range(12))

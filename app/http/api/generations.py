@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
-from fastapi.responses import ORJSONResponse
+from fastapi.responses import JSONResponse
 from starlette.requests import Request
 
 from app.auth.identity import Identity
@@ -73,7 +73,7 @@ def generations_router(generations: Generations, hub: Hub, caller: Caller, tasks
             await waiter.over.wait()
         finally:
             hub.drop(subscription)
-        return ORJSONResponse(_answer(await generations.read(identity, generation_id)))
+        return JSONResponse(_answer(await generations.read(identity, generation_id)))
 
     @router.post("", status_code=202, response_model=StartAnswer, summary="Start a generation")
     async def start(

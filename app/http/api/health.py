@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from fastapi import APIRouter
-from fastapi.responses import ORJSONResponse
+from fastapi.responses import JSONResponse
 
 __all__ = ["HealthSource", "health_router"]
 
@@ -49,9 +49,9 @@ def health_router(source: HealthSource, version: str) -> APIRouter:
         return {"status": "alive"}
 
     @router.get("/health/ready", summary="Readiness: may it get traffic?")
-    async def ready() -> ORJSONResponse:
+    async def ready() -> JSONResponse:
         """503 while draining. 200 with `degraded` while Redis is away: sockets and own streams go on."""
-        return ORJSONResponse({"status": state()}, status_code=503 if source.draining() else 200)
+        return JSONResponse({"status": state()}, status_code=503 if source.draining() else 200)
 
     @router.get("/health/detailed", summary="Health of every part")
     async def detailed() -> dict[str, Any]:

@@ -47,7 +47,7 @@ def encode_batch(epoch: str, first: int, items: Sequence[bytes]) -> bytes:
 
 
 def join_items(items: Sequence[bytes]) -> bytes:
-    """Return the lines for ``items``. A line feed within one is blank space between two tokens: JSON allows no other."""
+    """Return the lines for ``items``. A line feed within one is space between two tokens: JSON allows no other."""
     body = b"\n".join(items)
     if body.count(b"\n") != len(items) - 1:
         body = b"\n".join([one_line(item) for item in items])

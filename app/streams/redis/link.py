@@ -12,7 +12,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 import structlog
@@ -51,7 +51,7 @@ class Link(asyncio.Protocol):
         self.writable = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
+        transport = cast(asyncio.WriteTransport, transport)  # uvloop's is one by its methods alone.
         transport.set_write_buffer_limits(high=_HIGH_WATER)
         self._transport = transport
 

@@ -17,9 +17,11 @@ import structlog
 from app.errors import BrokerUnavailable
 from app.observe.tasks import TaskSet
 from app.streams.broker import History, Sink
+from app.streams.catchup import fill
+from app.streams.log import POSITION_KEPT
 from app.streams.position import new_epoch
 from app.streams.redis.client import Client, Script
-from app.streams.redis.layout import Layout, decode_batch, encode_batch
+from app.streams.redis.layout import Layout, decode_batch, encode_batch, one_line
 from app.streams.redis.link import Link, LinkKeeper, pack
 from app.streams.redis.writer import RedisLedger
 
@@ -28,6 +30,11 @@ __all__ = ["RedisBroker"]
 _log = structlog.get_logger(__name__)
 _CHECK_INTERVAL = 2.0
 """Seconds between two comparisons of silent channels with the log."""
+_COMPARED_AT_ONCE = 250
+"""Channels in one question to Redis: many enough to be cheap, few enough to hold up neither it nor our loop."""
+_COMPARE_PAUSE = 0.02
+_MAX_OFFSET = 2**53 - 2
+"""Lua counts in doubles."""
 
 
 class RedisBroker:
@@ -38,20 +45,27 @@ class RedisBroker:
     ) -> None:
         self._node = node
         self._layout = layout
+        self._signals = layout.node(node).encode()
         self._sink = sink
         self._ledger = ledger
         self._client = client
         self._timeout = command_timeout
         self._keeper = LinkKeeper("broker", client.url, self._linked, timeout=command_timeout, push=self._push)
-        self._wanted: dict[str, int] = {}
-        """Channels that have listeners here, and how many SUBSCRIBE commands for each are unanswered."""
+        self._wanted: dict[str, str] = {}
+        """Channels that have listeners here, and their names in Redis."""
+        self._streams: dict[bytes, str] = {}
+        """The same the other way round."""
+        self._unanswered: dict[str, int] = {}
+        """How many SUBSCRIBE commands for a channel the link owes an answer to; it may be wanted no more, or again."""
         self._acks: dict[str, list[asyncio.Future[None]]] = {}
         self._heard: set[str] = set()
         """Channels that had a message since the last comparison."""
-        self._repairing: set[str] = set()
+        self._repairing: dict[str, bool] = {}
+        """Channels whose log is being read, and whether a message was refused meanwhile."""
         self._tasks = TaskSet()
         self.repairs = 0
         """Gaps that were filled from the log so far."""
+        ledger.on_lost = self._take_over
 
     @property
     def healthy(self) -> bool:
@@ -66,14 +80,14 @@ class RedisBroker:
             await self._tasks.close()
 
     async def subscribe(self, channel: str) -> None:
-        if self._ledger.log(channel) is not None or (channel in self._wanted and channel not in self._acks):
+        if self._ledger.log(channel) is not None:
+            return
+        if channel not in self._wanted:
+            self._want(channel)
+        elif self._keeper.link is not None and channel not in self._unanswered:
             return
         acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._acks.setdefault(channel, []).append(acknowledged)
-        if channel not in self._wanted:
-            self._wanted[channel] = 0
-            if self._keeper.link is not None:
-                self._send_subscribe(self._keeper.link, [channel])
         try:
             async with asyncio.timeout(self._timeout):
                 await acknowledged
@@ -81,20 +95,23 @@ class RedisBroker:
             raise BrokerUnavailable from None
 
     def unsubscribe(self, channel: str) -> None:
-        if self._wanted.pop(channel, None) is None:
+        name = self._wanted.pop(channel, None)
+        if name is None:
             return
+        del self._streams[name.encode()]
         self._heard.discard(channel)
-        for acknowledged in self._acks.pop(channel, []):
-            acknowledged.cancel()
+        for acknowledged in self._acks.pop(channel, ()):
+            if not acknowledged.done():
+                acknowledged.set_exception(BrokerUnavailable())
         if self._keeper.link is not None:
-            self._keeper.link.send(pack("UNSUBSCRIBE", self._layout.channel(channel)), [])
+            self._keeper.link.send(pack("UNSUBSCRIBE", name), [])
 
     async def history(self, channel: str, since: int = 0) -> History:
         log = self._ledger.log(channel)
         if log is not None:
             return log.since(since)
         keys = (self._layout.log(channel), self._layout.meta(channel))
-        answer = await self._client.script(Script.HISTORY, keys, since)
+        answer = await self._client.script(Script.HISTORY, keys, min(max(since, 0), _MAX_OFFSET))
         if answer is None:
             return History()
         epoch, top, messages = answer
@@ -107,15 +124,16 @@ class RedisBroker:
             await self._client.command("PUBLISH", announced, encode_batch("", 0, [data]))
             return 0
         keys = (self._layout.log(channel), self._layout.meta(channel))
-        offset = await self._client.script(Script.PUBLISH, keys, data, size, round(ttl * 1000), announced, new_epoch())
-        return int(offset)
+        times = (round(ttl * 1000), round((ttl + POSITION_KEPT) * 1000))
+        answer = await self._client.script(Script.PUBLISH, keys, one_line(data), size, *times, announced, new_epoch())
+        return int(answer)
 
     async def listeners(self, channels: Sequence[str]) -> list[int]:
         if not channels:
             return []
         names = [self._layout.channel(channel) for channel in channels]
         answer = await self._client.command("PUBSUB", "NUMSUB", *names)
-        return [count - (channel in self._wanted) for channel, count in zip(channels, answer[1::2], strict=True)]
+        return [max(0, count - self._counted(channel)) for channel, count in zip(channels, answer[1::2], strict=True)]
 
     async def signal(self, node: str, message: bytes) -> bool:
         if node == self._node:
@@ -125,34 +143,47 @@ class RedisBroker:
 
     # Pub/Sub.
 
-    async def _linked(self, link: Link) -> None:
-        for channel in self._wanted:
-            self._wanted[channel] = 0
-        self._send_subscribe(link, list(self._wanted))
-        link.send(pack("SUBSCRIBE", self._layout.node(self._node)), [])
-        self._tasks.start(self._compare(list(self._wanted)), "compare channels after a reconnect")
+    def _want(self, channel: str) -> None:
+        name = self._wanted[channel] = self._layout.channel(channel)
+        self._streams[name.encode()] = channel
+        if self._keeper.link is not None:
+            self._unanswered[channel] = self._unanswered.get(channel, 0) + 1
+            self._keeper.link.send(pack("SUBSCRIBE", name), [])
 
-    def _send_subscribe(self, link: Link, channels: list[str]) -> None:
-        for channel in channels:
-            self._wanted[channel] += 1
-        if channels:
-            link.send(pack("SUBSCRIBE", *map(self._layout.channel, channels)), [])
+    def _counted(self, channel: str) -> bool:
+        """Whether Redis surely counts this process among the channel's subscribers."""
+        return channel in self._wanted and channel not in self._unanswered and self._keeper.link is not None
+
+    async def _linked(self, link: Link) -> None:
+        self._unanswered = dict.fromkeys(self._wanted, 1)
+        link.send(pack("SUBSCRIBE", self._layout.node(self._node), *self._wanted.values()), [])
+        link.send(pack("PING"), [self._subscribed])
+
+    def _subscribed(self, pong: Any) -> None:
+        """All that the new link subscribed to is in force; see what was missed before it was."""
+        if not isinstance(pong, BrokerUnavailable):
+            self._tasks.start(self._compare(list(self._wanted)), "compare channels after a reconnect")
 
     def _push(self, push: list[Any]) -> None:
         kind, name, payload = push
-        stream = self._layout.stream_of(name)
+        stream = self._streams.get(name)
         if kind == b"message":
-            if stream is None:
-                self._sink.signal(payload)
-            else:
+            if stream is not None:
                 self._heard.add(stream)
                 self._receive(stream, payload)
-        elif kind == b"subscribe" and stream is not None and stream in self._wanted:
-            self._wanted[stream] -= 1
-            if self._wanted[stream] <= 0:
-                for acknowledged in self._acks.pop(stream, []):
-                    if not acknowledged.done():
-                        acknowledged.set_result(None)
+            elif name == self._signals:
+                self._sink.signal(payload)
+        elif kind == b"subscribe" and (stream := self._layout.stream_of(name)) is not None:
+            self._acknowledge(stream)
+
+    def _acknowledge(self, stream: str) -> None:
+        left = self._unanswered.pop(stream, 1) - 1
+        if left:
+            self._unanswered[stream] = left
+            return
+        for acknowledged in self._acks.pop(stream, ()):
+            if not acknowledged.done():
+                acknowledged.set_result(None)
 
     def _receive(self, stream: str, payload: bytes) -> None:
         try:
@@ -165,26 +196,33 @@ class RedisBroker:
 
     # Gaps.
 
+    def _take_over(self, stream: str) -> None:
+        """A stream that was ours is another replica's now: follow it as a reader."""
+        if self._sink.position(stream) is not None:
+            if stream not in self._wanted:
+                self._want(stream)
+            self._repair_later(stream)
+
     def _repair_later(self, stream: str) -> None:
-        if stream not in self._repairing:
-            self._repairing.add(stream)
+        if stream in self._repairing:
+            self._repairing[stream] = True
+        else:
+            self._repairing[stream] = False
             self._tasks.start(self._repair(stream), "repair a gap")
 
     async def _repair(self, stream: str) -> None:
-        """Fill what ``stream``'s listeners miss. A batch that comes meanwhile is dropped and read from the log here."""
+        """Fill what ``stream``'s listeners miss. What was refused while the log was on its way may not be in it."""
         try:
-            position = self._sink.position(stream)
-            if position is None:
-                return
-            history = await self.history(stream, position.offset)
-            if history.epoch != position.epoch:
-                history = await self.history(stream)
-            self.repairs += 1
-            self._sink.advance(stream, history)
+            again = True
+            while again:
+                self._repairing[stream] = False
+                filled = await fill(self._sink, self, stream)
+                self.repairs += filled
+                again = not filled or self._repairing[stream]
         except BrokerUnavailable:
             _log.warning("a gap waits for redis", stream=stream)
         finally:
-            self._repairing.discard(stream)
+            del self._repairing[stream]
 
     async def _compare_forever(self) -> None:
         while True:
@@ -192,15 +230,20 @@ class RedisBroker:
             heard, self._heard = self._heard, set()
             await self._compare([channel for channel in self._wanted if channel not in heard])
 
-    async def _compare(self, channels: list[str]) -> None:
+    async def _compare(self, channels: Sequence[str]) -> None:
         """Repair those whose log has gone past their listeners."""
-        known = [(name, position) for name in channels if (position := self._sink.position(name)) is not None]
-        if not known or not self._ledger.healthy:
-            return
-        try:
-            tops = await self._client.pipeline([("HGET", self._layout.meta(name), "top") for name, _ in known])
-        except BrokerUnavailable:
-            return
-        for (name, position), top in zip(known, tops, strict=True):
-            if top is not None and int(top) != position.offset and self._sink.position(name) == position:
-                self._repair_later(name)
+        for start in range(0, len(channels), _COMPARED_AT_ONCE):
+            if start:
+                await asyncio.sleep(_COMPARE_PAUSE)
+            some = channels[start : start + _COMPARED_AT_ONCE]
+            known = [(name, position) for name in some if (position := self._sink.position(name)) is not None]
+            if not known:
+                continue
+            try:
+                answer = await self._client.script(Script.POSITIONS, [self._layout.meta(name) for name, _ in known])
+            except BrokerUnavailable:
+                return
+            for (name, position), (epoch, top) in zip(known, answer, strict=True):
+                differs = epoch is not None and (epoch.decode(), int(top)) != position
+                if differs and self._sink.position(name) == position and self._ledger.log(name) is None:
+                    self._repair_later(name)

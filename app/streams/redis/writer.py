@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -17,32 +17,23 @@ from typing import Any
 import hiredis
 import structlog
 
-from app.streams.broker import OwnedStream, Record, Sink
+from app.errors import BrokerUnavailable
+from app.streams.broker import History, OwnedStream, Record, Sink
 from app.streams.log import StreamLog
 from app.streams.position import new_epoch
 from app.streams.redis.client import Client, Script
 from app.streams.redis.layout import Layout, encode_batch
 from app.streams.redis.link import Callback, Link, LinkKeeper, pack
+from app.streams.redis.outgoing import Outgoing, Verdict
 
 __all__ = ["RedisLedger"]
 
 _log = structlog.get_logger(__name__)
 _EXPIRED_AT_ONCE = 100
-
-
-class _Owned:
-    """An owned stream here: its messages, and how far Redis has them."""
-
-    __slots__ = ("acknowledged", "broken", "dirty", "log", "owned", "sent")
-
-    def __init__(self, owned: OwnedStream, log: StreamLog) -> None:
-        self.owned = owned
-        self.log = log
-        self.sent = 0
-        self.acknowledged = 0
-        self.dirty = False
-        self.broken = False
-        """Redis refused our token: the lease was taken."""
+_RETRY_DELAY = 0.5
+"""Seconds to wait after Redis failed to take an append, as when its memory is full."""
+_RELINK_ON = ("NOSCRIPT", "READONLY")
+"""Errors that a new link cures: it loads the scripts, and it finds the new primary."""
 
 
 class RedisLedger:
@@ -68,9 +59,11 @@ class RedisLedger:
         self._open_ms = max(self._retention_ms, 20 * self._lease_ms)
         """How long an open stream stays when nobody renews it: long enough for a reaper to find it."""
         self._keeper = LinkKeeper("ledger", client.url, self._linked, timeout=command_timeout, writable=self._flush)
-        self._owned: dict[str, _Owned] = {}
-        self._dirty: list[_Owned] = []
+        self._owned: dict[str, Outgoing] = {}
+        self._dirty: list[Outgoing] = []
         self._progress = asyncio.Event()
+        self.on_lost: Callable[[str], None] = lambda stream: None
+        """Called when a stream turns out to be somebody else's; the broker, which must follow it from then, sets it."""
 
     async def run(self) -> None:
         await self._keeper.run()
@@ -82,7 +75,7 @@ class RedisLedger:
     @property
     def unwritten(self) -> int:
         """How many messages wait for Redis."""
-        return sum(entry.log.top - entry.acknowledged for entry in self._owned.values())
+        return sum(entry.unwritten for entry in self._owned.values() if not entry.broken)
 
     def log(self, stream: str) -> StreamLog | None:
         """Return the messages of a stream that this process owns; Redis may not have the last of them yet."""
@@ -102,25 +95,32 @@ class RedisLedger:
 
     async def claim(self, stream: str, info: bytes) -> OwnedStream | Record:
         owned = OwnedStream(stream, new_epoch(), secrets.token_hex(8))
-        answer = await self._client.script(
-            Script.CLAIM, [self._layout.meta(stream)], *self._claim_arguments(owned, info)
-        )
+        log = StreamLog(owned.epoch, node=self._node, token=owned.token, info=info)
+        await self._client.script(Script.LEASE, [self._layout.leases], stream, self._lease_ms)
+        arguments = (owned.epoch, owned.token, self._node, info, self._lease_ms, self._open_ms)
+        answer = await self._client.script(Script.CLAIM, self._keys(stream), *arguments)
         if isinstance(answer, list):
-            return _record(stream, answer)
-        await self._client.command("ZADD", self._layout.leases, answer, stream)
-        self._owned[stream] = _Owned(owned, StreamLog(owned.epoch, node=self._node, token=owned.token, info=info))
+            record = _record(stream, answer)
+            if record.closed:
+                await self._forget_leases([stream])
+            return record
+        self._owned[stream] = Outgoing(
+            owned, log, self._layout,
+            lease_ms=self._lease_ms, open_ms=self._open_ms, retention_ms=self._retention_ms,
+        )  # fmt: skip
         return owned
 
     def append(self, owned: OwnedStream, items: Sequence[bytes], *, close: bool = False) -> None:
+        assert items, "a stream ends with its terminal message, and an append of nothing is none"
         entry = self._owned.get(owned.stream)
-        if entry is None or entry.broken or owned.closed:
+        if entry is None or entry.broken or owned.closed or entry.owned is not owned:
             return
         batch = entry.log.extend(items)
         owned.top = batch.last
         owned.closed = close
+        self._mark(entry)
         if not self._sink.broadcast(owned.stream, batch):
             self._sink.advance(owned.stream, entry.log.since(0))
-        self._mark(entry)
 
     async def record(self, stream: str) -> Record | None:
         entry = self._owned.get(stream)
@@ -132,56 +132,63 @@ class RedisLedger:
         return None if fields[0] is None else _record(stream, fields)
 
     async def renew(self) -> list[str]:
-        entries = list(self._owned.values())
-        lost = [entry for entry in entries if entry.broken]
-        open_entries = [entry for entry in entries if not entry.broken and not entry.owned.closed]
-        if open_entries:
-            answers = await self._renew(open_entries)
-            for entry, answer in zip(open_entries, answers, strict=True):
-                if answer == 0 and not entry.owned.closed:
-                    entry.broken = True
-                    lost.append(entry)
-                elif answer == -1:
-                    self._rewrite(entry)
-        for entry in lost:
-            self._owned.pop(entry.owned.stream, None)
-        return [entry.owned.stream for entry in lost]
+        link = self._keeper.link
+        entries = [entry for entry in self._owned.values() if not entry.broken]
+        if entries and link is None:
+            raise BrokerUnavailable
+        if entries and link is not None:
+            await self._renew(link, entries)
+        lost = [stream for stream, entry in self._owned.items() if entry.broken]
+        for stream in lost:
+            del self._owned[stream]
+        return lost
 
     async def expired(self) -> list[str]:
-        streams = await self._client.script(Script.EXPIRED, [self._layout.leases], _EXPIRED_AT_ONCE)
-        return [stream.decode() for stream in streams]
+        names = await self._client.script(Script.EXPIRED, [self._layout.leases], _EXPIRED_AT_ONCE)
+        streams = [name.decode() for name in names if self.log(name.decode()) is None]
+        if not streams:
+            return []
+        closed = await self._client.pipeline([("HGET", self._layout.meta(stream), "closed") for stream in streams])
+        await self._forget_leases([stream for stream, flag in zip(streams, closed, strict=True) if flag != b"0"])
+        return [stream for stream, flag in zip(streams, closed, strict=True) if flag == b"0"]
 
     async def seal(self, stream: str, top: int, item: bytes) -> bool:
         record = await self.record(stream)
-        sealed = 0
-        if record is not None and not record.closed:
-            message = encode_batch(record.epoch, top + 1, [item])
-            keys = (self._layout.log(stream), self._layout.meta(stream))
-            channel = self._layout.channel(stream)
-            sealed = await self._client.script(Script.SEAL, keys, top, message, self._retention_ms, channel)
-        if sealed or record is None or record.closed:
-            await self._client.command("ZREM", self._layout.leases, stream)
+        if record is None or record.closed:
+            return False
+        message = encode_batch(record.epoch, top + 1, [item])
+        arguments = (top, message, self._retention_ms, self._layout.channel(stream))
+        sealed = await self._client.script(Script.SEAL, self._keys(stream), *arguments)
+        if sealed:
+            await self._forget_leases([stream])
         return bool(sealed)
 
-    async def _renew(self, entries: list[_Owned]) -> list[int]:
-        """Return for each its lease's new end (ms since 1970), 0 where it was taken, -1 where Redis lost the stream."""
-        commands: list[tuple[Any, ...]] = [("SCRIPT", "LOAD", Script.RENEW.source)]
-        for entry in entries:
-            stream = entry.owned.stream
-            keys = (self._layout.log(stream), self._layout.meta(stream))
-            commands.append(("EVALSHA", Script.RENEW.sha, 2, *keys, entry.owned.token, self._lease_ms, self._open_ms))
-        answers: list[int] = (await self._client.pipeline(commands))[1:]
-        held = [(end, entry.owned.stream) for entry, end in zip(entries, answers, strict=True) if end > 0]
-        if held:
-            await self._client.command("ZADD", self._layout.leases, *[part for pair in held for part in pair])
-        return answers
+    def _keys(self, stream: str) -> tuple[str, str]:
+        return self._layout.log(stream), self._layout.meta(stream)
 
-    def _claim_arguments(self, owned: OwnedStream, info: bytes) -> tuple[Any, ...]:
-        return owned.epoch, owned.token, self._node, info, self._lease_ms, self._open_ms
+    async def _forget_leases(self, streams: Sequence[str]) -> None:
+        if streams:
+            await self._client.command("ZREM", self._layout.leases, *streams)
+
+    async def _renew(self, link: Link, entries: Sequence[Outgoing]) -> None:
+        answers = await link.calls([entry.renewal for entry in entries])
+        held: list[int | str] = []
+        for entry, answer in zip(entries, answers, strict=True):
+            if isinstance(answer, int):
+                held += (answer, entry.owned.stream)
+            elif answer == b"lost":
+                self._lose(entry)
+            elif answer == b"gone" and self._owned.get(entry.owned.stream) is entry:
+                self._rewrite(entry)
+            elif isinstance(answer, hiredis.ReplyError):
+                link.abort()
+                raise BrokerUnavailable from answer
+        if held:
+            await link.calls([pack("ZADD", self._layout.leases, *held)])
 
     # The write-behind path.
 
-    def _mark(self, entry: _Owned) -> None:
+    def _mark(self, entry: Outgoing) -> None:
         if not entry.dirty:
             entry.dirty = True
             if not self._dirty:
@@ -197,77 +204,75 @@ class RedisLedger:
         callbacks: list[Callback] = []
         for entry in dirty:
             entry.dirty = False
-            log = entry.log
-            first, last = entry.sent + 1, log.top
-            if first > last or entry.broken:
-                continue
-            commands.append(self._append_command(entry, first, last))
-            callbacks.append(partial(self._appended, entry))
-            entry.sent = last
+            command = entry.append()
+            if command is not None:
+                commands.append(command)
+                callbacks.append(partial(self._appended, entry, entry.round, entry.sent))
         if commands:
             link.send(b"".join(commands), callbacks)
 
-    def _append_command(self, entry: _Owned, first: int, last: int) -> bytes:
-        owned = entry.owned
-        stream = owned.stream
-        message = encode_batch(owned.epoch, first, entry.log.items[first - 1 :])
-        keys = (self._layout.log(stream), self._layout.meta(stream))
-        closing = (1, self._retention_ms) if owned.closed else (0, self._open_ms)
-        announced = self._layout.channel(stream)
-        return pack("EVALSHA", Script.APPEND.sha, 2, *keys, owned.token, first, last, message, *closing, announced)
-
-    def _appended(self, entry: _Owned, reply: Any) -> None:
+    def _appended(self, entry: Outgoing, round_: int, last: int, reply: Any) -> None:
         self._progress.set()
-        if isinstance(reply, int):
-            entry.acknowledged = reply
-            if entry.owned.closed and reply == entry.log.top:
-                self._owned.pop(entry.owned.stream, None)
-        elif isinstance(reply, list):
-            self._resend(entry, reply[0])
-        elif reply == b"lost":
-            entry.broken = True
-        elif reply == b"gone":
+        verdict = entry.answered(round_, last, reply)
+        if verdict is Verdict.NOTHING:
+            return
+        if verdict is Verdict.SEND:
+            self._mark(entry)
+        elif verdict is Verdict.FINISHED:
+            self._finish(entry)
+        elif verdict is Verdict.LOST:
+            self._lose(entry)
+        elif verdict is Verdict.GONE:
             self._rewrite(entry)
-        elif isinstance(reply, hiredis.ReplyError):
-            _log.error("redis refused an append", stream=entry.owned.stream, error=str(reply))
-            self._keeper_abort()
+        else:
+            self._retry(entry, str(reply))
 
-    def _resend(self, entry: _Owned, top: int) -> None:
-        """Go on from what Redis has."""
-        if top != entry.sent:
-            entry.sent = entry.acknowledged = top
-            if top < entry.log.top:
-                self._mark(entry)
-            elif entry.owned.closed:
-                self._owned.pop(entry.owned.stream, None)
+    def _finish(self, entry: Outgoing) -> None:
+        """Redis has all of a closed stream: let it go."""
+        stream = entry.owned.stream
+        if self._owned.get(stream) is entry:
+            del self._owned[stream]
+            if self._keeper.link is not None:
+                self._keeper.link.send(pack("ZREM", self._layout.leases, stream), [lambda _: None])
 
-    def _rewrite(self, entry: _Owned) -> None:
+    def _lose(self, entry: Outgoing) -> None:
+        """The stream is somebody else's, and what its listeners got here lately is not in it."""
+        if entry.broken:
+            return
+        entry.broken = True
+        stream = entry.owned.stream
+        _log.warning("a stream was taken from this replica", stream=stream)
+        self._sink.advance(stream, History())
+        self.on_lost(stream)
+
+    def _rewrite(self, entry: Outgoing) -> None:
         """Redis lost the stream: write it anew from its first message."""
         link = self._keeper.link
         if link is None or entry.broken:
             return
         _log.warning("redis lost a stream; it is written anew", stream=entry.owned.stream)
-        owned = entry.owned
-        command = ("EVALSHA", Script.CLAIM.sha, 1, self._layout.meta(owned.stream))
-        arguments = self._claim_arguments(owned, entry.log.info)
-        link.send(pack(*command, *arguments), [lambda _: None])
-        entry.sent = entry.acknowledged = 0
-        self._mark(entry)
+        link.send(entry.lease + entry.claim, [lambda _: None, lambda _: None])
+        entry.restart(0)
+        if entry.unwritten:
+            self._mark(entry)
+
+    def _retry(self, entry: Outgoing, error: str) -> None:
+        _log.error("redis refused an append", stream=entry.owned.stream, error=error)
+        if error.startswith(_RELINK_ON):
+            self._keeper.abort()
+        else:
+            entry.restart(entry.acknowledged)
+            asyncio.get_running_loop().call_later(_RETRY_DELAY, self._mark, entry)
 
     async def _linked(self, link: Link) -> None:
-        for script in (Script.APPEND, Script.CLAIM):
+        for script in (Script.APPEND, Script.CLAIM, Script.LEASE, Script.RENEW):
             await link.call("SCRIPT", "LOAD", script.source)
-        for entry in self._owned.values():
-            entry.sent = entry.acknowledged
-            entry.dirty = False
         self._dirty = []
         for entry in self._owned.values():
-            if entry.sent < entry.log.top:
+            entry.dirty = False
+            entry.restart(entry.acknowledged)
+            if entry.unwritten:
                 self._mark(entry)
-
-    def _keeper_abort(self) -> None:
-        if self._keeper.link is not None:
-            self._keeper.link.abort()
 
 
 def _record(stream: str, fields: Sequence[bytes]) -> Record:

@@ -1,0 +1,38 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+import uvloop
+
+from tests.support.valkey import ValkeyServer
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run tests on the loop that the gateway runs on."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[ValkeyServer]:
+    """One server for all tests of a run."""
+    with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture
+def valkey(valkey_server: ValkeyServer) -> Iterator[ValkeyServer]:
+    """The same, up and running when a test begins and whatever the test does to it."""
+    valkey_server.heal()
+    yield valkey_server
+    valkey_server.heal()
+
+
+@pytest.fixture
+def prefix() -> str:
+    """Begin the names of all keys of a test with this, and no other test sees them."""
+    return f"test-{secrets.token_hex(4)}:"

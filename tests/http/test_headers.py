@@ -1,0 +1,200 @@
+"""What crosses the gateway and what does not, in every spelling."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.auth.identity import ANONYMOUS, Identity
+from app.errors import InvalidToken
+from app.http.headers import (
+    Origin,
+    bearer_token,
+    identity_headers,
+    request_headers,
+    response_headers,
+    safe_value,
+    valid_host,
+    valid_request_id,
+)
+
+ORIGIN = Origin("203.0.113.9", "https", b"api.example.com", b"id-1")
+IDENTITY = Identity("42", "7", "a@example.com", ("admin", "user"))
+OURS = [
+    (b"x-user-id", b"42"),
+    (b"x-company-id", b"7"),
+    (b"x-user-email", b"a@example.com"),
+    (b"x-user-roles", b"admin,user"),
+    (b"x-forwarded-for", b"203.0.113.9"),
+    (b"x-forwarded-proto", b"https"),
+    (b"x-forwarded-host", b"api.example.com"),
+    (b"x-request-id", b"id-1"),
+    (b"via", b"1.1 tidegate"),
+]
+TOKEN = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_.!~", min_size=1, max_size=20).map(str.encode)
+VALUE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=30).map(str.encode)
+
+
+def sent(*received, identity=IDENTITY, keep_authorization=False):
+    return request_headers(list(received), ORIGIN, identity, keep_authorization=keep_authorization)
+
+
+def test_ours_come_last_and_others_keep_order_and_repetition():
+    kept = [(b"accept", b"*/*"), (b"cookie", b"a"), (b"x-custom", b"1"), (b"cookie", b"b"), (b"x-custom", b"2")]
+    assert sent(*kept) == kept + OURS
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"connection", b"keep-alive", b"proxy-authorization", b"proxy-authenticate", b"te", b"trailer", b"upgrade",
+     b"transfer-encoding", b"transfer_encoding", b"content-length", b"content_length", b"host", b"expect",
+     b"forwarded", b"x-forwarded-for", b"x_forwarded_for", b"x-forwarded-proto", b"x-real-ip", b"x_request_id",
+     b"proxy-connection", b"http2-settings", b"authorization"],
+)  # fmt: skip
+def test_what_is_the_connections_or_ours_does_not_cross(name):
+    assert sent((name, b"forged")) == OURS
+
+
+@pytest.mark.parametrize("name", ["X-User-ID", "X-Company-ID", "X-User-Email", "X-User-Roles", "X-Auth-Anything"])
+@pytest.mark.parametrize("separator", ["-", "_", ".", "--", "~"])
+def test_no_spelling_of_an_identity_header_crosses(name, separator):
+    forged = name.replace("-", separator).encode()
+    for spelling in (forged, forged.lower(), forged.upper()):
+        assert sent((spelling, b"1"), identity=ANONYMOUS) == OURS[4:]
+
+
+@given(st.sampled_from(["x user id", "x company id", "x user email", "x user roles", "x auth token"]), st.randoms())
+def test_no_random_spelling_of_an_identity_header_crosses(words, chance: random.Random):
+    name = "".join(chance.choice("-_.") if char == " " else chance.choice((char, char.upper())) for char in words)
+    assert sent((name.encode(), b"1"), identity=ANONYMOUS) == OURS[4:]
+
+
+@given(st.lists(st.tuples(TOKEN, VALUE), max_size=12), st.lists(TOKEN, max_size=4))
+def test_what_connection_names_never_crosses_and_never_takes_ours_away(fields, named):
+    received = [*fields, (b"connection", b", ".join([*named, b"close", b"X-User-ID", b"x-forwarded-for"]))]
+    result = sent(*received)
+    assert result[-len(OURS) :] == OURS
+    theirs = result[: -len(OURS)]
+    assert [field for field in received if field in theirs] == theirs
+    assert not {name for name, _ in theirs} & {*named, b"connection"}
+
+
+@given(st.lists(st.tuples(TOKEN, VALUE), max_size=12), st.lists(TOKEN, max_size=4))
+def test_what_connection_names_in_an_answer_does_not_cross(fields, named):
+    received = [(b"connection", b",".join(named)), *fields, (b"set-cookie", b"a"), (b"set-cookie", b"b")]
+    result = response_headers(received, 200, b"id-1")
+    assert not {name for name, _ in result} & {*named, b"connection"}
+    if b"set-cookie" not in named:
+        assert [value for name, value in result if name == b"set-cookie"] == [b"a", b"b"]
+
+
+def test_other_headers_that_look_alike_do_cross():
+    alike = [(b"x-user-agent", b"grpc-web"), (b"x-author", b"me"), (b"x-username-hint", b"x"), (b"user-id", b"x")]
+    assert sent(*alike) == alike + OURS
+
+
+def test_the_authorization_header_crosses_only_where_the_gateway_does_not_use_it():
+    field = (b"authorization", b"Bearer x")
+    assert sent(field, keep_authorization=True)[0] == field
+    assert sent(field) == OURS
+
+
+def test_via_is_extended_and_a_client_cannot_take_it_away():
+    assert sent((b"via", b"1.0 a"), (b"via", b"1.1 b"))[-1] == (b"via", b"1.0 a, 1.1 b, 1.1 tidegate")
+    assert sent((b"connection", b"via"), (b"via", b"1.0 a"))[-1][1].endswith(b"1.1 tidegate")
+
+
+def test_without_a_peer_or_host_nothing_is_said_of_them():
+    result = request_headers([], Origin(None, "http", None, b"i"), ANONYMOUS, keep_authorization=False)
+    assert result == [(b"x-forwarded-proto", b"http"), (b"x-request-id", b"i"), (b"via", b"1.1 tidegate")]
+
+
+@given(st.text(), st.text())
+def test_values_are_safe_and_different_texts_stay_different(one, other):
+    for text in (one, other):
+        assert all(0x20 < byte < 0x7F for byte in safe_value(text))
+    assert (safe_value(one) == safe_value(other)) == (one == other)
+
+
+@given(st.lists(st.text(min_size=1), min_size=1))
+def test_a_role_cannot_become_two(roles):
+    (field,) = [v for n, v in identity_headers(Identity("1", roles=tuple(roles))) if n == b"x-user-roles"]
+    assert len(field.split(b",")) == len(roles)
+
+
+def test_empty_parts_of_an_identity_are_not_sent():
+    assert identity_headers(Identity("ü\r\n", "", None, ())) == ((b"x-user-id", b"%C3%BC%0D%0A"),)
+    assert identity_headers(ANONYMOUS) == ()
+
+
+def test_an_answers_framing_stays_here_and_its_cookies_pass_in_order():
+    received = [
+        (b"set-cookie", b"b=1"),
+        (b"transfer-encoding", b"chunked"),
+        (b"keep-alive", b"timeout=5"),
+        (b"set-cookie", b"a=1"),
+        (b"x-gateway-error", b"forged"),
+        (b"cache-control", b"no-cache"),
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+    ]
+    assert response_headers(received, 200, b"id-1") == [
+        (b"set-cookie", b"b=1"),
+        (b"set-cookie", b"a=1"),
+        (b"cache-control", b"no-cache"),
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"x-request-id", b"id-1"),
+        (b"x-accel-buffering", b"no"),
+    ]
+
+
+def test_an_upstreams_own_request_id_and_buffering_are_left():
+    received = [(b"x-request-id", b"theirs"), (b"x-accel-buffering", b"yes"), (b"content-type", b"text/event-stream")]
+    assert response_headers(received, 200, b"id-1") == received
+
+
+@pytest.mark.parametrize(("status", "kept"), [(200, True), (204, False), (304, False)])
+def test_a_length_without_a_body_is_dropped(status, kept):
+    result = response_headers([(b"content-length", b"5")], status, b"i")
+    assert ((b"content-length", b"5") in result) is kept
+
+
+@pytest.mark.parametrize(
+    ("headers", "token"),
+    [
+        ([], None),
+        ([(b"authorization", b"Bearer abc")], "abc"),
+        ([(b"authorization", b"bearer  abc ")], "abc"),
+        ([(b"authorization", b"Basic abc")], None),
+    ],
+)
+def test_the_bearer_token_is_found(headers, token):
+    assert bearer_token(headers) == token
+
+
+@pytest.mark.parametrize("values", [[b"Bearer a", b"Bearer a"], [b"Bearer "], [b"Bearer"]])
+def test_no_token_and_two_tokens_are_no_token(values):
+    with pytest.raises(InvalidToken):
+        bearer_token([(b"authorization", value) for value in values])
+
+
+@pytest.mark.parametrize("value", [b"a.example.com", b"localhost:80", b"127.0.0.1:65535", b"[::1]:8080", b"a_b", b"x."])
+def test_hosts_that_are_valid(value):
+    assert valid_host(value)
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"a b", b"a/../b", b"a:b", b"a@b", b"a,b", b"[::1", b"::1", b".a", b"a:1:2", b"a\n", b"\xff", b"-a"]
+)
+def test_hosts_that_are_not(value):
+    assert not valid_host(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "valid"),
+    [(b"a", True), (b"A-1_b.c:d/e=@+~", True), (b"", False), (b"a b", False), (b"x" * 129, False), (b"a\n", False)],
+)
+def test_request_ids(value, valid):
+    assert valid_request_id(value) is valid

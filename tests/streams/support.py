@@ -1,0 +1,196 @@
+"""Small real things that the stream tests share: a recording listener, a replica, a helper that waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol, Self
+
+from app.observe.tasks import TaskSet
+from app.streams.broker import Broker, Keys, Ledger, OwnedStream
+from app.streams.catchup import join
+from app.streams.hub import Hub, Subscription
+from app.streams.memory import MemoryBroker, MemoryKeys, MemoryLedger, MemoryStore
+from app.streams.merge import NeverMerge
+from app.streams.position import Position
+from app.streams.publication import Batch, Publication
+from app.streams.recovery import Recovery
+from app.streams.redis.client import Client
+from app.streams.redis.keys import RedisKeys
+from app.streams.redis.layout import Layout
+from app.streams.redis.reader import RedisBroker
+from app.streams.redis.writer import RedisLedger
+
+TIMEOUT = 0.4
+"""Seconds for a Redis command in tests: long for a socket on this machine, short to wait for."""
+
+
+class PlainEncoder:
+    """Encodes nothing: the recorder looks at the batches."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def batches(self, channel: str, batches: Sequence[Batch]) -> bytes:
+        self.calls += 1
+        return b"%d" % sum(len(batch.items) for batch in batches)
+
+    def publications(self, channel: str, epoch: str, publications: Sequence[Publication]) -> bytes:
+        return b"%d" % len(publications)
+
+
+PLAIN = PlainEncoder()
+
+
+class Recorder:
+    """A listener who checks each message against the last: one epoch, in order, none missing, none twice."""
+
+    def __init__(self, encoder: PlainEncoder = PLAIN) -> None:
+        self.encoder = encoder
+        self.position = Position("", 0)
+        self.items: list[bytes] = []
+        """What came since the catch-up or the last reset."""
+        self.loose: list[bytes] = []
+        """What came without a position."""
+        self.recoveries: list[Recovery] = []
+        self.resets = 0
+        self.endings = 0
+        self.faults: list[str] = []
+        self._lost = False
+        self._changed = asyncio.Event()
+
+    def take(self, recovery: Recovery) -> None:
+        self.recoveries.append(recovery)
+        self.position = Position(recovery.position.epoch, recovery.top)
+        self.items = [publication.data for publication in recovery.publications]
+        self._changed.set()
+
+    def deliver(self, channel: str, batches: Sequence[Batch], block: bytes) -> None:
+        for batch in batches:
+            if not batch.epoch:
+                self.loose += batch.items
+                continue
+            first_of_all = self.position == ("", 0) and batch.first == 1
+            follows = batch.epoch == self.position.epoch and batch.first == self.position.offset + 1
+            if not (follows or first_of_all or self._lost):
+                self.faults.append(f"{batch.epoch} {batch.first}..{batch.last} after {self.position}")
+            if not batch.items:
+                self.faults.append("an empty batch")
+            self._lost = False
+            self.position = Position(batch.epoch, batch.last)
+            self.items += batch.items
+        self._changed.set()
+
+    def reset(self, channel: str) -> None:
+        self.resets += 1
+        self.items = []
+        self._lost = True
+        self._changed.set()
+
+    def ended(self, channel: str) -> None:
+        self.endings += 1
+        self._changed.set()
+
+    async def until(self, condition: Callable[[], object], timeout: float = 5.0) -> None:
+        """Wait until what came fulfils ``condition``."""
+        async with asyncio.timeout(timeout):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def reaches(self, offset: int, timeout: float = 5.0) -> None:
+        await self.until(lambda: self.position.offset >= offset, timeout)
+
+
+async def eventually(condition: Callable[[], object], timeout: float = 5.0) -> None:
+    """Wait for what no event announces."""
+    async with asyncio.timeout(timeout):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+class Replica:
+    """A hub with its ledger and broker over Redis, as one process has them."""
+
+    def __init__(
+        self, url: str, prefix: str, node: str, *, lease: float = 5.0, retention: float = 30.0, timeout: float = TIMEOUT
+    ) -> None:
+        self.node = node
+        self.client = Client(url, connect_timeout=timeout, command_timeout=timeout)
+        self.layout = Layout(prefix)
+        self.hub = Hub(asyncio.get_running_loop().call_soon)
+        self.ledger = RedisLedger(
+            node, self.client, self.layout, self.hub, lease=lease, retention=retention, command_timeout=timeout
+        )
+        self.broker = RedisBroker(node, self.client, self.layout, self.hub, self.ledger, command_timeout=timeout)
+        self.keys = RedisKeys(self.client, self.layout)
+        self.hub.on_empty = self.broker.unsubscribe
+        self.signals: list[bytes] = []
+        self.hub.on_signal = self.signals.append
+        self._tasks = TaskSet()
+
+    async def __aenter__(self) -> Self:
+        self._tasks.start(self.ledger.run(), "ledger")
+        self._tasks.start(self.broker.run(), "broker")
+        await eventually(lambda: self.broker.healthy)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._tasks.close()
+        await self.client.close()
+
+
+class MemorySide:
+    """The same in memory, with a clock that tests set."""
+
+    def __init__(self, node: str, *, lease: float, retention: float) -> None:
+        self.now = 1000.0
+        store = MemoryStore(self._clock)
+        self.node = node
+        self.hub = Hub(asyncio.get_running_loop().call_soon)
+        self.broker = MemoryBroker(node, store, self.hub)
+        self.ledger = MemoryLedger(node, store, self.hub, lease=lease, retention=retention)
+        self.keys = MemoryKeys(self._clock)
+        self.hub.on_empty = self.broker.unsubscribe
+        self.signals: list[bytes] = []
+        self.hub.on_signal = self.signals.append
+
+    def _clock(self) -> float:
+        return self.now
+
+
+class Side(Protocol):
+    """One replica, whatever it is made of."""
+
+    node: str
+    hub: Hub
+    signals: list[bytes]
+
+    @property
+    def broker(self) -> Broker: ...
+    @property
+    def ledger(self) -> Ledger: ...
+    @property
+    def keys(self) -> Keys: ...
+
+
+async def listen(
+    side: Side, channel: str, since: Position | None = None, *, replay: bool = True, recorder: Recorder | None = None
+) -> tuple[Recorder, Subscription]:
+    """Join a channel."""
+    recorder = recorder or Recorder()
+    subscription = await join(
+        side.hub, side.broker, channel, recorder, since, replay=replay, rule=NeverMerge(), send=recorder.take
+    )
+    return recorder, subscription
+
+
+async def own(side: Side, stream: str, info: bytes = b"{}") -> OwnedStream:
+    owned = await side.ledger.claim(stream, info)
+    assert isinstance(owned, OwnedStream)
+    return owned
+
+
+def numbered(first: int, last: int) -> list[bytes]:
+    """Return the messages that the tests append at these offsets."""
+    return [b'"%d"' % offset for offset in range(first, last + 1)]
