@@ -36,7 +36,7 @@ class ServerConfig(Section):
     port: int = Field(8080, ge=0, le=65535)
     """The port to listen on; 0 lets the system choose."""
     workers: int = Field(1, ge=1, le=64)
-    """Processes that share the port. More than one need `broker.redis_url` or `broker.embedded`."""
+    """Processes that share the port. They share the Redis of `broker`, or start an embedded Valkey where there is none."""
     environment: Literal["development", "production"] = "development"
     """In production the development secret, a short secret and `realtime.insecure` are refused."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], LOWER_CASE] = "info"
@@ -147,7 +147,7 @@ class BrokerConfig(Section):
     key_prefix: str = "tg:"
     """What the name of every key in Redis begins with."""
     embedded: bool = False
-    """Start a private Valkey on a socket in a temporary folder; several workers without a `redis_url` need it."""
+    """Start a private Valkey on a socket in a temporary folder; several workers without a `redis_url` do so anyway."""
     connect_timeout: float = Field(2.0, gt=0)
     """How long connecting to Redis may take."""
     command_timeout: float = Field(5.0, gt=0)
@@ -176,16 +176,6 @@ class Config(Section):
         for index, route in enumerate(self.routes):
             if route.upstream not in self.upstreams:
                 raise WrongSetting(("routes", index, "upstream"), _not_an_upstream(route.upstream))
-        return self
-
-    @model_validator(mode="after")
-    def _workers_share_a_log(self) -> Config:
-        if self.server.workers > 1 and self.broker.redis_url is None and not self.broker.embedded:
-            raise WrongSetting(
-                ("server", "workers"),
-                "is more than 1, and workers share what they know through Redis. "
-                "Set broker.redis_url, or broker.embedded = true for a private Valkey",
-            )
         return self
 
     @model_validator(mode="after")

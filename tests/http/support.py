@@ -74,16 +74,22 @@ async def asgi_server(app: ASGIApp) -> AsyncIterator[int]:
     listener.bind(("127.0.0.1", 0))
     listener.listen(2048)
     config = uvicorn.Config(
-        app, http="httptools", log_config=None, access_log=False, lifespan="off", server_header=False, date_header=False
-    )
+        app, http="httptools", log_config=None, access_log=False, lifespan="off", proxy_headers=False,
+        server_header=False, date_header=False,
+    )  # fmt: skip
+    config.load()
     server = uvicorn.Server(config)
-    serving = asyncio.get_running_loop().create_task(server._serve(sockets=[listener]))
+    server.lifespan = config.lifespan_class(config)
+    await server.startup(sockets=[listener])  # and not serve(), which starts and stops by a clock of 100 ms
     try:
         yield listener.getsockname()[1]
     finally:
-        server.should_exit = True
-        server.force_exit = True
-        await serving
+        for listening in server.servers:
+            listening.close()
+        for connection in tuple(server.server_state.connections):
+            connection.shutdown()
+        if server.server_state.tasks:
+            await asyncio.wait(server.server_state.tasks, timeout=5)
         listener.close()
 
 

@@ -18,6 +18,7 @@ from app.streams.recovery import Recovery
 from app.streams.redis.client import Client
 from app.streams.redis.keys import RedisKeys
 from app.streams.redis.layout import Layout
+from app.streams.redis.link import Link
 from app.streams.redis.reader import RedisBroker
 from app.streams.redis.writer import RedisLedger
 
@@ -113,7 +114,15 @@ class Replica:
     """A hub with its ledger and broker over Redis, as one process has them."""
 
     def __init__(
-        self, url: str, prefix: str, node: str, *, lease: float = 5.0, retention: float = 30.0, timeout: float = TIMEOUT
+        self,
+        url: str,
+        prefix: str,
+        node: str,
+        *,
+        lease: float = 5.0,
+        retention: float = 30.0,
+        timeout: float = TIMEOUT,
+        check_interval: float = 0.2,
     ) -> None:
         self.node = node
         self.client = Client(url, connect_timeout=timeout, command_timeout=timeout)
@@ -122,7 +131,9 @@ class Replica:
         self.ledger = RedisLedger(
             node, self.client, self.layout, self.hub, lease=lease, retention=retention, command_timeout=timeout
         )
-        self.broker = RedisBroker(node, self.client, self.layout, self.hub, self.ledger, command_timeout=timeout)
+        self.broker = RedisBroker(
+            node, self.client, self.layout, self.hub, self.ledger, command_timeout=timeout, check_interval=check_interval
+        )
         self.keys = RedisKeys(self.client, self.layout)
         self.hub.on_empty = self.broker.unsubscribe
         self.signals: list[bytes] = []
@@ -134,6 +145,18 @@ class Replica:
         self._tasks.start(self.broker.run(), "broker")
         await eventually(lambda: self.broker.healthy)
         return self
+
+    @property
+    def ledger_link(self) -> Link:
+        link = self.ledger._keeper.link
+        assert link is not None
+        return link
+
+    @property
+    def broker_link(self) -> Link:
+        link = self.broker._keeper.link
+        assert link is not None
+        return link
 
     async def __aexit__(self, *_: object) -> None:
         await self._tasks.close()

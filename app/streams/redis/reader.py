@@ -28,8 +28,6 @@ from app.streams.redis.writer import RedisLedger
 __all__ = ["RedisBroker"]
 
 _log = structlog.get_logger(__name__)
-_CHECK_INTERVAL = 2.0
-"""Seconds between two comparisons of silent channels with the log."""
 _COMPARED_AT_ONCE = 250
 """Channels in one question to Redis: many enough to be cheap, few enough to hold up neither it nor our loop."""
 _COMPARE_PAUSE = 0.02
@@ -38,10 +36,22 @@ _MAX_OFFSET = 2**53 - 2
 
 
 class RedisBroker:
-    """:class:`~app.streams.broker.Broker`; run :meth:`run` as a task. ``command_timeout`` is in seconds."""
+    """:class:`~app.streams.broker.Broker`; run :meth:`run` as a task.
+
+    ``command_timeout`` and ``check_interval``, the time between two comparisons of silent channels with the log, are in
+    seconds.
+    """
 
     def __init__(
-        self, node: str, client: Client, layout: Layout, sink: Sink, ledger: RedisLedger, *, command_timeout: float
+        self,
+        node: str,
+        client: Client,
+        layout: Layout,
+        sink: Sink,
+        ledger: RedisLedger,
+        *,
+        command_timeout: float,
+        check_interval: float = 2.0,
     ) -> None:
         self._node = node
         self._layout = layout
@@ -50,6 +60,7 @@ class RedisBroker:
         self._ledger = ledger
         self._client = client
         self._timeout = command_timeout
+        self._check_interval = check_interval
         self._keeper = LinkKeeper("broker", client.url, self._linked, timeout=command_timeout, push=self._push)
         self._wanted: dict[str, str] = {}
         """Channels that have listeners here, and their names in Redis."""
@@ -226,7 +237,7 @@ class RedisBroker:
 
     async def _compare_forever(self) -> None:
         while True:
-            await asyncio.sleep(_CHECK_INTERVAL)
+            await asyncio.sleep(self._check_interval)
             heard, self._heard = self._heard, set()
             await self._compare([channel for channel in self._wanted if channel not in heard])
 

@@ -11,7 +11,7 @@
  * brings all streams up to date. A command whose answer was lost with the socket is sent again: cancelling and watching
  * twice changes nothing, and `generate` carries an idempotency key, so that it attaches and never doubles.
  *
- * @typedef {"closed"|"connecting"|"open"|"waiting"} State `waiting` is for the next attempt, at `retryAt`.
+ * `connection.js` decides when to connect, `stream.js` what an offset means; here is what the messages mean.
  *
  * @typedef {object} ClientOptions
  * @property {string} url The socket's address.
@@ -26,91 +26,88 @@
  * @property {string} [on_last_disconnect] `continue`, `cancel` or `cancel_after:<seconds>`.
  */
 
+import { Commands } from "./commands.js";
+import { Connection, TidegateError } from "./connection.js";
 import { GenerationStream } from "./stream.js";
 
-const PROTOCOL = "tidegate.v1";
-const BACKOFF_BASE = 500; // ms, doubled by each attempt: the first retry comes within 0 to 1 s
-const BACKOFF_CAP = 20_000; // ms
-const STABLE_AFTER = 5_000; // ms of being open after which earlier attempts are forgotten
-const HANDSHAKE_TIMEOUT = 10_000; // ms from opening a socket to `connected`
-const PING_SLACK = 5_000; // ms on top of two pings' time
-const MOST_STREAMS = 256; // in one `resume`
-const MOST_RESTARTS = 3; // of a stream in a row, after which its log is taken to be broken
-const TOKEN_EXPIRED = 4401;
-const BAD_MESSAGE = new Set([1003, 1007, 1009]); // the same commands would end the next socket, too
+export { TidegateError };
 
-/** What the gateway refused: `code` is stable, `message` is for people. */
-export class TidegateError extends Error {
-  constructor({ code = "internal", message = "The gateway refused.", status = 0, retryable = false } = {}) {
-    super(message);
-    Object.assign(this, { name: "TidegateError", code, status, retryable });
-  }
-}
+const PROTOCOL = "tidegate.v1";
+const PING_SLACK = 5_000; // ms past two pings
+const MOST_STREAMS = 256; // in one `resume`
+const MOST_GAPS = 3; // of one stream, after which its log is taken to be broken
 
 /**
- * A connection that comes back by itself. Fires `state` when that changes, `frame` for each frame of both directions
- * ({direction, message, bytes} as its detail; tokens are blotted out), and `problem` for errors that answer no command.
+ * Fires `state` when that changes, `frame` for each frame of both directions ({direction, message, bytes} as its
+ * detail; tokens are blotted out), and `problem` (a TidegateError as its detail) for errors that answer no command.
  */
 export class TidegateClient extends EventTarget {
   #options;
   #token;
-  #socket = null;
-  #connectedAt = 0;
-  #attempt = 0;
-  #retryTimer;
-  #heldUntil = 0;
-  #goAwayAt = 0;
-  #goAwayTimer;
-  #watchdog;
-  #lastSeen = 0;
-  #silence = HANDSHAKE_TIMEOUT;
-  #lastError = null;
-  #nextId = 1;
-  #pending = new Map(); // by id: {command, sent, again, resolve, reject}
-  #resumes = new Set(); // ids of this socket's resumes
-  #streams = new Map(); // those that have not ended
+  #connection;
+  #commands = new Commands((command) => this.#send(command));
+  #resumes = new Set(); // ids of the present socket's resumes
+  #streams = new Map(); // by id: those that have not ended
 
   /** @param {ClientOptions} options */
   constructor(options) {
     super();
     this.#options = options;
     this.#token = options.token;
-    /** @type {State} */
-    this.state = "closed";
-    this.retryAt = 0;
-    /** Why it is closed or waits. @type {TidegateError|null} */
-    this.error = null;
+    this.#connection = new Connection({
+      dial: () => this.#dial(),
+      received: (text) => this.#receive(text),
+      lost: (error) => this.#lost(error),
+      changed: () => this.dispatchEvent(new Event("state")),
+      expired: () => this.#renew(),
+    });
     /** The gateway's `connected` message, while open. */
-    this.connection = null;
+    this.session = null;
+    /** How often it was connected. */
     this.connections = 0;
   }
 
-  connect() {
-    if (this.state !== "closed") return;
-    globalThis.addEventListener?.("online", this.#hurry);
-    globalThis.document?.addEventListener("visibilitychange", this.#hurry);
-    this.#open();
+  /** `closed`, `connecting`, `open`, or `waiting` until `retryAt` (ms since 1970; 0 while there is no date). */
+  get state() {
+    return this.#connection.state;
   }
 
-  /** Ends the connection; generations go on in the gateway. @param {TidegateError|null} error why, if not by wish */
-  close(error = null) {
-    globalThis.removeEventListener?.("online", this.#hurry);
-    globalThis.document?.removeEventListener("visibilitychange", this.#hurry);
-    this.#discard();
-    this.#reject(() => true, error ?? new TidegateError({ code: "closed", message: "The client was closed." }));
-    this.#become("closed", { error });
+  get retryAt() {
+    return this.#connection.retryAt;
+  }
+
+  /** Why it is closed or waits. @returns {TidegateError|null} */
+  get error() {
+    return this.#connection.error;
+  }
+
+  connect() {
+    this.#connection.connect();
+  }
+
+  /** Ends the connection; generations go on in the gateway. */
+  close() {
+    this.#connection.close();
+  }
+
+  /** Connects now instead of waiting. */
+  retryNow() {
+    this.#connection.retryNow();
+  }
+
+  /** For trying out: drops the socket without a word; it comes back as after any loss, or after exactly `holdMs`. */
+  interrupt(holdMs = 0) {
+    if (this.state === "closed") return;
+    const error = new TidegateError({ code: "interrupted", message: "The connection was dropped.", retryable: true });
+    if (holdMs) this.#connection.hold(error, holdMs);
+    else this.#connection.retry(error);
   }
 
   /** Starts a generation and resolves to its stream. @param {GenerateOptions} options */
-  async generate({ kind = "chat", idempotency_key = randomKey(), ...rest }) {
+  generate({ kind = "chat", idempotency_key = randomKey(), ...rest }) {
     return this.#request({ type: "generate", kind, idempotency_key, ...rest }, (reply) => {
       const known = this.#streams.get(reply.generation_id);
-      if (known) return known;
-      const stream = new GenerationStream(reply.generation_id);
-      stream.begin(reply.epoch, reply.offset);
-      stream.attached = true;
-      this.#streams.set(stream.id, stream);
-      return stream;
+      return known ?? this.#attach(new GenerationStream(reply.generation_id), reply);
     });
   }
 
@@ -120,172 +117,112 @@ export class TidegateClient extends EventTarget {
   }
 
   /** Asks for a generation's end; its stream then ends with `cancelled`, unless it was quicker. @param {string} id */
-  async cancel(id) {
+  cancel(id) {
     return this.#request({ type: "cancel", generation_id: id });
   }
 
   /** Puts a fresh token in the present one's place, on the live socket and for later ones. @param {string} token */
   async refresh(token) {
-    if (this.connection) await this.#request({ type: "refresh", token }, undefined, { again: false });
+    if (this.session) await this.#request({ type: "refresh", token });
     this.#token = token;
   }
 
-  /** Drops the socket without a word and comes back, after `holdMs` or as after any loss. For trying out. */
-  interrupt(holdMs = 0) {
-    if (this.state === "closed") return;
-    this.#heldUntil = Date.now() + holdMs;
-    this.#retry(new TidegateError({ code: "interrupted", message: "The connection was dropped." }), holdMs || undefined);
-  }
+  // The connection.
 
-  /** Connects now instead of waiting, unless it is held. */
-  retryNow() {
-    if (this.state === "waiting" && this.retryAt && Date.now() >= this.#heldUntil) this.#open();
-  }
-
-  // The socket.
-
-  #open() {
-    clearTimeout(this.#retryTimer);
-    this.#become("connecting");
+  #dial() {
     const url = new URL(this.#options.url);
     if (this.#options.connectionId) url.searchParams.set("connection_id", this.#options.connectionId);
-    try {
-      this.#socket = new WebSocket(url, this.#token ? [PROTOCOL, `bearer.${this.#token}`] : [PROTOCOL]);
-    } catch {
-      const message = "The token holds characters that no token has.";
-      this.close(new TidegateError({ code: "invalid_token", status: 401, message }));
-      return;
-    }
-    this.#socket.onmessage = ({ data }) => this.#receive(data);
-    this.#socket.onclose = ({ code, reason }) => this.#lost(code, reason);
-    this.#silence = HANDSHAKE_TIMEOUT;
-    this.#seen();
+    return new WebSocket(url, this.#token ? [PROTOCOL, `bearer.${this.#token}`] : [PROTOCOL]);
   }
 
-  /** Forgets the present socket: nothing of it is heard any more. */
-  #discard() {
-    for (const timer of [this.#retryTimer, this.#goAwayTimer, this.#watchdog]) clearTimeout(timer);
-    if (this.#socket) {
-      this.#socket.onmessage = this.#socket.onclose = null;
-      this.#socket.close();
-    }
-    if (this.#connectedAt && Date.now() - this.#connectedAt >= STABLE_AFTER) this.#attempt = 0;
-    this.#socket = this.connection = this.#lastError = this.#watchdog = null;
-    this.#connectedAt = 0;
+  #receive(text) {
+    const message = JSON.parse(text);
+    this.#report("received", message, text);
+    this.#connection.told = null;
+    this.#take[message.type]?.(message); // A later version's messages are left alone.
+  }
+
+  #lost(error) {
+    this.session = null;
     this.#resumes.clear();
-    for (const entry of this.#pending.values()) entry.sent = false;
-  }
-
-  async #lost(code, reason) {
-    const message = `The connection ${this.connection ? "was lost" : "could not be made"} (${reason || code}).`;
-    const error = this.#lastError ?? new TidegateError({ code: reason || "connection_lost", message, retryable: true });
-    if (code >= 4500 && code <= 4999) return this.close(error);
-    this.#discard();
-    if (BAD_MESSAGE.has(code)) this.#reject(() => true, error);
-    if (code === TOKEN_EXPIRED) {
-      this.#become("waiting", { error });
-      const token = await this.#freshToken("expired");
-      if (this.state !== "waiting") return undefined;
-      if (token === null) return this.close(error);
-      this.#token = token ?? this.#token;
-    }
-    return this.#retry(error);
-  }
-
-  /** Waits for the next attempt: as long as the caller or the gateway asked for, or else by full jitter. */
-  #retry(error, delay) {
-    const asked = this.#goAwayAt > Date.now() ? this.#goAwayAt - Date.now() : undefined;
-    this.#discard();
-    this.#reject((entry) => !entry.again, error);
-    this.#attempt += 1;
-    const wait = delay ?? asked ?? Math.random() * Math.min(BACKOFF_CAP, BACKOFF_BASE * 2 ** this.#attempt);
-    this.#goAwayAt = 0;
-    this.#retryTimer = setTimeout(() => this.#open(), wait);
-    this.#become("waiting", { error, retryAt: Date.now() + wait });
-  }
-
-  #hurry = () => {
-    if (!globalThis.document?.hidden) this.retryNow();
-  };
-
-  /** A living gateway is never silent for long. One timer, which looks at the clock: timers of hidden tabs are late. */
-  #seen() {
-    this.#lastSeen = Date.now();
-    this.#watchdog ??= setTimeout(this.#watch, this.#silence);
-  }
-
-  #watch = () => {
-    const left = this.#lastSeen + this.#silence - Date.now();
-    if (left > 0) this.#watchdog = setTimeout(this.#watch, left);
-    else this.#retry(new TidegateError({ code: "silent", message: "The gateway went silent.", retryable: true }));
-  };
-
-  #become(state, { error = this.error, retryAt = 0 } = {}) {
-    Object.assign(this, { state, error, retryAt });
-    this.dispatchEvent(new Event("state"));
+    this.#commands.lost(error, (command) => error.retryable && command.type !== "refresh");
   }
 
   async #freshToken(why) {
+    return (await this.#options.refreshToken?.(why)) ?? null;
+  }
+
+  async #renew() {
     try {
-      return (await this.#options.refreshToken?.(why)) ?? null;
+      const token = await this.#freshToken("expired");
+      this.#token = token ?? this.#token;
+      return token !== null;
     } catch {
-      return undefined; // Not to be had just now: try again with the old one, which asks again.
+      return true; // Not to be had just now: the old one will be refused, and this asked again.
     }
   }
 
   // Messages.
 
-  #receive(text) {
-    const message = JSON.parse(text);
-    this.#seen();
-    this.#report("received", message, text);
-    this.#take[message.type]?.(message); // Types of later versions are left alone.
-  }
-
   #take = {
     connected: (message) => this.#takeConnected(message),
-    event: (message) => this.#takeEvent(message),
-    reply: (message) => (this.#resumes.has(message.id) ? this.#takeResumed(message) : this.#settle(message)),
+    reply: (message) => (this.#resumes.has(message.id) ? this.#takeResumed(message) : this.#commands.settle(message)),
     error: (message) => this.#takeError(message),
+    event: (message) => this.#takeEvent(message),
     gap: (message) => this.#beginAnew(this.#streams.get(message.generation_id)),
     goaway: ({ reconnect_in_ms }) => {
-      this.#goAwayAt = Date.now() + reconnect_in_ms;
-      const error = new TidegateError({ code: "goaway", message: "The gateway asked to connect anew.", retryable: true });
-      this.#goAwayTimer = setTimeout(() => this.#retry(error, 0), reconnect_in_ms);
+      const error = new TidegateError({ code: "goaway", message: "The gateway moves its clients.", retryable: true });
+      this.#connection.goAway(error, reconnect_in_ms);
     },
     token_expiring: async () => {
-      const token = await this.#freshToken("expiring");
-      if (token) await this.refresh(token).catch((error) => this.#problem(error));
+      try {
+        const token = await this.#freshToken("expiring");
+        if (token) await this.refresh(token);
+      } catch (error) {
+        this.#problem(error);
+      }
     },
   };
 
   #takeConnected(message) {
-    this.connection = message;
+    this.session = message;
     this.connections += 1;
-    this.#connectedAt = Date.now();
-    this.#silence = message.ping_interval * 2000 + PING_SLACK;
     const streams = [...this.#streams.values()].filter((stream) => stream.attached);
     for (let first = 0; first < streams.length; first += MOST_STREAMS) {
-      const id = this.#nextId++;
-      const positions = streams.slice(first, first + MOST_STREAMS).map(({ id, epoch, offset }) => [id, { epoch, offset }]);
+      const positions = {};
+      for (const { id, epoch, offset } of streams.slice(first, first + MOST_STREAMS)) positions[id] = { epoch, offset };
+      const id = this.#commands.nextId();
       this.#resumes.add(id);
-      this.#send({ type: "resume", id, streams: Object.fromEntries(positions) });
+      this.#send({ type: "resume", id, streams: positions });
     }
-    for (const entry of this.#pending.values()) this.#sendPending(entry);
-    this.#become("open", { error: null });
+    this.#commands.resend();
+    this.#connection.confirm(message.ping_interval * 2000 + PING_SLACK);
   }
 
   #takeResumed(reply) {
     for (const [id, answer] of Object.entries(reply.streams)) {
       const stream = this.#streams.get(id);
-      if (stream && answer.status === "gone") this.#drop(stream);
-      else if (stream) {
-        if (!answer.recovered) {
-          stream.counts.gaps += 1;
-          stream.begin(answer.epoch, answer.offset);
-        }
-        stream.catchUp(answer.top);
+      if (!stream) continue;
+      if (answer.status === "gone") {
+        this.#drop(stream);
+        continue;
       }
+      if (!answer.recovered) {
+        stream.counts.gaps += 1;
+        stream.begin(answer.epoch, answer.offset);
+      }
+      stream.catchUp(answer.top);
+    }
+  }
+
+  #takeError(message) {
+    const error = new TidegateError(message);
+    if (this.#commands.settle(message, error)) return;
+    if (this.#resumes.has(message.id)) {
+      this.#connection.retry(error); // Not all streams are attached: come again.
+    } else {
+      this.#connection.told = error;
+      this.#problem(error);
     }
   }
 
@@ -296,46 +233,42 @@ export class TidegateClient extends EventTarget {
     if (stream.ended) this.#streams.delete(stream.id);
   }
 
-  #takeError(message) {
-    const error = new TidegateError(message);
-    if (this.#resumes.has(message.id)) this.#retry(error); // Some streams are not attached: come again.
-    else if (!this.#settle(message, error)) {
-      this.#lastError = error;
-      this.#problem(error);
-    }
-  }
-
   #problem(error) {
     this.dispatchEvent(new CustomEvent("problem", { detail: error }));
   }
 
   // Streams.
 
-  #subscribe(stream) {
+  #attach(stream, { epoch, offset }) {
+    stream.begin(epoch, offset);
+    stream.attached = true;
     this.#streams.set(stream.id, stream);
-    const done = this.#request({ type: "subscribe_generation", generation_id: stream.id }, (reply) => {
-      if (reply.already) {
-        // It is still being sent from another position: leave, and come again.
-        this.#request({ type: "unsubscribe_generation", generation_id: stream.id }).catch(() => {});
-        return this.#subscribe(stream);
-      }
-      stream.begin(reply.epoch, reply.offset);
-      stream.catchUp(reply.top);
-      stream.attached = true;
-      return stream;
-    });
-    return done.catch((error) => {
-      this.#drop(stream);
-      throw error;
-    });
+    return stream;
   }
 
-  /** Events are missing and the gateway cannot, or did not, fill them in: get the stream from its beginning. */
+  async #subscribe(stream) {
+    this.#streams.set(stream.id, stream);
+    try {
+      const reply = await this.#request({ type: "subscribe_generation", generation_id: stream.id }, (reply) => {
+        if (!reply.already) this.#attach(stream, reply).catchUp(reply.top);
+        return reply;
+      });
+      if (!reply.already) return stream;
+      // The gateway still sends it, from another position: leave, and come again.
+      await this.#request({ type: "unsubscribe_generation", generation_id: stream.id });
+      return await this.#subscribe(stream);
+    } catch (error) {
+      this.#drop(stream);
+      throw error;
+    }
+  }
+
+  /** Events are missing that the gateway could not, or did not, fill in: get the stream from its beginning. */
   #beginAnew(stream) {
     if (!stream) return;
     stream.counts.gaps += 1;
     stream.attached = false;
-    if (stream.counts.gaps > MOST_RESTARTS) this.#drop(stream);
+    if (stream.counts.gaps > MOST_GAPS) this.#drop(stream);
     else this.#subscribe(stream).catch((error) => this.#problem(error));
   }
 
@@ -344,48 +277,19 @@ export class TidegateClient extends EventTarget {
     if (!stream.ended) stream.end("gone");
   }
 
-  // Commands.
+  // Sending.
 
-  /** Sends a command, now or when connected. `take` turns its reply into the result, before the next message is read. */
-  #request(command, take = (reply) => reply, { again = true } = {}) {
-    if (this.state === "closed") {
-      return Promise.reject(new TidegateError({ code: "closed", message: "The client is not connected." }));
-    }
-    const id = this.#nextId++;
-    return new Promise((resolve, reject) => {
-      const entry = { command: { ...command, id }, sent: false, again, resolve: (reply) => resolve(take(reply)), reject };
-      this.#pending.set(id, entry);
-      this.#sendPending(entry);
-    });
-  }
-
-  #sendPending(entry) {
-    if (this.connection && !entry.sent) entry.sent = this.#send(entry.command);
+  #request(command, take) {
+    if (this.state !== "closed") return this.#commands.request(command, take);
+    return Promise.reject(new TidegateError({ code: "closed", message: "The client is not connected." }));
   }
 
   #send(command) {
+    if (!this.session) return false;
     const text = JSON.stringify(command);
-    this.#socket.send(text);
+    this.#connection.send(text);
     this.#report("sent", "token" in command ? { ...command, token: "<token>" } : command, text);
     return true;
-  }
-
-  /** Answers the command that `message` is about; false when there is none. */
-  #settle(message, error) {
-    const entry = this.#pending.get(message.id);
-    if (!entry) return false;
-    this.#pending.delete(message.id);
-    if (error) entry.reject(error);
-    else entry.resolve(message);
-    return true;
-  }
-
-  #reject(which, error) {
-    for (const [id, entry] of this.#pending) {
-      if (!which(entry)) continue;
-      this.#pending.delete(id);
-      entry.reject(error);
-    }
   }
 
   #report(direction, message, text) {

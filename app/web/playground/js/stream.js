@@ -23,7 +23,7 @@ export class GenerationStream extends EventTarget {
     this.status = "queued";
     /** The last event, with its receipt. @type {{type: string, receipt: object}|null} */
     this.terminal = null;
-    /** Events. `replayed` are those of `delivered` that came by catching up; `gaps` are the times it had to begin anew. */
+    /** Events. `replayed`: those of `delivered` that came by catching up. `gaps`: how often it had to begin anew. */
     this.counts = { delivered: 0, replayed: 0, duplicates: 0, gaps: 0 };
     /** Whether the gateway sends its events on the present socket, or will after a resume. */
     this.attached = false;

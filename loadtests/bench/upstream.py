@@ -1,0 +1,131 @@
+"""A model server that costs next to nothing: OpenAI's chat completions, with the time of sending in every token.
+
+A request that asks for a stream gets ``--tokens`` chunks, ``--rate`` of them a second, whose content is
+``~T<monotonic nanoseconds> word``; any other request gets a small JSON answer. All streams have the same pace, so the
+next one due is always the one that waited longest: one queue and one timer serve them all.
+
+Run: python -m loadtests.bench.upstream --port 9100 --tokens 100 --rate 50
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import time
+from collections import deque
+
+import uvloop
+
+_STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+_BEFORE = b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"bench-1","choices":[{"index":0,"delta":{"content":"~T'
+_AFTER = b' word"},"finish_reason":null}]}\n\n'
+_LAST = (
+    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"bench-1",'
+    b'"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+)
+_SMALL = b'{"object":"list","data":[{"id":"bench-1","object":"model","created":1700000000,"owned_by":"bench"}],"ok":true}'
+_SMALL_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
+    len(_SMALL),
+    _SMALL,
+)
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_TURN = 0.0005
+"""Seconds between two looks at the queue, so that neighbours in time share one."""
+
+
+class Pace:
+    """Sends the tokens of all streams."""
+
+    def __init__(self, tokens: int, rate: float, delay: float) -> None:
+        self._tokens = tokens
+        self._interval = 1 / rate
+        self._delay = delay
+        self._loop = asyncio.get_running_loop()
+        self._due: deque[tuple[float, int, asyncio.Transport]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, transport: asyncio.Transport) -> None:
+        """Begin one stream: its first token comes after the delay, which is the same for all."""
+        transport.write(_STREAM_HEAD)
+        if self._delay:
+            self._loop.call_later(self._delay, self._first, transport)
+        else:
+            self._first(transport)
+
+    def _first(self, transport: asyncio.Transport) -> None:
+        self._send(transport)
+        self._due.append((self._loop.time() + self._interval, self._tokens - 1, transport))
+        if self._timer is None:
+            self._timer = self._loop.call_later(_TURN, self._turn)
+
+    def _turn(self) -> None:
+        now = self._loop.time()
+        due = self._due
+        while due and due[0][0] <= now:
+            when, left, transport = due.popleft()
+            if transport.is_closing():
+                continue
+            if left:
+                self._send(transport)
+                due.append((when + self._interval, left - 1, transport))
+            else:
+                transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(_LAST), _LAST))
+        self._timer = None
+        if due:
+            self._timer = self._loop.call_later(max(_TURN, due[0][0] - now), self._turn)
+
+    def _send(self, transport: asyncio.Transport) -> None:
+        event = b"%b%d%b" % (_BEFORE, time.monotonic_ns(), _AFTER)
+        transport.write(b"%x\r\n%b\r\n" % (len(event), event))
+
+
+class Connection(asyncio.Protocol):
+    """One client connection; requests come one after the other."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._received = b""
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        request = self._received + data if self._received else data
+        end = request.find(b"\r\n\r\n")
+        if end >= 0 and not request.startswith(b"GET "):
+            length = _LENGTH.search(request, 0, end)
+            if length is not None and len(request) < end + 4 + int(length[1]):
+                end = -1
+        if end < 0:
+            self._received = request
+            return
+        self._received = b""
+        if request.find(b'"stream":true', end) > 0:
+            self._pace.start(self._transport)
+        else:
+            self._transport.write(_SMALL_ANSWER)
+
+
+async def _serve(port: int, tokens: int, rate: float, delay: float) -> None:
+    pace = Pace(tokens, rate, delay)
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(pace), "127.0.0.1", port, backlog=4096)
+    await server.serve_forever()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A model server that costs next to nothing.")
+    parser.add_argument("--port", type=int, default=9100)
+    parser.add_argument("--tokens", type=int, default=100, help="tokens of each stream")
+    parser.add_argument("--rate", type=float, default=50.0, help="tokens a second of each stream")
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds before the first token")
+    options = parser.parse_args()
+    uvloop.run(_serve(options.port, options.tokens, options.rate, options.delay))
+
+
+if __name__ == "__main__":
+    main()
