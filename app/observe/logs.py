@@ -156,6 +156,8 @@ def _quiet_libraries() -> None:
         logger.propagate = name != "uvicorn.access"
     logging.getLogger("uvicorn.access").disabled = True
     errors = logging.getLogger("uvicorn.error")
+    # At debug level websockets writes every frame there, with the texts and tokens in it.
+    errors.setLevel(max(logging.INFO, logging.getLogger().level))
     if not any(isinstance(other, _NoSocketLines) for other in errors.filters):
         errors.addFilter(_NoSocketLines())
     # httpx logs each request's URL with its query, websockets each frame.

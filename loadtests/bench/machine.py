@@ -5,11 +5,22 @@ from __future__ import annotations
 import os
 import platform
 import re
+import resource
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["LOAD_CORE", "SERVER_CORE", "Memory", "core_seconds", "cpu_seconds", "describe", "memory", "pin"]
+__all__ = [
+    "LOAD_CORE",
+    "SERVER_CORE",
+    "Memory",
+    "core_seconds",
+    "cpu_seconds",
+    "describe",
+    "memory",
+    "pin",
+    "raise_file_limit",
+]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _KIB = 1024
@@ -33,6 +44,12 @@ def pin(pid: int, core: int | None) -> None:
         os.sched_setaffinity(pid, {core})
 
 
+def raise_file_limit() -> None:
+    """Let this process and those that it starts have as many sockets as the system allows them."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def cpu_seconds(pids: Iterable[int]) -> float:
     """Return the CPU time that the processes have used so far, user and system."""
     total = 0
@@ -43,12 +60,12 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 
 
 def core_seconds(core: int) -> float:
-    """Return for how long a core has been at work so far, whoever for."""
+    """Return for how long a core has been at work for processes so far, whichever they are."""
     match = re.search(rf"^cpu{core} (.*)$", Path("/proc/stat").read_text(), re.MULTILINE)
     if match is None:
         return 0.0
-    user, nice, system, _, _, irq, softirq, *_ = map(int, match[1].split())
-    return (user + nice + system + irq + softirq) / _TICKS
+    user, nice, system, *_ = map(int, match[1].split())
+    return (user + nice + system) / _TICKS
 
 
 def memory(pid: int) -> Memory:

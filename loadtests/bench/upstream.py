@@ -17,16 +17,16 @@ from collections import deque
 
 import uvloop
 
-_STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
-)
+_STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
 _BEFORE = b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"bench-1","choices":[{"index":0,"delta":{"content":"~T'
 _AFTER = b' word"},"finish_reason":null}]}\n\n'
 _LAST = (
     b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"bench-1",'
     b'"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 )
-_SMALL = b'{"object":"list","data":[{"id":"bench-1","object":"model","created":1700000000,"owned_by":"bench"}],"ok":true}'
+_SMALL = (
+    b'{"object":"list","data":[{"id":"bench-1","object":"model","created":1700000000,"owned_by":"bench"}],"ok":true}'
+)
 _SMALL_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
     len(_SMALL),
     _SMALL,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.errors import UpstreamError
 from app.http.upstream_connection import UpstreamConnection
 from app.observe.tasks import TaskSet
 
@@ -50,10 +52,11 @@ async def feed(pieces: list[bytes]):
     for piece in pieces:
         if not connection.closed:
             connection.data_received(piece)
+    connection.eof_received()
     body = b""
-    while response.started and not response.failed and (piece := await response.read()):
-        body += piece
-    connection.close()
+    with contextlib.suppress(UpstreamError):
+        while piece := await response.read():
+            body += piece
     return response.status, list(response.headers), body, response.complete, pool.fate
 
 

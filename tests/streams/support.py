@@ -158,6 +158,11 @@ class Replica:
         assert link is not None
         return link
 
+    async def relinked(self, *old: Link) -> None:
+        """Wait until other links have taken the place of these."""
+        keepers = (self.ledger._keeper, self.broker._keeper)
+        await eventually(lambda: all(keeper.link is not None and keeper.link not in old for keeper in keepers))
+
     async def __aexit__(self, *_: object) -> None:
         await self._tasks.close()
         await self.client.close()

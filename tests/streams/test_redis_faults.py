@@ -123,10 +123,10 @@ async def test_listeners_counts_the_other_replicas(a: Replica, b: Replica, prefi
 async def test_a_replica_without_a_link_does_not_count_itself(a: Replica, b: Replica) -> None:
     await listen(a, "room:1")
     await listen(b, "room:1")
-    a.broker_link.abort()
-    await asyncio.sleep(0)
+    link = a.broker_link
+    link.abort()
     assert await a.broker.listeners(["room:1"]) >= [1]
-    await eventually(lambda: a.broker.healthy)
+    await a.relinked(link)
     await a.broker.subscribe("room:1")
     assert await a.broker.listeners(["room:1"]) == [1]
 
@@ -139,9 +139,9 @@ async def test_signals_reach_a_live_node_and_are_refused_for_a_dead_one(
         await eventually(lambda: b.signals == [b"cancel 1"])
         assert await a.broker.signal("a", b"to myself")
         assert a.signals == [b"to myself"]
-        b.broker_link.abort()
-        await eventually(lambda: not b.broker.healthy)
-        await eventually(lambda: b.broker.healthy)
+        link = b.broker_link
+        link.abort()
+        await b.relinked(link)
         await b.broker.subscribe("x")
         assert await a.broker.signal("b", b"cancel 2")
         await eventually(lambda: b.signals == [b"cancel 1", b"cancel 2"])
@@ -387,10 +387,10 @@ async def test_scripts_that_redis_forgot_are_loaded_again(a: Replica, b: Replica
     a.ledger.append(owned, numbered(2, 2))
     await remote.reaches(2)
     await a.client.command("SCRIPT", "FLUSH")
+    link = a.ledger_link
     with pytest.raises(BrokerUnavailable):
         await a.ledger.renew()
-    await eventually(lambda: not a.ledger.healthy)
-    await eventually(lambda: a.ledger.healthy)
+    await a.relinked(link)
     assert await a.ledger.renew() == []
     assert_clean(remote)
 
@@ -481,10 +481,11 @@ async def test_a_room_that_redis_lost_begins_anew_and_its_listeners_are_told(
         await a.broker.publish("room:1", item, size=10, ttl=30.0)
     await recorder.reaches(3)
     epoch = recorder.position.epoch
+    old = (a.ledger_link, a.broker_link, b.ledger_link, b.broker_link)
     valkey.kill()
     valkey.start()
-    await eventually(lambda: not b.broker.healthy)
-    await eventually(lambda: a.broker.healthy and b.broker.healthy)
+    await a.relinked(*old)
+    await b.relinked(*old)
     await b.broker.subscribe("room:1")
     assert await a.broker.publish("room:1", b'"new 1"', size=10, ttl=30.0) == 1
     await recorder.until(lambda: recorder.resets == 1)
@@ -590,10 +591,11 @@ def test_all_of_it_runs_on_uvloop_too(valkey: ValkeyServer, prefix: str) -> None
             remote, subscription = await listen(b, "gen:1")
             for _ in range(3):
                 await stream_tokens(a, owned, 50)
-                a.ledger_link.abort()
-                b.broker_link.abort()
-                await eventually(lambda: not a.ledger.healthy and not b.broker.healthy)
-                await eventually(lambda: a.ledger.healthy and b.broker.healthy)
+                broken = (a.ledger_link, b.broker_link)
+                for link in broken:
+                    link.abort()
+                await a.relinked(*broken)
+                await b.relinked(*broken)
             a.ledger.append(owned, [LAST], close=True)
             await remote.reaches(151)
             assert remote.items == [*numbered(1, 150), LAST]

@@ -207,8 +207,12 @@ class LinkKeeper:
         loop = asyncio.get_running_loop()
         options: dict[str, Any] = dict(parse_url(self._url))
 
+        def lost() -> None:
+            self.link = None
+            ended.set()
+
         def build() -> Link:
-            return Link(ended.set, self._push, self._writable)
+            return Link(lost, self._push, self._writable)
 
         if "path" in options:
             _, link = await loop.create_unix_connection(build, options["path"])

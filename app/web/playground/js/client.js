@@ -90,7 +90,6 @@ export class TidegateClient extends EventTarget {
     this.#connection.close();
   }
 
-  /** Connects now instead of waiting. */
   retryNow() {
     this.#connection.retryNow();
   }
@@ -148,18 +147,19 @@ export class TidegateClient extends EventTarget {
     this.#commands.lost(error, (command) => error.retryable && command.type !== "refresh");
   }
 
+  /** Gets a fresh token: null gives up, undefined means that none is to be had just now. */
   async #freshToken(why) {
-    return (await this.#options.refreshToken?.(why)) ?? null;
+    try {
+      return (await this.#options.refreshToken?.(why)) ?? null;
+    } catch {
+      return undefined;
+    }
   }
 
   async #renew() {
-    try {
-      const token = await this.#freshToken("expired");
-      this.#token = token ?? this.#token;
-      return token !== null;
-    } catch {
-      return true; // Not to be had just now: the old one will be refused, and this asked again.
-    }
+    const token = await this.#freshToken("expired");
+    this.#token = token ?? this.#token;
+    return token !== null; // With the old token the gateway asks again.
   }
 
   // Messages.
@@ -175,12 +175,8 @@ export class TidegateClient extends EventTarget {
       this.#connection.goAway(error, reconnect_in_ms);
     },
     token_expiring: async () => {
-      try {
-        const token = await this.#freshToken("expiring");
-        if (token) await this.refresh(token);
-      } catch (error) {
-        this.#problem(error);
-      }
+      const token = await this.#freshToken("expiring");
+      if (token) await this.refresh(token).catch((error) => this.#problem(error));
     },
   };
 

@@ -1,0 +1,146 @@
+/** One question and its answer, on one device. The text is written as text, never as markup. */
+
+import { copyOf, count, drawer, duration, announce, write } from "./elements.js";
+import { checkReceipt } from "./receipt.js";
+
+const WORDS = {
+  sending: "Sending",
+  queued: "Queued",
+  started: "Streaming",
+  completed: "Complete",
+  failed: "Failed",
+  cancelled: "Cancelled",
+  gone: "Gone",
+  refused: "Refused",
+};
+
+export class Turn {
+  #stream = null;
+  #text = document.createTextNode("");
+  #shown = 0;
+  #askedAt = performance.now();
+  #firstAt = 0;
+  #lastAt = 0;
+  #deltas = 0;
+  #onChange;
+
+  /** @param {{question: string|null, firstLabel: string, onCancel: (id: string) => void, onChange: () => void}} options */
+  constructor({ question, firstLabel, onCancel, onChange }) {
+    const { root, parts } = copyOf("turn-template");
+    this.root = root;
+    this.parts = parts;
+    this.#onChange = onChange;
+    parts.question.textContent = question ?? "Watched by its id, from its beginning";
+    parts.question.classList.toggle("watched", question === null);
+    parts.firstLabel.textContent = firstLabel;
+    parts.text.append(this.#text);
+    parts.cancel.addEventListener("click", () => onCancel(this.#stream.id));
+    this.#say("sending");
+    this.#receipt("none", "The receipt comes with the end.");
+  }
+
+  get id() {
+    return this.#stream?.id ?? null;
+  }
+
+  get counts() {
+    return this.#stream?.counts ?? { delivered: 0, replayed: 0, duplicates: 0, gaps: 0 };
+  }
+
+  /** Shows what comes, and what has come. @param {import("./stream.js").GenerationStream} stream */
+  follow(stream) {
+    this.#stream = stream;
+    this.parts.id.textContent = stream.id;
+    stream.addEventListener("event", ({ detail }) => this.#take(detail));
+    stream.addEventListener("restart", () => this.#restart());
+    stream.addEventListener("end", () => this.#end());
+    this.draw();
+    if (stream.ended) this.#end();
+  }
+
+  /** The gateway did not start it. */
+  refuse(error) {
+    this.#say("refused");
+    this.#why(`${error.message} (${error.code})`);
+    this.#receipt("none", "There is no receipt: nothing was started.");
+  }
+
+  draw = drawer(() => this.#draw());
+
+  #take({ event, merged }) {
+    if (event.type === "delta") {
+      this.#lastAt = performance.now();
+      this.#firstAt ||= this.#lastAt;
+      this.#deltas += merged;
+    }
+    this.draw();
+  }
+
+  #restart() {
+    this.#deltas = 0;
+    this.draw();
+  }
+
+  #draw() {
+    const { parts } = this;
+    const stream = this.#stream;
+    if (stream.text.length < this.#shown) this.#text.data = "";
+    this.#shown = this.#text.length;
+    if (stream.text.length > this.#shown) this.#text.appendData(stream.text.slice(this.#shown));
+    this.#shown = this.#text.length;
+    this.#say(stream.status);
+    write(parts.first, this.#firstAt ? duration(this.#firstAt - this.#askedAt) : "–");
+    const seconds = (this.#lastAt - this.#firstAt) / 1000;
+    write(parts.rate, seconds > 0.2 ? ((this.#deltas - 1) / seconds).toFixed(1) : "–");
+    for (const name of ["delivered", "replayed", "gaps"]) write(parts[name], count(stream.counts[name]));
+    this.#onChange();
+  }
+
+  async #end() {
+    const { terminal, status } = this.#stream;
+    this.draw();
+    if (status === "gone") {
+      this.#why("The gateway no longer keeps this answer. Ask again.");
+      this.#receipt("none", "There is no receipt.");
+      return;
+    }
+    if (terminal.type === "failed") this.#why(`${terminal.message} (${terminal.code})`);
+    if (terminal.type === "cancelled") this.#why(`Cancelled by ${terminal.by}. What came before is proven below.`);
+    const check = await checkReceipt(this.#stream);
+    this.#showReceipt(check);
+    announce(`Answer ${WORDS[status].toLowerCase()}. ${check.ok ? "Receipt ok." : "The receipt is not proven."}`);
+    this.#onChange();
+  }
+
+  #showReceipt({ ok, compared }) {
+    const [events, characters, sha256] = compared;
+    const short = String(sha256.theirs ?? "").slice(0, 12);
+    const numbers = `${count(events.theirs ?? 0)} events, ${count(characters.theirs ?? 0)} characters`;
+    if (ok) {
+      this.#receipt("ok", `Receipt ok: ${numbers}, SHA-256 ${short}…`);
+      this.parts.receipt.title = `SHA-256 ${sha256.theirs}`;
+    } else if (ok === null) {
+      this.#receipt("none", `Counts agree: ${numbers}. The hash can be checked only over HTTPS or on this machine.`);
+    } else {
+      const wrong = compared.filter(({ ours, theirs }) => ours !== theirs);
+      const words = wrong.map(({ name, ours, theirs }) => `${name}: received ${ours}, the gateway sent ${theirs ?? "none"}`);
+      this.#receipt("bad", `Receipt mismatch. ${words.join("; ")}.`);
+    }
+  }
+
+  #receipt(state, text) {
+    this.parts.receipt.dataset.state = state;
+    write(this.parts.receipt, text);
+  }
+
+  #why(text) {
+    this.parts.why.hidden = false;
+    write(this.parts.why, text);
+  }
+
+  #say(status) {
+    this.root.dataset.status = status;
+    write(this.parts.status, WORDS[status]);
+    this.parts.cancel.disabled = !["queued", "started"].includes(status);
+  }
+}

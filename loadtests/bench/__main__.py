@@ -1,0 +1,118 @@
+"""The command: ``python -m loadtests.bench``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import uvloop
+
+from loadtests.bench import machine
+from loadtests.bench.http_scenarios import rest, sse
+from loadtests.bench.lab import floor_folder, has_valkey
+from loadtests.bench.process import ROOT, StartFailed
+from loadtests.bench.report import Row, table, write_between
+from loadtests.bench.scenarios import Plan, fanout, latency, memory, replicas, tokens
+
+_PAGE = ROOT / "docs" / "benchmarks.md"
+_SCENARIOS: dict[str, Callable[[Plan], Awaitable[list[Row]]]] = {
+    "tokens": tokens,
+    "replicas": replicas,
+    "latency": latency,
+    "memory": memory,
+    "rest": rest,
+    "sse": sse,
+    "fanout": fanout,
+}
+_EXAMPLES = """examples:
+  python -m loadtests.bench                          everything, some four minutes
+  python -m loadtests.bench --quick                  everything, smaller and once, within a minute
+  python -m loadtests.bench tokens latency --rounds 5
+  python -m loadtests.bench --write                  and put the table into docs/benchmarks.md
+
+TIDEGATE_FLOOR names a folder with reference floor servers (floor/*.py); without it ../shared/bench is looked for, and
+without that the servers of loadtests/bench/floor.py are the floor."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the table; return 0, or 1 when a server did not start."""
+    options = _parse(arguments)
+    machine.raise_file_limit()
+    machine.pin(0, machine.LOAD_CORE)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # children are stopped on the way out
+    rounds = options.rounds or (1 if options.quick else 3)
+    scale = 0.25 if options.quick else options.scale
+    with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as folder:
+        plan = Plan(rounds, scale, Path(folder))
+        try:
+            text = uvloop.run(_measure(options.scenarios or list(_SCENARIOS), plan))
+        except StartFailed as error:
+            print(f"bench: {error}", file=sys.stderr)
+            return 1
+    print(text)
+    if options.write:
+        write_between(_PAGE, text)
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.bench",
+        description="Measure what the gateway costs beside the least that the same work can cost.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = ", ".join(_SCENARIOS)
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of: {names}; without any, all")
+    parser.add_argument("--rounds", type=int, help="how often each pair is measured (3; with --quick 1)")
+    parser.add_argument("--quick", action="store_true", help="a quarter of the sockets and of the time")
+    parser.add_argument("--scale", type=float, default=1.0, help="that share of the sockets and of the time")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md as well")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.scenarios if name not in _SCENARIOS]
+    if unknown:
+        parser.error(f"there is no scenario {unknown[0]!r}; there are: {names}")
+    return options
+
+
+async def _measure(names: Sequence[str], plan: Plan) -> str:
+    """Return the table of the named scenarios."""
+    rows: list[Row] = []
+    notes: list[str] = []
+    began = time.monotonic()
+    for name in names:
+        if name == "replicas" and not has_valkey():
+            notes.append("No Valkey or Redis server was found: replicas were not measured.")
+            continue
+        print(f"measuring {name} …", file=sys.stderr, flush=True)
+        rows += await _SCENARIOS[name](plan)
+    return "\n".join([table(rows), "", *_circumstances(plan, time.monotonic() - began), *notes])
+
+
+def _circumstances(plan: Plan, seconds: float) -> list[str]:
+    """Return under which circumstances the table came about."""
+    pinned = f"servers on core {machine.SERVER_CORE}, load on core {machine.LOAD_CORE}"
+    if machine.LOAD_CORE is None:
+        pinned = "one core only: nothing pinned, servers and load disturb each other"
+    floor = "loadtests/bench/floor.py" if floor_folder() is None else "the reference servers; SSE, fan-out: floor.py"
+    versions = ", ".join(f"{name} {version(name)}" for name in ("uvicorn", "uvloop", "websockets", "orjson"))
+    with contextlib.suppress(OSError):
+        versions += f", load average {Path('/proc/loadavg').read_text().split()[0]}"
+    today = datetime.datetime.now(tz=datetime.UTC).date()
+    return [
+        f"{today}: {machine.describe()}; {pinned}.",
+        f"{versions}. Floor: {floor}. Medians of {plan.rounds} alternating rounds at scale {plan.scale:g}, "
+        f"{seconds:.0f} s in all.",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

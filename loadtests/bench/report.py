@@ -1,0 +1,96 @@
+"""The table: one row a figure, gateway beside floor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+__all__ = ["Limit", "Row", "pair", "table", "write_between"]
+
+BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+_HEADS = ("what", "gateway", "floor", "ratio", "target", "met")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A target: at most so many times the floor, or at most so much."""
+
+    value: float
+    times_floor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure. ``floor`` and ``ratio`` are None where there is nothing to compare with."""
+
+    what: str
+    unit: str
+    gateway: float
+    floor: float | None = None
+    ratio: float | None = None
+    limit: Limit | None = None
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None when there is none, or nothing to compare with."""
+        if self.limit is None:
+            return None
+        value = self.ratio if self.limit.times_floor else self.gateway
+        return None if value is None else value <= self.limit.value
+
+
+def pair(
+    what: str,
+    unit: str,
+    gateway: Sequence[float],
+    floor: Sequence[float],
+    limit: Limit | None = None,
+    doubts: Iterable[str] = (),
+) -> Row:
+    """Return the row of a figure from its rounds. The ratio is the median of the rounds' own ratios."""
+    ratios = [ours / theirs for ours, theirs in zip(gateway, floor, strict=True) if theirs]
+    ratio = median(ratios) if ratios else None
+    return Row(what, unit, median(gateway), median(floor), ratio, limit, tuple(dict.fromkeys(doubts)))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the rows as a Markdown table that can be read as it is, and below it what is doubtful."""
+    cells = [_HEADS, *[_cells(row) for row in rows]]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADS))]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+             for line in cells]  # fmt: skip
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    doubts = [f"- {row.what}: {'; '.join(row.doubts)}." for row in rows if row.doubts]
+    if doubts:
+        lines += ["", "(!) Not to be relied on, in at least one round:", "", *doubts]
+    return "\n".join(lines)
+
+
+def write_between(path: Path, text: str) -> None:
+    """Put ``text`` between the markers of ``path``. Raises ``ValueError`` when it has none."""
+    before, begin, rest = path.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{path} has no line {BEGIN!r} with a line {END!r} after it")
+    path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    limit = row.limit
+    target = "" if limit is None else f"≤ {limit.value:g} × floor" if limit.times_floor else f"≤ {limit.value:g}"
+    met = {None: "", True: "yes", False: "no"}[row.met]
+    return (
+        f"{row.what}, {row.unit}" + (" (!)" if row.doubts else ""),
+        _number(row.gateway),
+        "" if row.floor is None else _number(row.floor),
+        "" if row.ratio is None else f"{row.ratio:.2f}",
+        target,
+        met,
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" if value < 1 else f"{value:.1f}"

@@ -1,0 +1,265 @@
+"""What is measured over WebSockets: tokens, replicas, latency, idle sockets, fan-out."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loadtests.bench import machine
+from loadtests.bench.client import Line, Tally, open_lines, text_frame
+from loadtests.bench.lab import Lab, Target
+from loadtests.bench.meter import Meter, percentile
+from loadtests.bench.report import Limit, Row, pair
+
+__all__ = ["Plan", "fanout", "latency", "memory", "replicas", "start_spread", "tokens"]
+
+_GENERATE = text_frame(b'{"type":"generate","id":1,"kind":"chat","input":{"message":"Hello"}}')
+_RATE = 50.0
+_SPREAD = 1.037
+"""Seconds over which streams begin, so that they don't all have their tokens at the same moments."""
+_PREPARING = 1.5
+"""Seconds before the first token, in which listeners are brought together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much to measure. ``scale`` 1 is the real thing, less has fewer sockets and shorter streams."""
+
+    rounds: int
+    scale: float
+    folder: Path
+
+    def of(self, full: int, least: int = 4) -> int:
+        return max(least, round(full * self.scale))
+
+
+@dataclass(slots=True)
+class _Round:
+    """One target, once. ``costs`` are CPU microseconds per token, one for each process."""
+
+    costs: list[float]
+    ages: list[float]
+    first: list[float]
+    """Seconds from asking to the first token, of each stream."""
+    doubts: list[str]
+
+
+async def tokens(plan: Plan) -> list[Row]:
+    """Many sockets, each with a generation of its own."""
+    sockets = plan.of(500)
+    ours, theirs = await _alternate(plan, sockets, plan.of(200), timed=False)
+    return [
+        pair(f"tokens: {sockets} sockets × 50/s, CPU per token", "µs", _costs(ours), _costs(theirs),
+             Limit(2.5, times_floor=True), _doubts(ours, theirs)),
+    ]  # fmt: skip
+
+
+async def latency(plan: Plan) -> list[Row]:
+    """How much later a token is for the gateway."""
+    sockets = plan.of(100)
+    ours, theirs = await _alternate(plan, sockets, plan.of(200), timed=True)
+    rows = []
+    for name, share, limit in (("p50", 0.5, Limit(3.0)), ("p99", 0.99, Limit(15.0))):
+        figures = [[percentile(one.ages, share) * 1000 for one in rounds] for rounds in (ours, theirs)]
+        name = f"latency: {sockets} sockets × 50/s, age of a token, {name}"
+        rows.append(pair(name, "ms", *figures, limit, _doubts(ours, theirs)))
+    first = [[percentile(one.first, 0.5) * 1000 for one in rounds] for rounds in (ours, theirs)]
+    return [*rows, pair("latency: time to first token, p50", "ms", *first, None, _doubts(ours, theirs))]
+
+
+async def replicas(plan: Plan) -> list[Row]:
+    """A relay on one replica, its listener on another, a Valkey between them."""
+    count, length = plan.of(150), plan.of(200)
+    ours: list[_Round] = []
+    theirs: list[_Round] = []
+    with Lab(plan.folder) as lab:
+        upstream = lab.upstream(length, _RATE, _PREPARING)
+        valkey, url = lab.valkey()
+        relay, reader = lab.gateway(upstream, url), lab.gateway(upstream, url)
+        floor = lab.floor(upstream, "tokens")
+        for _ in range(plan.rounds):
+            ours.append(await _across(lab, relay, reader, valkey, count, length))
+            theirs.append(await _streams(lab, floor, count, length, timed=False))
+    what = f"replicas: {count} streams × 50/s, CPU per token"
+    relaying, reading, storing = ([one.costs[index] for one in ours] for index in range(3))
+    both = [left + right for left, right in zip(relaying, reading, strict=True)]
+    floors = _costs(theirs)
+    return [
+        pair(f"{what}, both", "µs", both, floors, Limit(5.0, times_floor=True), _doubts(ours, theirs)),
+        pair(f"{what}, the relay's", "µs", relaying, floors),
+        pair(f"{what}, the listener's", "µs", reading, floors),
+        pair(f"{what}, Valkey's", "µs", storing, floors),
+    ]
+
+
+async def fanout(plan: Plan) -> list[Row]:
+    """One generation that many sockets watch."""
+    sockets, length = plan.of(1000), plan.of(200)
+    figures: list[list[float]] = [[], []]
+    doubts: list[str] = []
+    with Lab(plan.folder) as lab:
+        upstream = lab.upstream(length, _RATE, 2 * _PREPARING)
+        targets = lab.gateway(upstream), lab.floor(upstream, path="/all")
+        for _ in range(plan.rounds):
+            for target, costs in zip(targets, figures, strict=True):
+                cost, problems = await _watch(lab, target, sockets, length)
+                costs.append(cost)
+                doubts += problems
+    return [pair(f"fan-out: 1 stream × 50/s to {sockets} sockets, CPU per delivery", "µs", *figures, None, doubts)]
+
+
+async def memory(plan: Plan) -> list[Row]:
+    """What an authenticated socket costs that does nothing; each has a user and a token of its own."""
+    steps = plan.of(1000), plan.of(5000)
+    with Lab(plan.folder) as lab:
+        upstream = lab.upstream(1, _RATE)
+        ours = await _grow(lab.gateway(upstream), steps)
+        theirs = await _grow(lab.floor(upstream, "tokens"), steps)
+    return [
+        Row(
+            f"memory: {count:,} idle sockets, {kind} per socket",
+            "KB",
+            own,
+            floor,
+            own / floor if floor else None,
+            limit,
+        )
+        for count, our, their in zip(steps, ours, theirs, strict=True)
+        for kind, own, floor, limit in (
+            ("RSS", our.rss / 1024 / count, their.rss / 1024 / count, Limit(24.0)),
+            ("USS", our.uss / 1024 / count, their.uss / 1024 / count, None),
+        )
+    ]
+
+
+async def start_spread(lines: Sequence[Line], request: bytes) -> dict[Line, float]:
+    """Send ``request`` on each line, spread over about a second; return when each was sent."""
+    started = {}
+    for line in lines:
+        started[line] = time.monotonic()
+        line.write(request)
+        await asyncio.sleep(_SPREAD / len(lines))
+    return started
+
+
+async def _alternate(plan: Plan, sockets: int, length: int, *, timed: bool) -> tuple[list[_Round], list[_Round]]:
+    """Return the rounds of the gateway and those of the floor."""
+    rounds: tuple[list[_Round], list[_Round]] = [], []
+    with Lab(plan.folder) as lab:
+        upstream = lab.upstream(length, _RATE)
+        targets = lab.gateway(upstream), lab.floor(upstream, "tokens")
+        for _ in range(plan.rounds):
+            for target, done in zip(targets, rounds, strict=True):
+                done.append(await _streams(lab, target, sockets, length, timed=timed))
+    return rounds
+
+
+async def _sockets(target: Target, count: int, *, users: bool = False, first: int = 0) -> list[Line]:
+    """Open WebSockets, each one's user its own if ``users`` says so, and wait until they are greeted."""
+    lines = await open_lines(target.port, count)
+    for start in range(0, count, 64):
+        some = lines[start : start + 64]
+        names = [f"user-{first + start + index}" if users else "bench" for index in range(len(some))]
+        asking = zip(some, names, strict=True)
+        await asyncio.gather(*[line.ask(target.handshake(name), target.greeting) for line, name in asking])
+    return lines
+
+
+async def _streams(lab: Lab, target: Target, sockets: int, length: int, *, timed: bool) -> _Round:
+    lines = await _sockets(target, sockets)
+    tally = _listen(lines, sockets * length)
+    async with Meter([target.pid], lab.load_pids) as meter:
+        started = await start_spread(lines, _GENERATE)
+        await tally.wait(6 * length / _RATE + 20)
+        await asyncio.sleep(0.1)  # ends of streams are work as well
+    first = [line.first_token - when for line, when in started.items() if line.first_token is not None]
+    doubts = meter.doubts(expected=sockets * length, arrived=len(tally.ages), timed=timed)
+    return await _round(lines, meter, tally, doubts, first)
+
+
+async def _across(lab: Lab, relay: Target, reader: Target, valkey: int, count: int, length: int) -> _Round:
+    lines = await _sockets(reader, count)
+    tally = _listen(lines, count * length)
+    (starter,) = await open_lines(relay.port, 1)
+    body = b'{"kind":"chat","input":{"message":"Hello"}}'
+    request = relay.request("POST", "/api/v1/generations", body=body)
+    for line in lines:
+        answer = await starter.ask(request, b'"channel"')
+        await line.ask(_subscribe(answer, rb'"id":"([^"]+)"'), b'"ok":true')
+    async with Meter([relay.pid, reader.pid, valkey], lab.load_pids) as meter:
+        await tally.wait(6 * length / _RATE + 20)
+        await asyncio.sleep(0.1)
+    starter.abort()
+    return await _round(lines, meter, tally, meter.doubts(expected=count * length, arrived=len(tally.ages)))
+
+
+async def _watch(lab: Lab, target: Target, sockets: int, length: int) -> tuple[float, list[str]]:
+    lines = await _sockets(target, sockets)
+    tally = _listen(lines, sockets * length)
+    if target.path == "/all":
+        lines[0].write(_GENERATE)
+    else:
+        answer = await lines[0].ask(_GENERATE, b'"ok":true')
+        subscribe = _subscribe(answer, rb'"generation_id":"([^"]+)"')
+        await asyncio.gather(*[line.ask(subscribe, b'"ok":true') for line in lines[1:]])
+    async with Meter([target.pid], lab.load_pids) as meter:
+        await tally.wait(6 * length / _RATE + 20)
+    done = await _round(lines, meter, tally, meter.doubts(expected=sockets * length, arrived=len(tally.ages)))
+    return done.costs[0], done.doubts
+
+
+async def _grow(target: Target, steps: Sequence[int]) -> list[machine.Memory]:
+    """Return by how much the server's memory has grown at each number of sockets."""
+    for line in await _sockets(target, 50):
+        line.abort()
+    await asyncio.sleep(0.5)
+    before = machine.memory(target.pid)
+    lines: list[Line] = []
+    grown = []
+    for count in steps:
+        lines += await _sockets(target, count - len(lines), users=True, first=len(lines))
+        await asyncio.sleep(0.5)
+        now = machine.memory(target.pid)
+        grown.append(machine.Memory(now.rss - before.rss, now.uss - before.uss))
+    for line in lines:
+        line.abort()
+    return grown
+
+
+def _listen(lines: Sequence[Line], expected: int) -> Tally:
+    tally = Tally(expected)
+    for line in lines:
+        line.tally = tally
+    return tally
+
+
+def _subscribe(answer: bytes, pattern: bytes) -> bytes:
+    """Return the command that subscribes to the generation whose id is in ``answer``."""
+    match = re.search(pattern, answer)
+    if match is None:
+        raise ConnectionError(f"no generation in {answer[-300:]!r}")
+    return text_frame(b'{"type":"subscribe_generation","id":2,"generation_id":"%b"}' % match[1])
+
+
+async def _round(
+    lines: Sequence[Line], meter: Meter, tally: Tally, doubts: list[str], first: list[float] | None = None
+) -> _Round:
+    """Close what a round has opened and return its figures."""
+    for line in lines:
+        line.abort()
+    await asyncio.sleep(0.3)
+    arrived = max(1, len(tally.ages))
+    costs = [seconds * 1e6 / arrived for seconds in meter.cpu]
+    return _Round(costs, [age / 1e9 for age in tally.ages] or [0.0], first or [0.0], doubts)
+
+
+def _costs(rounds: Sequence[_Round]) -> list[float]:
+    return [one.costs[0] for one in rounds]
+
+
+def _doubts(*groups: Sequence[_Round]) -> list[str]:
+    return [doubt for group in groups for one in group for doubt in one.doubts]
