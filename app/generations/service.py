@@ -23,6 +23,7 @@ from app.errors import (
     BrokerUnavailable,
     Gone,
     IdempotencyConflict,
+    Interrupted,
     NotFound,
     PermissionDenied,
     TooManyRequests,
@@ -58,6 +59,11 @@ def channel_of(generation_id: str) -> str:
 def ends_channel(channel: str, data: bytes) -> bool:
     """Tell the hub after which message a generation's channel has no more."""
     return channel.startswith(_PREFIX) and is_terminal(data)
+
+
+def _is_interrupted(data: bytes) -> bool:
+    event = orjson.loads(data) if data else {}
+    return event.get("type") == "failed" and event.get("code") == Interrupted.code
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +131,18 @@ class Generations:
     ) -> Subscription:
         """Attach ``listener``, as :func:`~app.streams.catchup.join` does, until the generation's end.
 
-        A ``since`` without epoch counts in the generation's only one. Raises what :meth:`record` raises.
+        Where he can't go on from ``since`` he begins again, and ``recovered`` is False. Raises what :meth:`record`
+        raises.
         """
         record = await self.record(identity, generation_id)
-        if since is not None and not since.epoch:
-            since = Position(record.epoch, since.offset)
+        place = None if since is None else await self.place(record, since)
+
+        def sent(recovery: Recovery) -> None:
+            recovery.recovered = recovery.recovered and (since is None or place is not None)
+            send(recovery)
+
         subscription = await join(
-            self._hub, self._broker, record.stream, listener, since, replay=True, rule=_RULE, send=send
+            self._hub, self._broker, record.stream, listener, place, replay=True, rule=_RULE, send=sent
         )
         if record.closed:
             self._hub.drop(subscription)
@@ -149,6 +160,22 @@ class Generations:
         if not Info.decode(record.info).belongs_to(identity):
             raise PermissionDenied("This generation is somebody else's.")
         return record
+
+    async def place(self, record: Record, since: Position) -> Position | None:
+        """Return where a reader who says ``since`` can go on; None when he must begin again.
+
+        Without an epoch his offset counts in the generation's only one. While the generation runs he may be ahead of
+        the log, for its owner delivers before the log has it. Once it is closed he may not; and if it was closed in
+        place of its owner, then what he has at the terminal's offset can be a text that the log never got.
+        """
+        if since.epoch not in {"", record.epoch}:
+            return None
+        if record.closed and since.offset >= record.top > 0:
+            history = await self._broker.history(record.stream, record.top - 1)
+            last = history.batches[-1].items[-1] if history.batches else b""
+            if since.offset > record.top or _is_interrupted(last):
+                return None
+        return Position(record.epoch, since.offset)
 
     async def read(self, identity: Identity, generation_id: str) -> Generation:
         """Return all that is known of a generation. Raises what :meth:`record` raises, and ``Gone``."""

@@ -3,8 +3,8 @@
 The order matters and is the whole point: first everything that a client may not say is taken out, then ours goes in.
 The other way round ``Connection: X-User-ID`` would make the gateway remove its own header (RFC 9110 section 7.6.1).
 
-Names are compared in one normal form: lower case, every run of characters that are not letters or digits as ``-``. Upstreams
-behind CGI or WSGI cannot tell ``X_User.ID`` from ``X-User-ID``, so the gateway does not either.
+Names are compared in one normal form: lower case, every run of characters that are not letters or digits as ``-``.
+Upstreams behind CGI or WSGI cannot tell ``X_User.ID`` from ``X-User-ID``, so the gateway does not either.
 """
 
 from __future__ import annotations

@@ -13,24 +13,25 @@ _OURS = frozenset(
      b"transfer-encoding", b"upgrade"}
 )  # fmt: skip
 """Fields that describe this connection: nobody else may set them."""
+_END = (b"", b"")
 _MAY_LACK_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS", "TRACE"})
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a target listens. ``prefix`` is its own path without a slash at the end; ``authority`` its Host."""
+    """Where a target listens. ``prefix`` is its own path without a slash at the end; ``host_line`` its Host."""
 
     host: str
     port: int
     tls: bool
     prefix: bytes
-    authority: bytes
+    host_line: bytes
 
 
 class StaticHeaders:
     """Headers that go with every request to one upstream, and win over those of the same name."""
 
-    __slots__ = ("block", "lines", "names")
+    __slots__ = ("lines", "names")
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         """Raises :exc:`ValueError`, without the value in its text, for a header that cannot be sent."""
@@ -45,8 +46,7 @@ class StaticHeaders:
                 raise ValueError(f"the value of {name!r} holds characters that cannot be sent in a header")
             fields.append((encoded, value.strip().encode("ascii")))
         self.names = _OURS | {name for name, _ in fields}
-        self.block = b"".join(b"%b: %b\r\n" % field for field in fields)
-        self.lines = len(fields)
+        self.lines = tuple(name + b": " + value for name, value in fields)
 
 
 def parse_target(url: str) -> Address:
@@ -61,7 +61,7 @@ def parse_target(url: str) -> Address:
         port=parts.port or (443 if tls else 80),
         tls=tls,
         prefix=parts.path.rstrip("/").encode("ascii"),
-        authority=parts.netloc.encode("ascii"),
+        host_line=b"host: " + parts.netloc.encode("ascii"),
     )
 
 
@@ -79,16 +79,17 @@ def request_head(
     Raises :exc:`ValueError` when a part holds what would make it another request (a line break, a space in the path).
     """
     names = static.names
-    fields = [b"%b: %b\r\n" % field for field in headers if field[0].lower() not in names]
+    line = method.encode("ascii") + b" " + address.prefix + path.encode("ascii") + b" HTTP/1.1"
+    lines = [line, address.host_line]
+    lines += [name + b": " + value for name, value in headers if name.lower() not in names]
+    lines += static.lines
     if length is None:
-        framing = b"transfer-encoding: chunked\r\n"
+        lines.append(b"transfer-encoding: chunked")
     elif length or method not in _MAY_LACK_BODY:
-        framing = b"content-length: %d\r\n" % length
-    else:
-        framing = b""
-    line = b"%b %b%b HTTP/1.1" % (method.encode("ascii"), address.prefix, path.encode("ascii"))
-    head = b"%b\r\nhost: %b\r\n%b%b%b\r\n" % (line, address.authority, b"".join(fields), static.block, framing)
-    lines = len(fields) + static.lines + 3 + bool(framing)
-    if head.count(b"\n") != lines or head.count(b"\r") != lines or line.count(b" ") != 2 or b"\0" in head:
+        lines.append(b"content-length: %d" % length)
+    breaks = len(lines) + 1
+    lines += _END
+    head = b"\r\n".join(lines)
+    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or line.count(b" ") != 2 or b"\0" in head:
         raise ValueError("the request holds a line break, a NUL or a space where none may be")
     return head

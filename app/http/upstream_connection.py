@@ -148,6 +148,8 @@ class UpstreamConnection(asyncio.Protocol):
         if response is None or feed is None:
             self.close()  # bytes that nobody asked for: whose answer they are cannot be told
             return
+        if not response.started:
+            response.received += len(data)
         try:
             feed(data)
         except httptools.HttpParserUpgrade:
@@ -155,7 +157,7 @@ class UpstreamConnection(asyncio.Protocol):
         except httptools.HttpParserError:
             response.reusable = False
             response.fail(UpstreamInvalid())
-        response.fed(len(data))
+        response.fed()
         if response.complete:
             self._finish(response)
         elif response.failed:

@@ -50,9 +50,9 @@ class UpstreamResponse:
         "_chunks",
         "_eof_ends",
         "_error",
-        "_head_bytes",
         "_head_only",
         "_idle_timeout",
+        "_interim_bytes",
         "_loop",
         "_size",
         "_waiter",
@@ -76,14 +76,14 @@ class UpstreamResponse:
         self.reusable = False
         """The connection may carry another request after this answer."""
         self.received = 0
-        """Bytes that came from the upstream before the head was complete; 0 says that it never began to answer."""
+        """Bytes that came up to the read that completed the head; 0 says that the upstream never began to answer."""
         self.since = 0.0
         self._wire: Wire | None = wire
         self._loop = loop
         self._head_only = head_only
         self._idle_timeout = idle_timeout
         self._eof_ends = False
-        self._head_bytes = 0
+        self._interim_bytes = 0
         self._chunks: list[bytes] = []
         self._size = 0
         self._waiter: asyncio.Future[None] | None = None
@@ -142,10 +142,9 @@ class UpstreamResponse:
         """Return the moment at which this answer, for which somebody waits, has come too late."""
         return self.since + (self._idle_timeout if self.started else response_timeout)
 
-    def fed(self, size: int) -> None:
-        """Wake the reader after ``size`` bytes went through the parser; note how large the head is getting."""
+    def fed(self) -> None:
+        """Wake the reader after bytes went through the parser; look how large the head has become."""
         if not self.started:
-            self.received += size
             if self._error is None and self.received > MAX_HEAD:
                 self.fail(UpstreamInvalid("The service behind the gateway answered with headers that are too large."))
             return
@@ -208,7 +207,6 @@ class UpstreamResponse:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.started:
-            self._head_bytes += len(name) + len(value) + 4
             self.headers.append((name.lower(), value.rstrip(b" \t")))  # type: ignore[attr-defined]
 
     def on_headers_complete(self) -> None:
@@ -219,15 +217,25 @@ class UpstreamResponse:
         assert parser is not None, "it is the parser that calls"
         status = parser.get_status_code()
         if 100 <= status < 200 and status != 101:
+            self._interim_bytes += self._size_of_headers()
             self.headers = []  # RFC 9110 section 15.2: an interim answer; the final one follows
             return
-        reason = self._refusal(status)
-        if reason:
-            self.fail(UpstreamInvalid(f"The service behind the gateway answered {reason}."))
+        names = {name for name, _ in self.headers}
+        chunked = b"transfer-encoding" in names
+        refusal = self._refusal(status, chunked)
+        if refusal:
+            self.fail(UpstreamInvalid(f"The service behind the gateway answered {refusal}."))
             return
         self.status = status
-        self._frame(parser)
         self.started = True
+        # RFC 9112 section 6.3: how the body ends; and whether the connection outlives it.
+        keep_alive = parser.should_keep_alive()
+        if self._head_only or status in _NO_BODY:
+            self.complete = True
+            self.reusable = keep_alive and not chunked
+        else:
+            self._eof_ends = not chunked and b"content-length" not in names
+            self.reusable = keep_alive and not (chunked and parser.get_http_version() == "1.0")
         self._wake()
 
     def on_body(self, data: bytes) -> None:
@@ -245,23 +253,14 @@ class UpstreamResponse:
         if self.started:
             self.complete = True
 
-    def _refusal(self, status: int) -> str:
+    def _refusal(self, status: int, chunked: bool) -> str:
         if not 200 <= status <= 599:
             return f"with the status {status}"
-        if self._head_bytes > MAX_HEAD:
+        if self.received > MAX_HEAD and self._interim_bytes + self._size_of_headers() > MAX_HEAD:
             return "with headers that are too large"
-        for name, value in self.headers:
-            if name == b"transfer-encoding" and value.lower() != b"chunked":
-                return "with a transfer encoding that was not asked for"  # its bytes would reach the client undecoded
+        if chunked and any(n == b"transfer-encoding" and v.lower() != b"chunked" for n, v in self.headers):
+            return "with a transfer encoding that was not asked for"  # its bytes would reach the client undecoded
         return ""
 
-    def _frame(self, parser: httptools.HttpResponseParser) -> None:
-        """Decide how the body ends (RFC 9112 section 6.3) and whether the connection outlives it."""
-        names = {name for name, _ in self.headers}
-        chunked = b"transfer-encoding" in names
-        if self._head_only or self.status in _NO_BODY:
-            self.complete = True
-            self.reusable = parser.should_keep_alive() and not chunked
-            return
-        self._eof_ends = not chunked and b"content-length" not in names
-        self.reusable = parser.should_keep_alive() and not (chunked and parser.get_http_version() == "1.0")
+    def _size_of_headers(self) -> int:
+        return sum(len(name) + len(value) + 4 for name, value in self.headers)

@@ -7,7 +7,7 @@ end, never a hole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from app.streams.hub import Encoder
 from app.streams.merge import MergeRule, merge
@@ -19,65 +19,86 @@ _ITEM_COST = 100
 """Bytes that a waiting message counts beside its data: its frame and our objects."""
 _MERGE_AT = 64 * 1024
 """Bytes from which it is worth the work to merge."""
+_ENOUGH = 15 / 16
+"""Part of the limit that merging must get below: were all of it enough, then each message close to the limit would have
+all of them merged anew."""
 
 _Segment = dict[tuple[str, str], list[Publication]]
 """Messages by channel and epoch, between two frames."""
 
 
 class SendQueue:
-    """``limit`` is in bytes and binds messages alone: frames answer the client's own commands, which are bounded."""
+    """``limit`` is in bytes and binds messages alone: frames answer the client's own commands, which are bounded.
 
-    def __init__(self, limit: int, rule: MergeRule) -> None:
+    Messages merge by ``rule`` on channels of which ``merges`` says so, and not at all on others.
+    """
+
+    __slots__ = ("_entries", "_frames", "_limit", "_merge_at", "_merges", "_messages", "_rule", "full")
+
+    def __init__(self, limit: int, rule: MergeRule, merges: Callable[[str], bool] = lambda channel: True) -> None:
         self._limit = limit
         self._rule = rule
+        self._merges = merges
         self._entries: list[bytes | _Segment] = []
-        self._merge_at = _MERGE_AT
-        self.size = 0
-        """Bytes that wait."""
+        self._frames = 0
+        self._messages = 0
+        self._merge_at = min(_MERGE_AT, limit)
+        self.full = False
+        """Whether more messages wait than may, even merged."""
 
     def __bool__(self) -> bool:
         return bool(self._entries)
 
+    @property
+    def size(self) -> int:
+        """Bytes that wait."""
+        return self._frames + self._messages
+
     def push_frame(self, frame: bytes) -> None:
         """Add bytes that are sent as they are."""
         self._entries.append(frame)
-        self.size += len(frame)
+        self._frames += len(frame)
 
     def push(self, channel: str, batches: Sequence[Batch]) -> bool:
-        """Add messages; False when more waits than may, even merged."""
+        """Add messages; False when more wait than may, even merged."""
         if not self._entries or isinstance(self._entries[-1], bytes):
             self._entries.append({})
         segment = self._entries[-1]
         assert not isinstance(segment, bytes)
         for batch in batches:
             segment.setdefault((channel, batch.epoch), []).extend(batch.publications())
-            self.size += sum(map(len, batch.items)) + _ITEM_COST * len(batch.items)
-        if self.size > self._merge_at:
+            self._messages += sum(map(len, batch.items)) + _ITEM_COST * len(batch.items)
+        if self._messages > self._merge_at:
             self._merge()
-        return self.size <= self._limit
+        return not self.full
 
     def drain(self, encoder: Encoder) -> bytes:
         """Return all that waits, merged and encoded, and forget it."""
         entries, self._entries = self._entries, []
-        self.size, self._merge_at = 0, _MERGE_AT
+        self._frames = self._messages = 0
+        self._merge_at = min(_MERGE_AT, self._limit)
+        self.full = False
         blocks = []
         for entry in entries:
             if isinstance(entry, bytes):
                 blocks.append(entry)
             else:
                 for (channel, epoch), publications in entry.items():
-                    blocks.append(encoder.publications(channel, epoch, merge(publications, self._rule)))
+                    blocks.append(encoder.publications(channel, epoch, self._merged(channel, publications)))
         return b"".join(blocks)
 
     def _merge(self) -> None:
         size = 0
         for entry in self._entries:
             if isinstance(entry, bytes):
-                size += len(entry)
                 continue
-            for key, publications in entry.items():
-                entry[key] = merge(publications, self._rule)
-                size += sum(len(publication.data) + _ITEM_COST for publication in entry[key])
-        self.size = size
+            for (channel, epoch), publications in entry.items():
+                merged = entry[channel, epoch] = self._merged(channel, publications)
+                size += sum(len(publication.data) + _ITEM_COST for publication in merged)
+        self._messages = size
+        self.full = size > self._limit * _ENOUGH
         # Merging costs as much as is there: wait until as much again has come, or each message would pay for all.
-        self._merge_at = max(_MERGE_AT, 2 * size)
+        self._merge_at = min(max(_MERGE_AT, 2 * size), self._limit)
+
+    def _merged(self, channel: str, publications: list[Publication]) -> list[Publication]:
+        return merge(publications, self._rule) if self._merges(channel) else publications

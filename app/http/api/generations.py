@@ -113,8 +113,10 @@ def generations_router(generations: Generations, hub: Hub, caller: Caller, tasks
         identity = caller(request)
         since = parse_event_id(last_event_id)
         record = await generations.record(identity, generation_id)
-        if record.closed and since == (record.epoch, record.top):
-            return Response(status_code=204)
+        if record.closed and since is not None:
+            place = await generations.place(record, since)
+            if place is not None and place.offset == record.top:
+                return Response(status_code=204)
         return await events(identity, generation_id, since)
 
     @router.delete("/{generation_id}", response_model=CancelAnswer, summary="Cancel a generation")

@@ -76,7 +76,7 @@ export class Device {
     const { model, policy } = this.parts;
     const input = { message, ...(model.value.trim() && { model: model.value.trim() }) };
     const request = { kind: "chat", input, on_last_disconnect: policy.value };
-    const turn = this.#add(new Turn(this.#turnOptions(message, "First text")));
+    const turn = this.#add(message);
     this.#options.onAct(this, { type: "generate", request });
     try {
       const stream = await this.client.generate(request);
@@ -90,7 +90,7 @@ export class Device {
   /** Watches an answer that another device has asked for. */
   async watch(id) {
     if (this.generations.includes(id)) return;
-    const turn = this.#add(new Turn(this.#turnOptions(null, "First text")));
+    const turn = this.#add(null);
     try {
       turn.follow(await this.client.watch(id));
     } catch (error) {
@@ -98,12 +98,10 @@ export class Device {
     }
   }
 
-  #turnOptions(question, firstLabel) {
-    return { question, firstLabel, onCancel: (id) => this.#cancel(id), onChange: () => this.drawCounters() };
-  }
-
-  #add(turn) {
+  /** Begins a turn; without a question, one that only watches. */
+  #add(question) {
     const { talk, empty } = this.parts;
+    const turn = new Turn({ question, onCancel: (id) => this.#cancel(id), onChange: () => this.drawCounters() });
     empty.hidden = true;
     this.#turns.push(turn);
     talk.append(turn.root);

@@ -24,23 +24,30 @@ export class Turn {
   #deltas = 0;
   #onChange;
 
-  /** @param {{question: string|null, firstLabel: string, onCancel: (id: string) => void, onChange: () => void}} options */
-  constructor({ question, firstLabel, onCancel, onChange }) {
+  /** @param {{question: string|null, onCancel: (id: string) => void, onChange: () => void}} options */
+  constructor({ question, onCancel, onChange }) {
     const { root, parts } = copyOf("turn-template");
     this.root = root;
     this.parts = parts;
     this.#onChange = onChange;
     parts.question.textContent = question ?? "Watched by its id, from its beginning";
     parts.question.classList.toggle("watched", question === null);
-    parts.firstLabel.textContent = firstLabel;
     parts.text.append(this.#text);
     parts.cancel.addEventListener("click", () => onCancel(this.#stream.id));
     this.#say("sending");
     this.#receipt("none", "The receipt comes with the end.");
   }
 
+  get stream() {
+    return this.#stream;
+  }
+
   get id() {
     return this.#stream?.id ?? null;
+  }
+
+  get ended() {
+    return this.#stream ? this.#stream.ended : this.root.dataset.status === "refused";
   }
 
   get counts() {

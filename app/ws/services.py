@@ -1,0 +1,39 @@
+"""What all sessions share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.auth.identity import Identity
+from app.config import RealtimeConfig
+from app.generations.service import Generations
+from app.observe.tasks import TaskSet
+from app.streams.broker import Broker
+from app.streams.hub import Encoder, Hub
+from app.streams.merge import MergeRule
+from app.ws.ticker import Ticker
+
+__all__ = ["Services", "Verifier"]
+
+
+class Verifier(Protocol):
+    def verify(self, token: str) -> Identity:
+        """Raises :exc:`~app.errors.Unauthenticated`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One object for all sessions of a process. ``rule`` says how events of generations merge."""
+
+    config: RealtimeConfig
+    verifier: Verifier
+    generations: Generations
+    hub: Hub
+    broker: Broker
+    ticker: Ticker
+    tasks: TaskSet
+    encoder: Encoder
+    rule: MergeRule
+    clock: Callable[[], float]
