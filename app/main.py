@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.auth.tickets import Tickets
 from app.auth.tokens import TokenVerifier
-from app.config import Config
+from app.config import DEVELOPMENT_SECRET, Config
 from app.errors import NotFound
 from app.generations.merging import EventMergeRule
 from app.generations.service import Generations, ends_channel
@@ -27,6 +27,7 @@ from app.http.api.app import create_api
 from app.http.api.caller import Caller
 from app.http.api.generations import generations_router
 from app.http.api.health import health_router
+from app.http.api.playground import playground_router
 from app.http.api.tickets import tickets_router
 from app.http.dispatch import Dispatch
 from app.http.problems import problem
@@ -192,6 +193,9 @@ class _Parts:
             body_limit=config.server.body_limit,
         )
         if playground:
+            # Where the secret is everybody's, everybody may have a token of it.
+            if config.auth.secret.get_secret_value() == DEVELOPMENT_SECRET and "HS256" in config.auth.algorithms:
+                api.include_router(playground_router(config.auth))
             api.mount("/playground", StaticFiles(directory=_WEB / "playground", html=True))
         return api
 

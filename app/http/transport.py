@@ -1,8 +1,11 @@
 """The HTTP/1.1 client of the data plane: pooled connections to the configured upstreams.
 
 Why our own: it sends what it is told and nothing twice, streams both ways with back-pressure, frees a connection the
-moment its request is cancelled, and costs a few microseconds per chunk (RFC 9112 for the syntax, RFC 9110 section 9.2.2
-for what may be sent again).
+moment its request is cancelled, and costs a few microseconds per chunk (RFC 9112 for the syntax).
+
+What is sent again (G10, RFC 9110 section 9.2.2): a request whose reused connection died before any byte of an answer,
+if its method is idempotent and its body bytes; once, on a new connection. The next target is tried only if no
+connection to the one before could be made, so nothing was sent.
 """
 
 from __future__ import annotations
@@ -49,39 +52,29 @@ class HttpTransport:
     ) -> UpstreamResponse:
         """Send and return when the answer's head has come. Cancelling the call closes the connection.
 
-        ``upstream`` names a ``[upstreams.<name>]``; ``path`` holds the query too and is appended to the target's own
-        path. The upstream's own headers replace those of the same name; Host and framing headers are always ours.
-        Bytes are sent with a Content-Length, an iterator chunked; what the iterator raises is raised here or by
-        ``read()``. ``idle_timeout`` (seconds) overrides the upstream's.
+        ``path`` holds the query too and is appended to the target's own. The upstream's own headers replace those of
+        the same name; Host and framing are always ours: a Content-Length for bytes, chunks for an iterator, whose
+        exceptions are raised here or by ``read()``. ``idle_timeout`` (seconds) overrides the upstream's.
 
-        A request is sent again only when a reused connection died before any byte of an answer, the method is
-        idempotent and the body is bytes (G10); the next target is tried only if the first could not be connected.
-
-        Raises :exc:`~app.errors.UpstreamUnreachable` when no target could be connected or all have
-        ``max_connections``, :exc:`~app.errors.UpstreamTimeout` and :exc:`~app.errors.UpstreamInvalid`;
-        :exc:`KeyError` for a name that is not configured and :exc:`ValueError` for headers that cannot be sent.
+        Raises :exc:`~app.errors.UpstreamUnreachable` (also when all targets have ``max_connections``),
+        :exc:`~app.errors.UpstreamTimeout`, :exc:`~app.errors.UpstreamInvalid`; :exc:`KeyError` for an unknown
+        upstream, :exc:`ValueError` for headers that cannot be sent.
         """
         pool = self._upstreams[upstream]
-        config = pool.config
-        replayable = method in _IDEMPOTENT and isinstance(body, bytes)
         length = len(body) if isinstance(body, bytes) else None
         fresh = False
         while True:
-            taken = None if fresh else pool.take_idle()
-            connection, target = taken or await pool.connect(fresh)
+            connection, target = (None if fresh else pool.take_idle()) or await pool.connect(fresh)
             response: UpstreamResponse | None = None
             try:
-                response = connection.send(
-                    request_head(method, target.address, path, headers, static=pool.static, length=length),
-                    body,
-                    head_only=method == "HEAD",
-                    idle_timeout=config.idle_timeout if idle_timeout is None else idle_timeout,
-                )
-                await response.head(config.response_timeout)
+                head = request_head(method, target.address, path, headers, static=pool.static, length=length)
+                idle = pool.config.idle_timeout if idle_timeout is None else idle_timeout
+                response = connection.send(head, body, head_only=method == "HEAD", idle_timeout=idle)
+                await response.head(pool.config.response_timeout)
                 return response
             except UpstreamInvalid:
                 stale = response is not None and response.received == 0 and connection.requests > 1
-                if not stale or not replayable or fresh:
+                if not stale or fresh or length is None or method not in _IDEMPOTENT:
                     raise
                 fresh = True
             except BaseException:

@@ -1,13 +1,15 @@
-"""What commands do that must ask the log: each answers by one reply, in order, on its session."""
+"""What commands do that must ask the log: each answers by one reply, in order, to the session that asks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Protocol
 
-from app.errors import BadRequest, BrokerUnavailable, NotFound, PermissionDenied, TooManyRequests
+from app.auth.identity import Identity
+from app.errors import BadRequest, BrokerUnavailable, NotFound, PermissionDenied, TidegateError, TooManyRequests
 from app.streams.catchup import join
-from app.streams.hub import Subscription
+from app.streams.hub import Listener, Subscription
 from app.streams.merge import NeverMerge
 from app.streams.position import Position
 from app.streams.recovery import Recovery
@@ -15,155 +17,187 @@ from app.ws.channels import authorise_subscribe
 from app.ws.frames import text_frame
 from app.ws.protocols.native import Cancel, Generate, Resume, Subscribe, Unsubscribe
 from app.ws.protocols.native_encoding import GENERATION_PREFIX, channel_fields, message
+from app.ws.services import Services
 
-if TYPE_CHECKING:
-    from app.ws.session import Session
-
-__all__ = ["perform"]
+__all__ = ["Asker", "perform"]
 
 _NEVER_MERGE = NeverMerge()
 
 
-async def perform(session: Session, action: Any) -> None:
+class Asker(Listener, Protocol):
+    """The session, as its commands see it. ``subscriptions`` holds None for a channel that is being joined."""
+
+    @property
+    def services(self) -> Services: ...
+    @property
+    def identity(self) -> Identity: ...
+    @property
+    def subscriptions(self) -> dict[str, Subscription | None]: ...
+    @property
+    def closed(self) -> bool: ...
+    def send(self, frame: bytes) -> None: ...
+    def unsubscribe(self, channel: str) -> bool: ...
+    async def room(self) -> None: ...
+
+
+async def perform(asker: Asker, action: Any) -> None:
     """Carry out one command. Raises :exc:`~app.errors.TidegateError`, which is then its answer."""
     match action:
         case Generate():
-            await _generate(session, action)
+            await _generate(asker, action)
         case Cancel():
-            status = await session.services.generations.cancel(session.identity, action.generation_id)
-            _reply(session, action.id, generation_id=action.generation_id, status=status)
+            status = await asker.services.generations.cancel(asker.identity, action.generation_id)
+            _reply(asker, action.id, generation_id=action.generation_id, status=status)
         case Subscribe():
-            await _subscribe(session, action)
+            await _subscribe(asker, action)
         case Unsubscribe():
-            if not session.unsubscribe(action.channel):
+            if not asker.unsubscribe(action.channel):
                 raise NotFound("This socket is not subscribed to it.")
-            _reply(session, action.id, **channel_fields(action.channel))
+            _reply(asker, action.id, **channel_fields(action.channel))
         case Resume():
-            await _resume(session, action)
+            await _resume(asker, action)
         case _:
             raise AssertionError(f"{type(action).__name__} is no command that asks the log")
 
 
-async def _generate(session: Session, action: Generate) -> None:
-    generation_id, _ = await session.services.generations.start(session.identity, action.request)
+async def _generate(asker: Asker, action: Generate) -> None:
+    _check_subscriptions(asker, 1)  # first: nobody would learn of a generation that was started and can't be watched
+    generation_id, _ = await asker.services.generations.start(asker.identity, action.request)
     channel = GENERATION_PREFIX + generation_id
-    if channel in session.subscriptions:
-        _reply_standing(session, action.id, channel)
+    if channel in asker.subscriptions:
+        _reply(asker, action.id, generation_id=generation_id, channel=channel, **_standing(asker, channel))
         return
 
     def send(recovery: Recovery) -> None:
         position = recovery.position
         reply = {"generation_id": generation_id, "channel": channel, "epoch": position.epoch, "offset": position.offset}
-        _send_recovery(session, channel, recovery, message("reply", id=action.id, ok=True, **reply))
+        _send_recovery(asker, channel, recovery, message("reply", id=action.id, ok=True, **reply))
 
-    await _watch(session, channel, None, send)
+    await _watch(asker, channel, None, send)
 
 
-async def _subscribe(session: Session, action: Subscribe) -> None:
+async def _subscribe(asker: Asker, action: Subscribe) -> None:
     channel = action.channel
-    if channel in session.subscriptions:
-        _reply_standing(session, action.id, channel)
+    if channel in asker.subscriptions:
+        _reply(asker, action.id, **channel_fields(channel), **_standing(asker, channel))
         return
 
     def send(recovery: Recovery) -> None:
         position = recovery.position
         reply = {"epoch": position.epoch, "offset": position.offset, "recovered": recovery.recovered}
         named = channel_fields(channel)
-        _send_recovery(session, channel, recovery, message("reply", id=action.id, ok=True, **named, **reply))
+        _send_recovery(asker, channel, recovery, message("reply", id=action.id, ok=True, **named, **reply))
 
     if channel.startswith(GENERATION_PREFIX):
-        await _watch(session, channel, action.since, send)
-        return
-    services = session.services
-    authorise_subscribe(services.config, session.identity, channel)
-    if action.since is not None and not action.since.epoch:
+        await _watch(asker, channel, action.since, send)
+    else:
+        await _listen(asker, action, send)
+
+
+async def _listen(asker: Asker, action: Subscribe, send: Callable[[Recovery], None]) -> None:
+    """Subscribe to a channel that is no generation's."""
+    services, channel, since = asker.services, action.channel, action.since
+    authorise_subscribe(services.config, asker.identity, channel)
+    if since is not None and not since.epoch:
         raise BadRequest("offset needs the epoch that it belongs to.")
-
-    async def attach() -> Subscription:
-        return await join(
-            services.hub,
-            services.broker,
-            channel,
-            session,
-            action.since,
-            replay=False,
-            rule=_NEVER_MERGE,
-            send=send,
-        )
-
-    await _attach(session, channel, attach)
+    hub, broker = services.hub, services.broker
+    await _attach(
+        asker, channel, partial(join, hub, broker, channel, asker, since, replay=False, rule=_NEVER_MERGE, send=send)
+    )
 
 
-async def _resume(session: Session, action: Resume) -> None:
+async def _resume(asker: Asker, action: Resume) -> None:
     """Answer for all streams in one reply; what each has missed follows it."""
-    generations = session.services.generations
+    generations = asker.services.generations
     answers: dict[str, dict[str, Any]] = {}
     wanted: dict[str, Position] = {}
     for generation_id, since in action.streams.items():
+        channel = GENERATION_PREFIX + generation_id
         try:
-            record = await generations.record(session.identity, generation_id)
+            record = await generations.record(asker.identity, generation_id)
         except (NotFound, PermissionDenied) as error:
             answers[generation_id] = {"status": "gone", "code": error.code}
             continue
+        status = "finished" if record.closed else "resumed" if record.top else "pending"
+        if channel in asker.subscriptions:
+            answers[generation_id] = {"status": status, **_standing(asker, channel)}
+            continue
         follows = since.epoch in {"", record.epoch} and since.offset <= record.top
         start = Position(record.epoch, since.offset if follows else 0)
-        status = "finished" if record.closed else "resumed" if record.top else "pending"
         answers[generation_id] = {"status": status, "epoch": start.epoch, "offset": start.offset, "recovered": follows}
-        wanted[generation_id] = start
-    _reply(session, action.id, streams=answers)
-    for generation_id, start in wanted.items():
-        channel = GENERATION_PREFIX + generation_id
-        if channel in session.subscriptions:
-            continue
-
-        def send(recovery: Recovery, channel: str = channel) -> None:
-            if not recovery.recovered:
-                session.send(text_frame(message("gap", **channel_fields(channel), message="It begins again.")))
-            _send_recovery(session, channel, recovery, None)
-
-        await _watch(session, channel, start, send)
+        wanted[channel] = start
+    _check_subscriptions(asker, len(wanted))
+    _reply(asker, action.id, streams=answers)
+    for channel, start in wanted.items():
+        await asker.room()
+        await _follow(asker, channel, start)
 
 
-async def _watch(session: Session, channel: str, since: Position | None, send: Callable[[Recovery], None]) -> None:
+async def _follow(asker: Asker, channel: str, start: Position) -> None:
+    """Send what a resumed stream has missed. The reply is out: what goes wrong now is told as a gap."""
+
+    def gap(text: str, **fields: Any) -> None:
+        asker.send(text_frame(message("gap", **channel_fields(channel), **fields, message=text)))
+
+    def send(recovery: Recovery) -> None:
+        if not recovery.recovered:
+            at = recovery.position
+            gap("It begins again after this offset.", subscribed=True, epoch=at.epoch, offset=at.offset)
+        _send_recovery(asker, channel, recovery, None)
+
+    try:
+        await _watch(asker, channel, start, send)
+    except TidegateError as error:
+        gap(error.message, subscribed=False, code=error.code)
+
+
+async def _watch(asker: Asker, channel: str, since: Position | None, send: Callable[[Recovery], None]) -> None:
     generation_id = channel[len(GENERATION_PREFIX) :]
-
-    async def attach() -> Subscription:
-        return await session.services.generations.watch(session.identity, generation_id, session, since, send)
-
-    await _attach(session, channel, attach)
+    watch = partial(asker.services.generations.watch, asker.identity, generation_id, asker, since, send)
+    await _attach(asker, channel, watch)
 
 
-async def _attach(session: Session, channel: str, attach: Callable[[], Any]) -> None:
+async def _attach(asker: Asker, channel: str, attach: Callable[[], Awaitable[Subscription]]) -> None:
     """Join and remember the subscription, unless it ended or the socket closed meanwhile."""
-    limit = session.services.config.max_subscriptions
-    if len(session.subscriptions) >= limit:
-        raise TooManyRequests(f"A socket may have {limit} subscriptions.")
-    session.subscriptions[channel] = None
+    if asker.closed:
+        return
+    _check_subscriptions(asker, 1)
+    asker.subscriptions[channel] = None
     try:
         subscription = await attach()
     except BaseException:
-        session.subscriptions.pop(channel, None)
+        asker.subscriptions.pop(channel, None)
         raise
-    if channel in session.subscriptions:
-        session.subscriptions[channel] = subscription
+    if channel in asker.subscriptions:
+        asker.subscriptions[channel] = subscription
     else:
-        session.services.hub.drop(subscription)
+        asker.services.hub.drop(subscription)
 
 
-def _reply(session: Session, id_: Any, **fields: Any) -> None:
-    session.send(text_frame(message("reply", id=id_, ok=True, **fields)))
+def _check_subscriptions(asker: Asker, more: int) -> None:
+    limit = asker.services.config.max_subscriptions
+    if len(asker.subscriptions) + more > limit:
+        raise TooManyRequests(f"A socket may have {limit} subscriptions.")
 
 
-def _reply_standing(session: Session, id_: Any, channel: str) -> None:
-    """Answer a subscription that the socket has already: nothing is sent twice."""
-    position = session.services.hub.position(channel)
+def _reply(asker: Asker, id_: Any, **fields: Any) -> None:
+    asker.send(text_frame(message("reply", id=id_, ok=True, **fields)))
+
+
+def _standing(asker: Asker, channel: str) -> dict[str, Any]:
+    """Return where a subscription stands that the socket has already: nothing is sent twice."""
+    hub = asker.services.hub
+    hub.flush_channel(channel)
+    position = hub.position(channel)
     if position is None:
-        raise BrokerUnavailable("Its subscription is being set up. Wait for its reply.")
-    at = {"epoch": position.epoch, "offset": position.offset}
-    _reply(session, id_, **channel_fields(channel), **at, recovered=True, already=True)
+        raise BrokerUnavailable("Its position is being looked up. Ask again.")
+    return {"epoch": position.epoch, "offset": position.offset, "recovered": True, "already": True}
 
 
-def _send_recovery(session: Session, channel: str, recovery: Recovery, reply: bytes | None) -> None:
+def _send_recovery(asker: Asker, channel: str, recovery: Recovery, reply: bytes | None) -> None:
     """Send ``reply`` and what was missed in one write."""
-    block = session.encoder.publications(channel, recovery.position.epoch, recovery.publications)
-    session.send(text_frame(reply) + block if reply is not None else block)
+    block = asker.encoder.publications(channel, recovery.position.epoch, recovery.publications)
+    if reply is not None:
+        block = text_frame(reply) + block
+    if block:
+        asker.send(block)

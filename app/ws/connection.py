@@ -2,15 +2,19 @@
 
 uvicorn passes every message through a queue and a task on its way in, and through the whole protocol stack on its way
 out; per token and socket that is most of what a gateway would cost. Here a frame that arrives is handed to the session
-in the same call, and the session writes ready frames straight to the transport. The handshake, fragments, pings, close
-frames and limits stay uvicorn's and websockets' work.
+in the same call, and the session writes ready frames straight to the transport. Once a session is attached the ASGI
+call, its task and the request are gone. The handshake, fragments, pings, close frames and limits stay uvicorn's and
+websockets' work.
 """
 
 from __future__ import annotations
 
 from typing import Any, Protocol, cast
 
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+from websockets.protocol import State
 
 __all__ = ["EXTENSION", "Connection", "SessionPort"]
 
@@ -18,11 +22,14 @@ EXTENSION = "tidegate.connection"
 """Key of the scope's ``extensions`` under which an endpoint finds its :class:`Connection`."""
 
 _CLOSE_TIMEOUT = 5.0
-"""Seconds that a peer has to answer a close frame before the connection is dropped."""
+"""Seconds that a peer has to answer a close frame, or to take what it was sent, before the connection is dropped."""
 
 
 class SessionPort(Protocol):
-    """What a connection tells its session, always from the event loop and never nested."""
+    """What a connection tells its session, always from the event loop.
+
+    Nested are only ``pause_writing`` and ``lost``: the former may come while the session writes.
+    """
 
     def receive_text(self, data: bytes) -> None: ...
     def receive_binary(self) -> None: ...
@@ -35,10 +42,16 @@ class Connection(WebSocketsSansIOProtocol):
     """One WebSocket. Until :meth:`attach` it behaves as uvicorn's own."""
 
     session: SessionPort | None = None
+    _early: list[bytes | None] | None = None
+    """Messages that came before the session; None stands for a binary one."""
 
     def attach(self, session: SessionPort) -> None:
-        """From now on the session gets what arrives. Call it right after the handshake was accepted."""
+        """From now on the session gets what arrives. Call it when the handshake was accepted."""
         self.session = session
+        early, self._early = self._early, None
+        self.resume_reading()
+        for data in early or ():
+            self._hand_over(session, data)
 
     def write(self, block: bytes) -> None:
         """Write ready frames. Does nothing once the connection closes."""
@@ -49,12 +62,14 @@ class Connection(WebSocketsSansIOProtocol):
         """Send a close frame; drop the connection when the peer does not answer it. Idempotent."""
         if self.close_sent or self.disconnected or self.transport.is_closing():
             return
+        if self.conn.state is not State.OPEN:
+            return  # The peer's own close frame, or a fault of his, came in the same bytes and is handled next.
         self.stop_keepalive()
         self.conn.send_close(code, reason)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
-        # A stalled peer would never let close() flush: abort() needs nothing of it.
-        self.close_timer = self.loop.call_later(_CLOSE_TIMEOUT, self.transport.abort)
+        self.resume_reading()  # for the answer
+        self._abort_later()
 
     def pause_reading(self) -> None:
         if not self.read_paused and not self.transport.is_closing():
@@ -69,40 +84,129 @@ class Connection(WebSocketsSansIOProtocol):
     # What uvicorn calls.
 
     async def run_asgi(self) -> None:
+        """Run the handshake. With a session attached the connection outlives it."""
         cast(dict[str, Any], self.scope["extensions"])[EXTENSION] = self
-        await super().run_asgi()
+        try:
+            await self.app(self.scope, self.receive, self.send)
+        except ClientDisconnected:
+            pass
+        except Exception:
+            self.logger.exception("Exception in ASGI application\n")
+            self.send_500_response()
+        finally:
+            if self.session is None and self.close_timer is None:
+                self.transport.close()
+            self._forget_request()
+
+    def data_received(self, data: bytes) -> None:
+        if self.conn.parser_exc is not None:
+            return  # The connection has failed; what still comes is read only so that the peer reads our close frame.
+        self.conn.receive_data(data)
+        self.handle_events()  # What came before a fault counts.
+        if self.conn.parser_exc is not None:
+            self.handle_parser_exception()
+
+    def eof_received(self) -> None:
+        self._abort_later()
+
+    def handle_cont(self, event: Frame) -> None:
+        if event.data:  # Empty fragments have no size, so no limit would ever stop them.
+            self.frames.append(bytes(event.data))
+        if event.fin:
+            self.send_receive_event_to_app()
 
     def send_receive_event_to_app(self) -> None:
-        if self.session is None:
-            super().send_receive_event_to_app()
-            return
-        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        data: bytes | None = b"".join(self.frames) if self.curr_msg_data_type == "text" else None
         self.frames = []
         if self.close_sent:
             return
-        if self.curr_msg_data_type == "text":
-            self.session.receive_text(bytes(data))
+        if self.session is not None:
+            self._hand_over(self.session, data)
         else:
-            self.session.receive_binary()
+            self._early = [*(self._early or ()), data]
+            self.pause_reading()
+
+    def handle_close(self, event: Frame) -> None:
+        super().handle_close(event)
+        self.close_sent = True
+        self._abort_later()
+        self._let_go()
+
+    def handle_parser_exception(self) -> None:
+        """Send the close frame that websockets has made.
+
+        Then wait for the peer: closing at once would reset the connection under one who still sends, and he would
+        never read why.
+        """
+        answered, self.close_sent = self.close_sent, True
+        self.stop_keepalive()
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        if answered or not self.transport.can_write_eof():
+            self.transport.close()
+        else:
+            self.transport.write_eof()
+        self._abort_later()
+        self._let_go()
+
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        self._abort_later()
+        self._let_go()
 
     def pause_writing(self) -> None:
-        super().pause_writing()
         if self.session is not None:
             self.session.pause_writing()
+        else:
+            super().pause_writing()
 
     def resume_writing(self) -> None:
-        super().resume_writing()
         if self.session is not None:
             self.session.resume_writing()
+        else:
+            super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        session, self.session = self.session, None
-        if session is not None:
-            session.lost()
+        self._let_go()
 
     def shutdown(self) -> None:
         if self.session is not None:
             self.close(1012, "service restart")
         else:
             super().shutdown()
+
+    # Private.
+
+    def _hand_over(self, session: SessionPort, data: bytes | None) -> None:
+        if data is None:
+            session.receive_binary()
+        else:
+            session.receive_text(data)
+
+    def _let_go(self) -> None:
+        session, self.session = self.session, None
+        if session is not None:
+            session.lost()
+
+    def _abort_later(self) -> None:
+        """A peer that reads nothing would keep a closing transport open for ever."""
+        if self.close_timer is None and not self.disconnected:
+            self.close_timer = self.loop.call_later(_CLOSE_TIMEOUT, self.transport.abort)
+
+    def _forget_request(self) -> None:
+        """Drop what only the handshake needed: it is half of what an idle socket costs."""
+        if self.session is not None:
+            self.queue = self.writable = cast(Any, _NOBODY)
+            self.request.headers.clear()  # websockets' parser holds on to the request
+            del self.scope, self.request, self.response
+
+
+class _Nobody:
+    """In place of a queue and an event that nobody waits at."""
+
+    def put_nowait(self, item: object) -> None: ...
+    def set(self) -> None: ...
+    def clear(self) -> None: ...
+
+
+_NOBODY = _Nobody()

@@ -10,7 +10,7 @@ import structlog
 from app.auth.identity import ANONYMOUS, Identity
 from app.errors import InvalidToken, PermissionDenied, TidegateError
 from app.ws.connection import EXTENSION, Connection
-from app.ws.handshake import Credential, Handshake, read_handshake
+from app.ws.handshake import Credential, read_handshake
 from app.ws.protocols.native import NativeProtocol
 from app.ws.session import Services, Session
 
@@ -37,11 +37,16 @@ class NativeEndpoint:
         self._origins = origins
         self._problem = problem
         self.sessions: set[Session] = set()
+        self._forget = self.sessions.discard
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Answer a handshake. The session that begins with it lives on by itself."""
         await receive()
-        config = self._services.config
-        handshake = read_handshake(scope, origins=self._origins, query_token=config.query_token)
+        try:
+            handshake = read_handshake(scope, origins=self._origins, query_token=self._services.config.query_token)
+        except TidegateError as unreadable:
+            await self._refuse(send, unreadable)
+            return
         if not handshake.origin_allowed:
             _log.warning("a socket of a foreign origin was refused", connection_id=handshake.connection_id)
             await self._refuse(send, PermissionDenied("This origin is not allowed. Add it to server.allowed_origins."))
@@ -54,27 +59,24 @@ class NativeEndpoint:
                 await self._refuse(send, refused)
                 return
         await send({"type": "websocket.accept", "subprotocol": handshake.subprotocol})
-        await self._serve(scope["extensions"][EXTENSION], handshake, identity, error)
+        self._begin(scope["extensions"][EXTENSION], handshake.connection_id, identity, error)
 
-    async def _serve(
-        self, connection: Connection, handshake: Handshake, identity: Identity | None, error: TidegateError | None
+    def _begin(
+        self, connection: Connection, connection_id: str, identity: Identity | None, error: TidegateError | None
     ) -> None:
+        """Start the session; in one step, so that nothing arrives before it is there."""
         services = self._services
         now = services.clock()
-        protocol = NativeProtocol(services.config, handshake.connection_id, now)
-        session = Session(connection, protocol, services)
-        connection.attach(session)
+        protocol = NativeProtocol(services.config, connection_id, now)
+        session = Session(connection, protocol, services, self._forget)
         self.sessions.add(session)
-        services.ticker.watch(session)
         if error is not None:
             session.run(protocol.refused(error))
         elif identity is not None:
             session.run(protocol.authenticated(identity, now))
-        try:
-            await session.done
-        finally:
-            self.sessions.discard(session)
-            session.lost()
+        if not session.closed:
+            services.ticker.watch(session)
+        connection.attach(session)
 
     async def _identify(self, credential: Credential | None) -> Identity | None:
         """Return who a credential stands for; None when the first message must say it."""
@@ -83,7 +85,8 @@ class NativeEndpoint:
         if credential.kind == "ticket":
             return await self._tickets.redeem(credential.value)
         if not credential.value:
-            raise InvalidToken("The Authorization header must be of the form: Bearer <token>.")
+            form = "Authorization: Bearer <token>" if credential.kind == "header" else "bearer.<token>"
+            raise InvalidToken(f"The token is missing. The form is {form}.")
         return self._services.verifier.verify(credential.value)
 
     async def _refuse(self, send: Send, error: TidegateError) -> None:

@@ -11,12 +11,15 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
+
+from app.errors import BadRequest
 
 __all__ = ["SUBPROTOCOL", "Credential", "Handshake", "read_handshake"]
 
 SUBPROTOCOL = "tidegate.v1"
 _BEARER = "bearer."
+_MAX_FIELDS = 32
 _CONNECTION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -39,9 +42,12 @@ class Handshake:
 
 
 def read_handshake(scope: Mapping[str, Any], *, origins: tuple[str, ...], query_token: bool) -> Handshake:
-    """Read an ASGI WebSocket scope. ``origins`` are allowed beside the gateway's own; ``*`` allows all."""
+    """Read an ASGI WebSocket scope. ``origins`` are allowed beside the gateway's own; ``*`` allows all.
+
+    Raises :exc:`~app.errors.BadRequest`.
+    """
     headers: dict[bytes, bytes] = dict(scope["headers"])
-    query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=32)
+    query = _query(scope["query_string"].decode("latin-1"))
     offered: list[str] = scope["subprotocols"]
     name = query.get("connection_id", [""])[0]
     return Handshake(
@@ -68,10 +74,20 @@ def _credential(
     return None
 
 
+def _query(text: str) -> dict[str, list[str]]:
+    try:
+        return parse_qs(text, max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        raise BadRequest(f"The query has more than {_MAX_FIELDS} fields.") from None
+
+
 def _origin_allowed(headers: Mapping[bytes, bytes], origins: tuple[str, ...]) -> bool:
     """Browsers name the page's origin, others none: a page of another site must not act with a user's credentials."""
     origin = headers.get(b"origin")
     if origin is None or "*" in origins:
         return True
     text = origin.decode("latin-1")
-    return text in origins or urlsplit(text).netloc.encode("latin-1") == headers.get(b"host")
+    if text in origins:
+        return True
+    _, separator, host = text.partition("://")
+    return bool(separator and host) and host.encode("latin-1") == headers.get(b"host")

@@ -1,7 +1,8 @@
 """One authenticated socket: the shell around a protocol.
 
 Everything here runs on the event loop without tasks, but for commands that must ask the log: those wait in a short
-queue and are carried out in order by one task, which exists only while there are some.
+queue and are carried out in order by one task, which exists only while there are some. A socket that goes away takes
+its waiting commands with it, but the one at work is finished: a generation half started would be nobody's.
 """
 
 from __future__ import annotations
@@ -9,26 +10,21 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 
 from app.auth.identity import Identity
-from app.config import RealtimeConfig
 from app.errors import SlowConsumer, TidegateError
-from app.generations.service import Generations
-from app.observe.tasks import TaskSet
-from app.streams.broker import Broker
-from app.streams.hub import Encoder, Hub, Subscription
-from app.streams.merge import MergeRule
+from app.streams.hub import Encoder, Subscription
 from app.streams.publication import Batch
-from app.streams.sendqueue import SendQueue
 from app.ws.commands import perform
 from app.ws.frames import text_frame
+from app.ws.outbox import Outbox
 from app.ws.protocols.native import Action, Authenticate, Close, NativeProtocol, Options, Send
 from app.ws.protocols.native_encoding import channel_fields, error_message, message
-from app.ws.ticker import Ticker
+from app.ws.services import Services, Verifier
+from app.ws.ticker import Entry
 
 __all__ = ["ConnectionPort", "Services", "Session", "Verifier"]
 
@@ -44,39 +40,20 @@ class ConnectionPort(Protocol):
     def resume_reading(self) -> None: ...
 
 
-class Verifier(Protocol):
-    def verify(self, token: str) -> Identity:
-        """Raises :exc:`~app.errors.Unauthenticated`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What all sessions share."""
-
-    config: RealtimeConfig
-    verifier: Verifier
-    generations: Generations
-    hub: Hub
-    broker: Broker
-    ticker: Ticker
-    tasks: TaskSet
-    encoder: Encoder
-    rule: MergeRule
-    clock: Callable[[], float]
-
-
 class Session:
-    """A socket's life: :class:`~app.ws.connection.SessionPort` below, :class:`~app.streams.hub.Listener` above."""
+    """A socket's life: :class:`~app.ws.connection.SessionPort` below, :class:`~app.streams.hub.Listener` above.
+
+    ``on_end`` is called once, when the session has let go of everything.
+    """
 
     __slots__ = (
         "_commands",
         "_connection",
-        "_paused",
-        "_queue",
-        "_rollup",
-        "_rollup_timer",
+        "_on_end",
+        "_outbox",
+        "_room",
         "_worker",
-        "done",
+        "closed",
         "encoder",
         "protocol",
         "services",
@@ -84,22 +61,28 @@ class Session:
         "tick_entry",
     )
 
-    def __init__(self, connection: ConnectionPort, protocol: NativeProtocol, services: Services) -> None:
+    def __init__(
+        self,
+        connection: ConnectionPort,
+        protocol: NativeProtocol,
+        services: Services,
+        on_end: Callable[[Session], None] = lambda session: None,
+    ) -> None:
         self.protocol = protocol
         self.services = services
-        self.encoder = services.encoder
+        self.encoder: Encoder = services.encoder
         self.subscriptions: dict[str, Subscription | None] = {}
         """By channel; None while it is being joined."""
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.tick_entry = 0
+        self.closed = False
+        self.tick_entry: Entry | None = None
         self._connection = connection
+        self._on_end = on_end
+        self._outbox: Outbox | None = None
+        """Only while there is something that writing directly would overtake."""
         self._commands: deque[Action] | None = None
         self._worker: asyncio.Task[None] | None = None
-        self._paused = False
-        self._queue: SendQueue | None = None
-        """Where messages wait while the socket is paused or rolls up; None when they are written at once."""
-        self._rollup = 0.0
-        self._rollup_timer: asyncio.TimerHandle | None = None
+        self._room: asyncio.Future[None] | None = None
+        """What the worker waits for while the client reads nothing."""
 
     @property
     def identity(self) -> Identity:
@@ -115,13 +98,17 @@ class Session:
             elif isinstance(action, Close):
                 self.close(action.error)
             elif isinstance(action, Options):
-                self._set_rollup(action.rollup)
+                self._roll_up(action.rollup)
                 self.send(text_frame(message("reply", id=action.id, ok=True)))
             else:
                 self._enqueue(action)
 
     def close(self, error: TidegateError) -> None:
-        """Tell the client why, and close with the error's code."""
+        """Tell the client why, and close with the error's code. Idempotent."""
+        if self.closed:
+            return
+        if self._outbox is not None and not self._outbox.paused:
+            self._outbox.flush()
         self._connection.write(text_frame(error_message(error)))
         self._connection.close(error.close_code or 1011, error.code)
         self._end()
@@ -129,25 +116,29 @@ class Session:
     # The connection's side.
 
     def receive_text(self, data: bytes) -> None:
-        self.run(self.protocol.receive(data))
+        self._guard(self.protocol.receive, data)
 
     def receive_binary(self) -> None:
-        self.run(self.protocol.receive_binary())
+        self._guard(self.protocol.receive_binary)
 
     def lost(self) -> None:
+        """The socket is gone, or about to go without our doing. Idempotent."""
         self._end()
-        if not self.done.done():
-            self.done.set_result(None)
 
     def pause_writing(self) -> None:
-        self._paused = True
-        if self._queue is None:
-            self._queue = SendQueue(self.services.config.send_queue, self.services.rule)
+        if not self.closed:
+            self._need_outbox().pause()
 
     def resume_writing(self) -> None:
-        self._paused = False
-        self._drain()
-        self._connection.resume_reading()
+        outbox = self._outbox
+        if outbox is None:
+            return
+        outbox.resume()
+        if not outbox.needed:
+            self._outbox = None
+        if not outbox.congested:
+            self._make_room()
+        self._steer_reading()
 
     # The ticker's side.
 
@@ -155,25 +146,20 @@ class Session:
         return self.protocol.due()
 
     def tick(self, now: float) -> None:
-        self.run(self.protocol.tick(now))
+        self._guard(self.protocol.tick, now)
 
     # The hub's side.
 
     def deliver(self, channel: str, batches: Sequence[Batch], block: bytes) -> None:
-        queue = self._queue
-        if queue is None:
+        if self._outbox is None:
             self._connection.write(block)
-        elif not self._paused and self._rollup_timer is None:
-            self._connection.write(block)  # The first message after a pause never waits.
-            self._rollup_timer = asyncio.get_running_loop().call_later(self._rollup, self._roll)
-        elif not queue.push(channel, batches):
-            # Not at once: the hub is walking its listeners.
-            asyncio.get_running_loop().call_soon(self._overflow)
+        else:
+            self._outbox.deliver(channel, batches, block)
 
     def reset(self, channel: str) -> None:
         self.unsubscribe(channel)
         detail = "Messages were lost. Subscribe again, without an offset."
-        self.send(text_frame(message("gap", **channel_fields(channel), message=detail)))
+        self.send(text_frame(message("gap", **channel_fields(channel), subscribed=False, message=detail)))
 
     def ended(self, channel: str) -> None:
         self.subscriptions.pop(channel, None)
@@ -182,14 +168,18 @@ class Session:
 
     def send(self, frame: bytes) -> None:
         """Send a frame after all that was sent or waits before it."""
-        if self._queue is not None and (self._paused or self._queue):
-            self._queue.push_frame(frame)
-            if not self._paused:
-                self._drain()
-            elif self._queue.size > self.services.config.send_queue:
-                self._connection.pause_reading()  # A client that reads no answers may ask no more questions.
-        else:
+        if self._outbox is None:
             self._connection.write(frame)
+            return
+        self._outbox.send(frame)
+        if self._outbox.congested:
+            self._steer_reading()
+
+    async def room(self) -> None:
+        """Wait until the client has read enough of what it asked for before."""
+        while self._outbox is not None and self._outbox.congested:
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
 
     def unsubscribe(self, channel: str) -> bool:
         """Leave ``channel``; False when the session was not in it."""
@@ -201,6 +191,14 @@ class Session:
         return True
 
     # Private.
+
+    def _guard(self, step: Callable[..., Sequence[Action]], *args: Any) -> None:
+        """Run one step. A fault of ours ends this socket with a word to both sides, and no other."""
+        try:
+            self.run(step(*args))
+        except Exception:
+            _log.exception("a socket failed", connection_id=self.protocol.connection_id)
+            self.close(TidegateError())
 
     def _authenticate(self, action: Authenticate) -> None:
         protocol = self.protocol
@@ -218,68 +216,73 @@ class Session:
             self._commands = deque()
         self._commands.append(action)
         if len(self._commands) >= self.services.config.max_pending_commands:
-            self._connection.pause_reading()
+            self._steer_reading()
         if self._worker is None:
             self._worker = self.services.tasks.start(self._work(self._commands), "commands of a session")
 
     async def _work(self, commands: deque[Action]) -> None:
         try:
             while commands:
-                action: Any = commands[0]
-                try:
-                    await perform(self, action)
-                except TidegateError as error:
-                    self.send(text_frame(error_message(error, action.id)))
-                except Exception:
-                    _log.exception("a command failed", command=type(action).__name__)
-                    self.send(text_frame(error_message(TidegateError(), action.id)))
+                await self._perform(commands[0])
+                await self.room()
                 if commands:
                     commands.popleft()
-                if not self._paused:
-                    self._connection.resume_reading()
+                self._steer_reading()
         finally:
             self._worker = self._commands = None
 
-    def _set_rollup(self, seconds: float) -> None:
-        self._rollup = seconds
-        if seconds and self._queue is None:
-            self._queue = SendQueue(self.services.config.send_queue, self.services.rule)
-        elif not seconds:
-            self._stop_rollup_timer()
-            if not self._paused:
-                self._drain()
+    async def _perform(self, action: Any) -> None:
+        try:
+            await perform(self, action)
+        except TidegateError as error:
+            self.send(text_frame(error_message(error, action.id)))
+        except Exception:
+            _log.exception("a command failed", command=type(action).__name__)
+            self.send(text_frame(error_message(TidegateError(), action.id)))
 
-    def _roll(self) -> None:
-        self._rollup_timer = None
-        if self._queue and not self._paused:
-            self._drain()
-            self._rollup_timer = asyncio.get_running_loop().call_later(self._rollup, self._roll)
+    def _steer_reading(self) -> None:
+        """A client that reads no answers, or waits for many, may ask no more questions."""
+        waiting = 0 if self._commands is None else len(self._commands)
+        congested = self._outbox is not None and self._outbox.congested
+        if not self.closed and (congested or waiting >= self.services.config.max_pending_commands):
+            self._connection.pause_reading()
+        else:
+            self._connection.resume_reading()
 
-    def _stop_rollup_timer(self) -> None:
-        if self._rollup_timer is not None:
-            self._rollup_timer.cancel()
-            self._rollup_timer = None
+    def _roll_up(self, seconds: float) -> None:
+        if seconds or self._outbox is not None:
+            outbox = self._need_outbox()
+            outbox.roll_up(seconds)
+            if not outbox.needed:
+                self._outbox = None
 
-    def _drain(self) -> None:
-        queue = self._queue
-        if queue:
-            self._connection.write(queue.drain(self.encoder))
-        if not self._rollup and not self._paused:
-            self._queue = None
+    def _need_outbox(self) -> Outbox:
+        if self._outbox is None:
+            services = self.services
+            limit = services.config.send_queue
+            self._outbox = Outbox(self._connection, self.encoder, limit, services.rule, self._overflow)
+        return self._outbox
 
     def _overflow(self) -> None:
-        if not self.done.done() and self.tick_entry:
-            self.close(SlowConsumer())
+        self.close(SlowConsumer())
+
+    def _make_room(self) -> None:
+        room, self._room = self._room, None
+        if room is not None and not room.done():
+            room.set_result(None)
 
     def _end(self) -> None:
-        """Let go of everything. Idempotent."""
+        if self.closed:
+            return
+        self.closed = True
         self.protocol.closed()
-        self.tick_entry = 0
-        self._stop_rollup_timer()
-        self._queue = None
+        self.services.ticker.forget(self)
+        if self._outbox is not None:
+            self._outbox.close()
+            self._outbox = None
         for channel in list(self.subscriptions):
             self.unsubscribe(channel)
         if self._commands is not None:
             self._commands.clear()
-        if self._worker is not None:
-            self._worker.cancel()
+        self._make_room()
+        self._on_end(self)

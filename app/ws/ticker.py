@@ -10,15 +10,22 @@ import asyncio
 import heapq
 from collections.abc import Callable
 from itertools import count
-from typing import Protocol
+from typing import Any, Protocol
 
-__all__ = ["Ticked", "Ticker"]
+import structlog
+
+__all__ = ["Entry", "Ticked", "Ticker"]
+
+_log = structlog.get_logger(__name__)
+
+Entry = list[Any]
+"""When, a number that no other entry has (so that two are never compared further), and what; None once forgotten."""
 
 
 class Ticked(Protocol):
-    """Something with deadlines. ``tick_entry`` belongs to the ticker; 0 means forgotten."""
+    """Something with deadlines. ``tick_entry`` belongs to the ticker."""
 
-    tick_entry: int
+    tick_entry: Entry | None
 
     def due(self) -> float:
         """Return when :meth:`tick` has something to do, in seconds of the ticker's clock."""
@@ -31,21 +38,37 @@ class Ticker:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._heap: list[tuple[float, int, Ticked]] = []
+        self._heap: list[Entry] = []
         self._numbers = count(1)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
 
     def watch(self, ticked: Ticked) -> None:
         """Begin to watch, or look anew at when it is due."""
-        ticked.tick_entry = next(self._numbers)
-        heapq.heappush(self._heap, (ticked.due(), ticked.tick_entry, ticked))
+        due = ticked.due()
+        entry = ticked.tick_entry
+        if entry is not None:
+            if entry[0] <= due:
+                return  # It is looked at anew when the earlier time comes.
+            entry[2] = None
+        self._push(ticked, due)
         self._arm()
+
+    def forget(self, ticked: Ticked) -> None:
+        """Watch no more, and keep no reference. Idempotent."""
+        if ticked.tick_entry is not None:
+            ticked.tick_entry[2] = None
+            ticked.tick_entry = None
 
     def close(self) -> None:
         self._heap.clear()
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
+
+    def _push(self, ticked: Ticked, due: float) -> None:
+        ticked.tick_entry = entry = [due, next(self._numbers), ticked]
+        heapq.heappush(self._heap, entry)
 
     def _arm(self) -> None:
         if not self._heap:
@@ -62,10 +85,14 @@ class Ticker:
         self._timer = None
         now = self._clock()
         while self._heap and self._heap[0][0] <= now:
-            _, number, ticked = heapq.heappop(self._heap)
-            if ticked.tick_entry == number:
+            entry = heapq.heappop(self._heap)
+            ticked = entry[2]
+            if ticked is None:
+                continue
+            try:
                 ticked.tick(now)
-                if ticked.tick_entry == number:
-                    ticked.tick_entry = next(self._numbers)
-                    heapq.heappush(self._heap, (max(ticked.due(), now + 0.001), ticked.tick_entry, ticked))
+            except Exception:
+                _log.exception("a deadline failed")
+            if ticked.tick_entry is entry:
+                self._push(ticked, max(ticked.due(), now + 0.001))
         self._arm()

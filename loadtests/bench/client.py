@@ -80,11 +80,15 @@ class Line(asyncio.Protocol):
             self._transport.write(b"\x8a" + bytes((0x80 | data[1], 0, 0, 0, 0)) + data[2 : 2 + data[1]])
 
     async def ask(self, request: bytes, answer: bytes) -> bytes:
-        """Send ``request`` and return what has come once ``answer`` is in it. Raises ``ConnectionError``."""
+        """Send ``request`` and return what has come as soon as it holds ``answer``. Raises ``ConnectionError``."""
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._awaited, self._heard = (answer, future), b""
         self._transport.write(request)
-        return await asyncio.wait_for(future, 2 * _STALL)
+        try:
+            async with asyncio.timeout(2 * _STALL):
+                return await future
+        except TimeoutError:
+            raise ConnectionError(f"no answer; last heard: {self._heard[-300:]!r}") from None
 
     def write(self, data: bytes) -> None:
         self._transport.write(data)

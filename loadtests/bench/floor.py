@@ -1,8 +1,8 @@
 """The floor: the smallest Python servers that do the same work, with no log, no checks and no recovery.
 
 Over a WebSocket a message that holds "chat" asks the upstream for a stream, whose tokens are parsed, framed and
-written: to its own socket, or at path ``/all`` to every socket there, built once and joined per loop turn. HTTP requests
-are passed on to the upstream and the answers streamed back.
+written: to its own socket, or at path ``/all`` to every socket there, built once and joined per loop turn. HTTP
+requests are passed on to the upstream and the answers streamed back.
 
 Run: python -m loadtests.bench.floor --port 8001 --upstream 9100
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import httptools
 import orjson
@@ -20,7 +20,10 @@ import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 _QUESTION = b'{"model":"bench","messages":[{"role":"user","content":"hi"}],"stream":true}'
-_ASK = b"POST /v1/chat/completions HTTP/1.1\r\nhost: upstream\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+_ASK = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nhost: upstream\r\ncontent-type: application/json\r\n"
+    b"content-length: %d\r\n\r\n%b"
+)
 _DROPPED = {b"host", b"connection", b"transfer-encoding", b"keep-alive"}
 
 
@@ -45,8 +48,7 @@ class Upstream(asyncio.Protocol):
         self._parser: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def ask(self, request: bytes, receive: Callable[[bytes], None]) -> None:
         self.headers, self.receive = [], receive

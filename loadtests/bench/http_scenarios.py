@@ -35,8 +35,8 @@ async def rest(plan: Plan) -> list[Row]:
                 doubts += meter.doubts()
     what = f"REST: small GETs, {_CONNECTIONS} connections"
     return [
-        pair(f"{what}, CPU per request", "µs", *costs, None, doubts),
-        pair(f"{what}, requests", "1/s", *rates, None, doubts),
+        pair(f"{what}, CPU per request", "µs", costs, None, doubts),
+        pair(f"{what}, requests", "1/s", rates, None, doubts),
     ]
 
 
@@ -53,7 +53,7 @@ async def sse(plan: Plan) -> list[Row]:
                 cost, problems = await _stream(lab, target, streams, length)
                 costs.append(cost)
                 doubts += problems
-    return [pair(f"SSE: {streams} proxied streams × 50/s, CPU per token", "µs", *figures, None, doubts)]
+    return [pair(f"SSE: {streams} proxied streams × 50/s, CPU per token", "µs", figures, None, doubts)]
 
 
 async def _get(lab: Lab, target: Target, seconds: float) -> tuple[int, Meter]:

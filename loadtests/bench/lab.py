@@ -62,8 +62,8 @@ class Target:
         """Return an HTTP request of ``user``."""
         if body:
             headers += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nAuthorization: Bearer {self.token_for(user)}\r\n"
-        return f"{head}{headers}\r\n".encode() + body
+        headers += f"Authorization: Bearer {self.token_for(user)}\r\n"
+        return f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n{headers}\r\n".encode() + body
 
 
 class Lab:
@@ -106,7 +106,7 @@ class Lab:
         return Target(port, pid, "/api/v1/ws", b'"type":"connected"', self._token_for)
 
     def floor(self, upstream: int, module: str | None = None, path: str = "/") -> Target:
-        """Start a floor server: ``module`` of the reference floor (``tokens``, ``proxy``) where there is one, else ours."""
+        """Start a floor server: ``module`` (``tokens``, ``proxy``) of the reference floor if it is there, or ours."""
         port = free_port()
         folder = None if module is None else floor_folder()
         if folder is None or module is None:

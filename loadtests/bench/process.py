@@ -56,7 +56,9 @@ def running(command: Sequence[str], *, port: int, core: int | None, log: Path) -
 
 def output(command: Sequence[str]) -> str:
     """Return what ``command`` prints. Raises :exc:`StartFailed`."""
-    done = subprocess.run(command, cwd=ROOT, env=_environment(), capture_output=True, text=True, timeout=_START_TIMEOUT)
+    done = subprocess.run(
+        command, check=False, cwd=ROOT, env=_environment(), capture_output=True, text=True, timeout=_START_TIMEOUT
+    )
     if done.returncode:
         raise StartFailed(f"{' '.join(command[:5])} …: {done.stderr[-500:]}")
     return done.stdout.strip()

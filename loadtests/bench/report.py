@@ -45,12 +45,12 @@ class Row:
 def pair(
     what: str,
     unit: str,
-    gateway: Sequence[float],
-    floor: Sequence[float],
+    figures: Sequence[Sequence[float]],
     limit: Limit | None = None,
     doubts: Iterable[str] = (),
 ) -> Row:
-    """Return the row of a figure from its rounds. The ratio is the median of the rounds' own ratios."""
+    """Return the row of a figure from the gateway's rounds and the floor's. The ratio is the median of the rounds'."""
+    gateway, floor = figures
     ratios = [ours / theirs for ours, theirs in zip(gateway, floor, strict=True) if theirs]
     ratio = median(ratios) if ratios else None
     return Row(what, unit, median(gateway), median(floor), ratio, limit, tuple(dict.fromkeys(doubts)))

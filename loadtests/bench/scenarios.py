@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -53,8 +54,13 @@ async def tokens(plan: Plan) -> list[Row]:
     sockets = plan.of(500)
     ours, theirs = await _alternate(plan, sockets, plan.of(200), timed=False)
     return [
-        pair(f"tokens: {sockets} sockets × 50/s, CPU per token", "µs", _costs(ours), _costs(theirs),
-             Limit(2.5, times_floor=True), _doubts(ours, theirs)),
+        pair(
+            f"tokens: {sockets} sockets × 50/s, CPU per token",
+            "µs",
+            (_costs(ours), _costs(theirs)),
+            Limit(2.5, times_floor=True),
+            _doubts(ours, theirs),
+        )
     ]  # fmt: skip
 
 
@@ -65,10 +71,10 @@ async def latency(plan: Plan) -> list[Row]:
     rows = []
     for name, share, limit in (("p50", 0.5, Limit(3.0)), ("p99", 0.99, Limit(15.0))):
         figures = [[percentile(one.ages, share) * 1000 for one in rounds] for rounds in (ours, theirs)]
-        name = f"latency: {sockets} sockets × 50/s, age of a token, {name}"
-        rows.append(pair(name, "ms", *figures, limit, _doubts(ours, theirs)))
+        what = f"latency: {sockets} sockets × 50/s, age of a token, {name}"
+        rows.append(pair(what, "ms", figures, limit, _doubts(ours, theirs)))
     first = [[percentile(one.first, 0.5) * 1000 for one in rounds] for rounds in (ours, theirs)]
-    return [*rows, pair("latency: time to first token, p50", "ms", *first, None, _doubts(ours, theirs))]
+    return [*rows, pair("latency: time to first token, p50", "ms", first, None, _doubts(ours, theirs))]
 
 
 async def replicas(plan: Plan) -> list[Row]:
@@ -89,10 +95,10 @@ async def replicas(plan: Plan) -> list[Row]:
     both = [left + right for left, right in zip(relaying, reading, strict=True)]
     floors = _costs(theirs)
     return [
-        pair(f"{what}, both", "µs", both, floors, Limit(5.0, times_floor=True), _doubts(ours, theirs)),
-        pair(f"{what}, the relay's", "µs", relaying, floors),
-        pair(f"{what}, the listener's", "µs", reading, floors),
-        pair(f"{what}, Valkey's", "µs", storing, floors),
+        pair(f"{what}, both", "µs", (both, floors), Limit(5.0, times_floor=True), _doubts(ours, theirs)),
+        pair(f"{what}, the relay's", "µs", (relaying, floors)),
+        pair(f"{what}, the listener's", "µs", (reading, floors)),
+        pair(f"{what}, Valkey's", "µs", (storing, floors)),
     ]
 
 
@@ -109,7 +115,7 @@ async def fanout(plan: Plan) -> list[Row]:
                 cost, problems = await _watch(lab, target, sockets, length)
                 costs.append(cost)
                 doubts += problems
-    return [pair(f"fan-out: 1 stream × 50/s to {sockets} sockets, CPU per delivery", "µs", *figures, None, doubts)]
+    return [pair(f"fan-out: 1 stream × 50/s to {sockets} sockets, CPU per delivery", "µs", figures, None, doubts)]
 
 
 async def memory(plan: Plan) -> list[Row]:
@@ -252,9 +258,9 @@ async def _round(
     for line in lines:
         line.abort()
     await asyncio.sleep(0.3)
-    arrived = max(1, len(tally.ages))
+    arrived = len(tally.ages) or math.nan
     costs = [seconds * 1e6 / arrived for seconds in meter.cpu]
-    return _Round(costs, [age / 1e9 for age in tally.ages] or [0.0], first or [0.0], doubts)
+    return _Round(costs, [age / 1e9 for age in tally.ages] or [math.nan], first or [math.nan], doubts)
 
 
 def _costs(rounds: Sequence[_Round]) -> list[float]:

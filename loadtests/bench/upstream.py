@@ -14,16 +14,18 @@ import asyncio
 import re
 import time
 from collections import deque
+from typing import cast
 
 import uvloop
 
-_STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
-_BEFORE = b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"bench-1","choices":[{"index":0,"delta":{"content":"~T'
-_AFTER = b' word"},"finish_reason":null}]}\n\n'
-_LAST = (
-    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"bench-1",'
-    b'"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+_STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
+    b"transfer-encoding: chunked\r\n\r\n"
 )
+_CHUNK = b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"bench-1","choices":['
+_BEFORE = _CHUNK + b'{"index":0,"delta":{"content":"~T'
+_AFTER = b' word"},"finish_reason":null}]}\n\n'
+_LAST = _CHUNK + b'{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 _SMALL = (
     b'{"object":"list","data":[{"id":"bench-1","object":"model","created":1700000000,"owned_by":"bench"}],"ok":true}'
 )
@@ -91,8 +93,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         request = self._received + data if self._received else data

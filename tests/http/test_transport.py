@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
+import os
 import socket
+import ssl
 import struct
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from app.config import UpstreamConfig
 from app.errors import ConfigError, UpstreamInvalid, UpstreamTimeout, UpstreamTruncated, UpstreamUnreachable
@@ -671,3 +677,50 @@ async def test_what_the_bodys_iterator_raises_is_what_the_caller_gets(answered):
         with pytest.raises(Spoiled):
             await exchange(client)
         assert client.connections("u") == (0, 0)
+
+
+# TLS.
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """The file of a certificate for localhost, signed by itself, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path_factory.mktemp("tls") / "pair.pem"
+    file.write_bytes(
+        signed.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return file
+
+
+async def test_an_https_target_is_spoken_to_only_if_its_certificate_is_good(certificate):
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(certificate)
+    trusting = ssl.create_default_context(cafile=certificate)
+    body = os.urandom(1024 * 1024)
+    async with raw_server(answers(ok(body)), ssl=serving) as server:
+        good, other = f"https://localhost:{server.port}", f"https://127.0.0.1:{server.port}"
+        async with transport(good, tls=trusting) as client:
+            assert await get(client) == body
+            assert await get(client, method="POST", body=body) == body
+            assert client.connections("u") == (1, 1)
+        for target, tls in ((good, None), (other, trusting)):
+            async with transport(target, tls=tls) as client:
+                with pytest.raises(UpstreamUnreachable):
+                    await get(client)
+                assert client.connections("u") == (0, 0)

@@ -53,7 +53,7 @@ _MAX_NAME = 256
 _MAX_TOKEN = 16 * 1024
 _MAX_RESUME = 256
 _MAX_UNAUTHENTICATED = 8
-"""Commands that a socket may send in vain before it has authenticated."""
+"""Messages that a socket may send in vain before it has authenticated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ class NativeProtocol:
 
     def receive_binary(self) -> list[Action]:
         """Take a binary frame, which this protocol has no use for."""
-        return self._close(UnsupportedData())
+        return [] if self._state is _State.CLOSED else self._close(UnsupportedData())
 
     # Results of Authenticate.
 
@@ -194,6 +194,8 @@ class NativeProtocol:
 
     def refused(self, error: TidegateError, *, id_: Any = None) -> list[Action]:
         """A token was not accepted. An open socket keeps what it had; a waiting one ends."""
+        if self._state is _State.CLOSED:
+            return []
         if self._state is _State.OPEN or error.close_code is None:
             return self._error(error, id_)
         return self._close(error)
@@ -241,9 +243,7 @@ class NativeProtocol:
             known = ", ".join(sorted(_COMMANDS))
             raise UnknownCommand(f"type must be one of: {known}.")
         if self._state is _State.WAITING and type_ not in {"auth", "ping"}:
-            self._vain += 1
-            error = Unauthenticated('Send {"type":"auth","token":"…"} first.')
-            return self._close(error) if self._vain > _MAX_UNAUTHENTICATED else self._error(error, id_)
+            raise Unauthenticated('Send {"type":"auth","token":"…"} first.')
         return [parse(command, id_)]
 
     def _unreadable(self, data: bytes) -> list[Action]:
@@ -254,6 +254,10 @@ class NativeProtocol:
         return self._error(BadRequest("A message must be JSON."))
 
     def _error(self, error: TidegateError, id_: Any = None) -> list[Action]:
+        if self._state is _State.WAITING:
+            self._vain += 1
+            if self._vain > _MAX_UNAUTHENTICATED:
+                return self._close(Unauthenticated())
         return [Send(error_message(error, id_))]
 
     def _close(self, error: TidegateError) -> list[Action]:

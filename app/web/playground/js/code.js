@@ -18,7 +18,8 @@ export class Code {
       });
     }
     const copy = byId("code-copy");
-    copy.addEventListener("click", () => confirmOn(copy, () => navigator.clipboard.writeText(byId("code-text").textContent)));
+    const text = () => byId("code-text").textContent;
+    copy.addEventListener("click", () => confirmOn(copy, () => navigator.clipboard.writeText(text())));
     this.#draw();
   }
 
@@ -38,9 +39,7 @@ const SNIPPETS = {
   "sign-in": () => ({
     title: "Connect",
     javascript: javascript(`client.addEventListener("state", () => console.log(client.state));`),
-    python: python([], `            if message["type"] == "connected":
-                print("connected as", message["user_id"], "for", message["expires_in"], "seconds")
-                break`),
+    python: python([], PRINT_CONNECTED),
     curl: shell(`curl -X POST ${location.origin}/api/v1/ws/tickets \\
   -H "Authorization: Bearer $TOKEN"
 
@@ -50,12 +49,10 @@ const SNIPPETS = {
     title: "Ask, and get the answer as it comes",
     javascript: javascript(`
 const stream = await client.generate(${indented(request, 2)});
-let shown = 0;
-stream.addEventListener("event", () => {
-  process(stream.text.slice(shown));
-  shown = stream.text.length;
+stream.addEventListener("event", ({ detail }) => {
+  console.log(detail.offset, detail.event);
 });
-stream.addEventListener("end", () => console.log(stream.status, stream.terminal.receipt));`),
+stream.addEventListener("end", () => console.log(stream.text));`),
     python: python([{ type: "generate", id: 1, ...request }], PRINT_ANSWER),
     curl: shell(`curl -N ${REST} \\
   -H "Authorization: Bearer $TOKEN" \\
@@ -66,8 +63,9 @@ stream.addEventListener("end", () => console.log(stream.status, stream.terminal.
   resume: ({ latest }) => ({
     title: "Come back after a lost connection",
     javascript: javascript(`
-// Nothing to do: the client comes back by itself and resumes all its streams in one round trip.
-client.addEventListener("state", () => console.log(client.state, client.retryAt));`),
+// Nothing to do: the client comes back by itself,
+// and resumes all its streams in one round trip.
+client.addEventListener("state", () => console.log(client.state));`),
     python: python([{ type: "resume", id: 1, streams: { [latest?.id ?? "gen_…"]: position(latest) } }], PRINT_ANSWER),
     curl: shell(`curl -N ${REST}/${latest?.id ?? "gen_…"}/events \\
   -H "Authorization: Bearer $TOKEN" \\
@@ -77,7 +75,7 @@ client.addEventListener("state", () => console.log(client.state, client.retryAt)
     title: "Watch the same answer on another device",
     javascript: javascript(`
 const stream = await client.watch("${id ?? "gen_…"}");
-stream.addEventListener("event", () => console.log(stream.offset, stream.text.length));
+stream.addEventListener("event", () => console.log(stream.offset));
 stream.addEventListener("end", () => console.log(stream.text));`),
     python: python([{ type: "subscribe_generation", id: 1, generation_id: id ?? "gen_…" }], PRINT_ANSWER),
     curl: shell(`curl -N ${REST}/${id ?? "gen_…"}/events \\
@@ -86,14 +84,21 @@ stream.addEventListener("end", () => console.log(stream.text));`),
   cancel: ({ id }) => ({
     title: "Cancel",
     javascript: javascript(`
-await client.cancel("${id}"); // Its stream ends with "cancelled" on every device.`),
-    python: python([{ type: "cancel", id: 1, generation_id: id }], `            if message["type"] in ("reply", "error"):
-                print(message)
-                break`),
+// Its stream ends with "cancelled", on every device.
+await client.cancel("${id}");`),
+    python: python([{ type: "cancel", id: 1, generation_id: id }], PRINT_REPLY),
     curl: shell(`curl -X DELETE ${REST}/${id} \\
   -H "Authorization: Bearer $TOKEN"`),
   }),
 };
+
+const PRINT_CONNECTED = `            if message["type"] == "connected":
+                print("connected as", message["user_id"])
+                break`;
+
+const PRINT_REPLY = `            if message["type"] in ("reply", "error"):
+                print(message)
+                break`;
 
 const PRINT_ANSWER = `            if message["type"] == "error":
                 raise SystemExit(message["message"])
@@ -115,11 +120,12 @@ function javascript(rest) {
 const client = new TidegateClient({
   url: "${SOCKET}",
   token: TOKEN,
-  refreshToken: async () => null, // Return a fresh one, and it is renewed on the live socket.
+  refreshToken: async () => null, // or a fresh one
 });
 client.connect();
-${rest.trimStart()}
-`.replace("process(", "console.log(");
+
+${rest.trim()}
+`;
 }
 
 function python(commands, body) {
@@ -131,8 +137,9 @@ from websockets.asyncio.client import connect
 
 
 async def main():
-    headers = {"Authorization": f"Bearer {os.environ['TOKEN']}"}
-    async with connect("${SOCKET}", additional_headers=headers) as socket:
+    url = "${SOCKET}"
+    headers = {"Authorization": "Bearer " + os.environ["TOKEN"]}
+    async with connect(url, additional_headers=headers) as socket:
 ${sends}        async for frame in socket:
             message = json.loads(frame)
 ${body}
@@ -143,7 +150,8 @@ asyncio.run(main())
 }
 
 function shell(command) {
-  return `export TOKEN="$(tidegate token --sub 42 --company acme)"   # or your own
+  return `# Or your own token:
+export TOKEN="$(tidegate token --sub 42 --company acme)"
 
 ${command}
 `;

@@ -29,6 +29,7 @@ export class Device {
   #offlineUntil = 0;
   #earlier = { delivered: 0, replayed: 0, duplicates: 0, gaps: 0 }; // of turns that left the page
   #said = "";
+  #follow = true;
 
   /** @param {DeviceOptions} options */
   constructor(options) {
@@ -105,7 +106,8 @@ export class Device {
     empty.hidden = true;
     this.#turns.push(turn);
     talk.append(turn.root);
-    talk.scrollTop = talk.scrollHeight;
+    this.#follow = true;
+    this.#stayAtEnd();
     const oldest = this.#turns[0];
     if (this.#turns.length > MOST_TURNS && oldest.ended) {
       for (const name of Object.keys(this.#earlier)) this.#earlier[name] += oldest.counts[name];
@@ -124,7 +126,9 @@ export class Device {
   }
 
   #listen() {
-    const { drop, offline, twin, leave, composer, message, noticeAction } = this.parts;
+    const { drop, offline, twin, leave, talk, composer, message, noticeAction } = this.parts;
+    talk.addEventListener("scroll", () => (this.#follow = talk.scrollHeight - talk.scrollTop - talk.clientHeight < 40));
+    new ResizeObserver(() => this.#stayAtEnd()).observe(talk);
     drop.addEventListener("click", () => {
       this.#options.onAct(this, { type: "resume", latest: this.latest });
       this.client.interrupt();
@@ -197,7 +201,7 @@ export class Device {
       closed: "Closed",
       connecting: "Connecting",
       open: "Connected",
-      waiting: offline ? `Offline, back in ${left}` : `Back in ${left}`,
+      waiting: offline ? `Offline, back in ${left}` : `Reconnecting in ${left}`,
     };
     parts.state.dataset.state = offline ? "offline" : client.state;
     write(parts.stateText, words[client.state]);
@@ -232,8 +236,6 @@ export class Device {
 
   /** Follows the newest text, unless the reader has scrolled up. */
   #stayAtEnd() {
-    const { talk } = this.parts;
-    const distance = talk.scrollHeight - talk.scrollTop - talk.clientHeight;
-    if (distance < 160) talk.scrollTop = talk.scrollHeight;
+    if (this.#follow) this.parts.talk.scrollTop = this.parts.talk.scrollHeight;
   }
 }

@@ -5,6 +5,7 @@ import { MOST_ROWS } from "./recorder.js";
 
 const ROW = 26; // px, as in style.css
 const SPARE = 6; // rows above and below
+const COLUMNS = ["time", "source wide", "arrow", "what", "number", "number", "number", "number wide"];
 const ARROWS = { sent: "↑", received: "↓", socket: "•" };
 const KINDS = {
   all: () => true,
@@ -16,6 +17,7 @@ const KINDS = {
 
 export class Frames {
   #recorder;
+  #source; // the recorder's rows, or while paused a copy
   #rows = []; // those that fit the filter
   #paused = false;
   #missed = 0;
@@ -26,6 +28,7 @@ export class Frames {
   /** @param {import("./recorder.js").Recorder} recorder */
   constructor(recorder) {
     this.#recorder = recorder;
+    this.#source = recorder.rows;
     this.list = byId("frames-list");
     recorder.addEventListener("rows", () => this.#changed());
     this.list.addEventListener("scroll", () => this.#scrolled(), { passive: true });
@@ -39,9 +42,8 @@ export class Frames {
   draw = drawer(() => this.#draw());
 
   #tools() {
-    const refilter = () => this.#refilter();
-    byId("frames-text").addEventListener("input", refilter);
-    byId("frames-kind").addEventListener("change", refilter);
+    byId("frames-text").addEventListener("input", () => this.draw());
+    byId("frames-kind").addEventListener("change", () => this.draw());
     byId("frames-pause").addEventListener("click", () => this.#pause(!this.#paused));
     byId("frames-clear").addEventListener("click", () => {
       this.#choose(null);
@@ -64,38 +66,32 @@ export class Frames {
 
   #pause(paused) {
     this.#paused = paused;
+    this.#source = paused ? [...this.#recorder.rows] : this.#recorder.rows;
     this.#missed = 0;
     const button = byId("frames-pause");
     button.setAttribute("aria-pressed", paused);
     button.textContent = paused ? "Go on" : "Pause";
-    this.#follow = this.#follow || !paused;
+    if (!paused) this.#follow = true;
     this.draw();
   }
 
+  /** What passes the filter now; a reader who has scrolled up keeps the rows he looks at where they are. */
   #refilter() {
-    this.#rows = this.#fitting(this.#paused ? this.#frozen : this.#recorder.rows);
-    this.draw();
-  }
-
-  #frozen = [];
-
-  #fitting(rows) {
+    const anchor = this.#follow ? null : this.#rows[Math.floor(this.list.scrollTop / ROW)];
     const words = byId("frames-text").value.trim().toLowerCase();
     const kind = KINDS[byId("frames-kind").value];
     const fits = (row) => kind(row) && (!words || `${row.type} ${row.about} ${row.json}`.toLowerCase().includes(words));
-    return rows.filter(fits);
+    this.#rows = this.#source.filter(fits);
+    byId("frames-space").style.height = `${this.#rows.length * ROW}px`;
+    if (this.#follow) this.list.scrollTop = this.list.scrollHeight;
+    const at = anchor ? this.#rows.indexOf(anchor) : -1;
+    if (at >= 0) this.list.scrollTop = at * ROW + (this.list.scrollTop % ROW);
   }
 
   #draw() {
-    if (!this.#paused) {
-      this.#frozen = this.#recorder.rows;
-      this.#rows = this.#fitting(this.#recorder.rows);
-    } else if (this.#frozen === this.#recorder.rows) {
-      this.#frozen = [...this.#recorder.rows];
-    }
+    if (this.list.clientHeight === 0) return; // Another view is in sight.
+    this.#refilter();
     const rows = this.#rows;
-    byId("frames-space").style.height = `${rows.length * ROW}px`;
-    if (this.#follow) this.list.scrollTop = this.list.scrollHeight;
     const first = Math.max(0, Math.floor(this.list.scrollTop / ROW) - SPARE);
     const last = Math.min(rows.length, Math.ceil((this.list.scrollTop + this.list.clientHeight) / ROW) + SPARE);
     byId("frames-window").style.transform = `translateY(${first * ROW}px)`;
@@ -112,13 +108,14 @@ export class Frames {
   }
 
   #foot(shown) {
-    const all = this.#recorder.rows.length;
+    const all = this.#source.length;
     const empty = byId("frames-empty");
     empty.hidden = shown > 0;
     write(empty, all ? "No frame fits the filter." : "Frames of both directions appear here as they pass.");
     const kept = all >= MOST_ROWS ? `the last ${count(all)}` : count(all);
     const paused = this.#paused ? `, paused, ${count(this.#missed)} new` : "";
-    write(byId("frames-count"), shown === all ? `${kept} frames${paused}` : `${count(shown)} of ${kept} frames${paused}`);
+    const shownOf = shown === all ? "" : `${count(shown)} of `;
+    write(byId("frames-count"), `${shownOf}${kept} frames${paused}`);
   }
 
   #scrolled() {
@@ -176,7 +173,7 @@ class RowView {
     this.root = document.createElement("div");
     this.root.className = "frame-row";
     this.root.setAttribute("role", "option");
-    this.cells = ["time", "device wide", "arrow", "what", "number", "number", "number", "number wide"].map((name) => {
+    this.cells = COLUMNS.map((name) => {
       const cell = document.createElement("span");
       cell.className = name;
       this.root.append(cell);
@@ -194,9 +191,9 @@ class RowView {
     Object.assign(this.root.dataset, { index, direction: row.direction, type: row.type });
     this.root.id = `frame-${index}`;
     this.root.setAttribute("aria-selected", chosen);
-    const [time, device, arrow, , offset, bytes, gap, since] = this.cells;
+    const [time, source, arrow, , offset, bytes, gap, since] = this.cells;
     write(time, timeOf(row.at));
-    write(device, String(row.device));
+    write(source, String(row.device));
     write(arrow, ARROWS[row.direction]);
     arrow.title = row.direction;
     write(this.type, row.type);
@@ -211,7 +208,8 @@ class RowView {
 function timeOf(at) {
   const date = new Date(at);
   const two = (number) => String(number).padStart(2, "0");
-  return `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}.${String(date.getMilliseconds()).padStart(3, "0")}`;
+  const time = [date.getHours(), date.getMinutes(), date.getSeconds()].map(two).join(":");
+  return `${time}.${String(date.getMilliseconds()).padStart(3, "0")}`;
 }
 
 function offsets({ offset, merged }) {

@@ -6,7 +6,10 @@
  * @property {{name: string, ours: string|number, theirs: string|number}[]} compared
  */
 
-/** @param {import("./stream.js").GenerationStream} stream one that has ended with a terminal @returns {Promise<Check>} */
+/**
+ * @param {import("./stream.js").GenerationStream} stream one that has ended with a terminal
+ * @returns {Promise<Check>}
+ */
 export async function checkReceipt(stream) {
   const theirs = stream.terminal.receipt ?? {};
   const sha256 = await digest(stream.text);

@@ -50,15 +50,14 @@ export class Recorder extends EventTarget {
   }
 
   /** @param {import("./client.js").TidegateClient} client */
-  state(device, client) {
-    const { state, error, retryAt } = client;
-    const wait = retryAt ? Math.max(0, retryAt - Date.now()) : null;
-    const words = { waiting: `${error?.message ?? ""} ${wait === null ? "" : `Next in ${Math.round(wait)} ms.`}`, closed: error?.message ?? "" };
-    const json = JSON.stringify({ state, ...(error && { code: error.code, message: error.message }), ...(wait && { wait: Math.round(wait) }) });
-    const now = performance.now();
-    const gap = this.#clock(device).gap(now);
+  state(device, { state, error, retryAt }) {
+    const next = retryAt ? Math.max(0, Math.round(retryAt - Date.now())) : null;
+    const why = state === "waiting" || state === "closed" ? error : null;
+    const about = [why?.message, next !== null && `Next in ${next} ms.`].filter(Boolean).join(" ");
+    const json = JSON.stringify({ state, code: why?.code, message: why?.message, next_in_ms: next ?? undefined });
+    const gap = this.#clock(device).gap(performance.now());
     const fields = { offset: null, merged: 1, bytes: null, since: null };
-    this.#add({ device, direction: "socket", type: state, about: words[state] ?? "", gap, json, ...fields });
+    this.#add({ device, direction: "socket", type: state, about, gap, json, ...fields });
   }
 
   clear() {
@@ -115,12 +114,16 @@ class Clock {
 
 function about(message) {
   const { type, event } = message;
-  if (type === "event") return event.text ?? event.reason ?? event.message ?? event.model ?? event.by ?? message.generation_id;
+  if (type === "event") return event.text ?? event.reason ?? event.message ?? event.model ?? event.by ?? "";
   if (type === "generate") return message.input?.message ?? "";
-  if (type === "resume") return Object.entries(message.streams).map(([id, { offset }]) => `${id} from ${offset}`).join(", ");
-  if (message.streams) return Object.entries(message.streams).map(([id, { status }]) => `${id} ${status}`).join(", ");
+  if (message.streams) return Object.entries(message.streams).map(stream).join(", ");
   if (type === "error") return `${message.code}: ${message.message}`;
   if (type === "connected") return `${message.connection_id}, user ${message.user_id ?? "anonymous"}`;
   if (type === "goaway") return `in ${message.reconnect_in_ms} ms`;
   return message.status ?? message.generation_id ?? (message.expires_in ? `expires in ${message.expires_in} s` : "");
+}
+
+/** A stream in a resume and in its reply. */
+function stream([id, { status, offset }]) {
+  return [id, status, offset !== undefined && `from ${offset}`].filter(Boolean).join(" ");
 }

@@ -28,7 +28,10 @@ export class Token {
     const answer = await response.json().catch(() => ({}));
     if (response.ok) return new Token(answer.token, wish);
     if (response.status === 404 || response.status === 405) {
-      throw new SignInError("This gateway makes no tokens: it is not in development, or its keys are elsewhere. Open “I have a token” and paste one.");
+      throw new SignInError(
+        "This gateway makes no tokens: it is not in development, or its keys are elsewhere. " +
+          "Open “I have a token” and paste one.",
+      );
     }
     throw new SignInError(`No token was made: ${answer.detail ?? `status ${response.status}`}`);
   }
@@ -37,7 +40,10 @@ export class Token {
   static paste(text) {
     const value = text.trim().replace(/^bearer\s+/i, "");
     if (!SHAPE.test(value)) {
-      throw new SignInError("This is not a JSON Web Token: it must be three parts joined by dots, in one line. Copy it whole, or make one with: tidegate token --sub 42");
+      throw new SignInError(
+        "This is not a JSON Web Token, which is three parts joined by dots. " +
+          "Copy it whole, or make one with: tidegate token --sub 42",
+      );
     }
     return new Token(value);
   }
@@ -50,13 +56,14 @@ export class Token {
 
 function claimsOf(value) {
   try {
-    const bytes = Uint8Array.from(atob(value.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
+    const middle = value.split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
+    const bytes = Uint8Array.from(atob(middle), (character) => character.charCodeAt(0));
     const claims = JSON.parse(new TextDecoder().decode(bytes));
     if (claims && typeof claims === "object") return claims;
   } catch {
     // Told below.
   }
-  throw new SignInError("The middle part of this token is not readable. Copy the token whole, from the first to the last character.");
+  throw new SignInError("The token's middle part is not readable. Copy it whole, to its last character.");
 }
 
 /** What to do about a refusal of the gateway. @param {import("./connection.js").TidegateError} error */
@@ -66,7 +73,7 @@ export function cure(error) {
       return "The token has expired. Sign in again for a new one, or paste a fresh one.";
     case "invalid_token":
     case "unauthenticated":
-      return `The gateway refused the token: ${error.message} Sign in with a new one below, or paste one that is signed for this gateway.`;
+      return `The gateway refused the token: ${error.message} Sign in with a new one, or paste one made for this gateway.`;
     case "connection_lost":
       return `The gateway does not answer at ${location.origin}. Start it (make demo), then try again.`;
     default:

@@ -16,12 +16,11 @@ const WORDS = {
 
 export class Turn {
   #stream = null;
-  #text = document.createTextNode("");
-  #shown = 0;
+  #unwritten = []; // {text, replayed}
   #askedAt = performance.now();
   #firstAt = 0;
-  #lastAt = 0;
-  #deltas = 0;
+  #liveAt = 0; // of the last delta, if it came live
+  #live = { deltas: 0, ms: 0 }; // between live deltas, so that a pause of the connection is no slow model
   #onChange;
 
   /** @param {{question: string|null, onCancel: (id: string) => void, onChange: () => void}} options */
@@ -32,7 +31,6 @@ export class Turn {
     this.#onChange = onChange;
     parts.question.textContent = question ?? "Watched by its id, from its beginning";
     parts.question.classList.toggle("watched", question === null);
-    parts.text.append(this.#text);
     parts.cancel.addEventListener("click", () => onCancel(this.#stream.id));
     this.#say("sending");
     this.#receipt("none", "The receipt comes with the end.");
@@ -58,6 +56,7 @@ export class Turn {
   follow(stream) {
     this.#stream = stream;
     this.parts.id.textContent = stream.id;
+    if (stream.text) this.#write(stream.text, true);
     stream.addEventListener("event", ({ detail }) => this.#take(detail));
     stream.addEventListener("restart", () => this.#restart());
     stream.addEventListener("end", () => this.#end());
@@ -74,31 +73,53 @@ export class Turn {
 
   draw = drawer(() => this.#draw());
 
-  #take({ event, merged }) {
-    if (event.type === "delta") {
-      this.#lastAt = performance.now();
-      this.#firstAt ||= this.#lastAt;
-      this.#deltas += merged;
-    }
+  #take({ event, merged, replayed }) {
+    if (event.type === "delta") this.#measure(merged, replayed);
+    if (event.type === "delta" && (event.part ?? "text") === "text") this.#write(event.text, replayed);
     this.draw();
   }
 
+  #measure(merged, replayed) {
+    const now = performance.now();
+    this.#firstAt ||= now;
+    if (!replayed && this.#liveAt) {
+      this.#live.deltas += merged;
+      this.#live.ms += now - this.#liveAt;
+    }
+    this.#liveAt = replayed ? 0 : now;
+  }
+
+  #write(text, replayed) {
+    const last = this.#unwritten.at(-1);
+    if (last?.replayed === replayed) last.text += text;
+    else this.#unwritten.push({ text, replayed });
+  }
+
   #restart() {
-    this.#deltas = 0;
+    this.#unwritten = [];
+    this.parts.text.replaceChildren();
     this.draw();
+  }
+
+  /** Adds to the last text while it is of the same kind, so that an answer of a thousand tokens is a few nodes. */
+  #drawText() {
+    const { text } = this.parts;
+    for (const { text: words, replayed } of this.#unwritten.splice(0)) {
+      const last = text.lastChild;
+      if (last && (last.nodeName === "MARK") === replayed) (last.firstChild ?? last).appendData(words);
+      else if (replayed) text.append(Object.assign(document.createElement("mark"), { textContent: words }));
+      else text.append(words);
+    }
   }
 
   #draw() {
     const { parts } = this;
     const stream = this.#stream;
-    if (stream.text.length < this.#shown) this.#text.data = "";
-    this.#shown = this.#text.length;
-    if (stream.text.length > this.#shown) this.#text.appendData(stream.text.slice(this.#shown));
-    this.#shown = this.#text.length;
+    const { deltas, ms } = this.#live;
+    this.#drawText();
     this.#say(stream.status);
     write(parts.first, this.#firstAt ? duration(this.#firstAt - this.#askedAt) : "–");
-    const seconds = (this.#lastAt - this.#firstAt) / 1000;
-    write(parts.rate, seconds > 0.2 ? ((this.#deltas - 1) / seconds).toFixed(1) : "–");
+    write(parts.rate, ms > 200 ? ((deltas / ms) * 1000).toFixed(1) : "–");
     for (const name of ["delivered", "replayed", "gaps"]) write(parts[name], count(stream.counts[name]));
     this.#onChange();
   }
@@ -130,7 +151,7 @@ export class Turn {
       this.#receipt("none", `Counts agree: ${numbers}. The hash can be checked only over HTTPS or on this machine.`);
     } else {
       const wrong = compared.filter(({ ours, theirs }) => ours !== theirs);
-      const words = wrong.map(({ name, ours, theirs }) => `${name}: received ${ours}, the gateway sent ${theirs ?? "none"}`);
+      const words = wrong.map(({ name, ours, theirs }) => `${name}: received ${ours}, sent ${theirs ?? "none"}`);
       this.#receipt("bad", `Receipt mismatch. ${words.join("; ")}.`);
     }
   }
