@@ -36,7 +36,7 @@ class ServerConfig(Section):
     port: int = Field(8080, ge=0, le=65535)
     """The port to listen on; 0 lets the system choose."""
     workers: int = Field(1, ge=1, le=64)
-    """Processes that share the port. They also share the Redis of `broker`; without one they start an embedded Valkey."""
+    """Processes that share the port, and the Redis of `broker`; where there is none they start an embedded Valkey."""
     environment: Literal["development", "production"] = "development"
     """In production the development secret, a short secret and `realtime.insecure` are refused."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], LOWER_CASE] = "info"

@@ -41,8 +41,8 @@ _SET_BY_US = frozenset(
      "x-forwarded-ssl", "x-real-ip", "x-client-ip", "x-request-id"}
 )  # fmt: skip
 """Fields of a request that say what only the gateway knows. It answered ``Expect`` itself."""
-_STAYS_HERE = frozenset(name.encode("ascii") for name in _HOP_BY_HOP) | {b"x-gateway-error"}
-"""Fields of an answer that do not cross. No upstream may speak in the gateway's name."""
+_STAYS_HERE = frozenset(name.encode("ascii") for name in _HOP_BY_HOP) | {b"date", b"x-gateway-error"}
+"""Fields of an answer that do not cross. No upstream may speak in the gateway's name; Date is the server's in front."""
 _USUAL = frozenset(
     {b"accept", b"accept-encoding", b"accept-language", b"authorization", b"cache-control", b"content-encoding",
      b"content-type", b"cookie", b"idempotency-key", b"if-match", b"if-modified-since", b"if-none-match",
