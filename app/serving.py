@@ -54,9 +54,9 @@ def uvicorn_config(config: Config, *, alone: bool = False) -> uvicorn.Config:
 
 
 def _application(config: Config, alone: bool) -> object:
-    configure_logging(config.server.log_level, config.server.log_format)
     application = create_app(config)
     if alone:
+        configure_logging(config.server.log_level, config.server.log_format)  # A worker is a new process.
         # All that is there by now stays: at each pass the collector would look at it in vain, for milliseconds.
         gc.collect()
         gc.freeze()

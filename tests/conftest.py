@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 
@@ -36,3 +37,14 @@ def valkey(valkey_server: ValkeyServer) -> Iterator[ValkeyServer]:
 def prefix() -> str:
     """Begin the names of all keys of a test with this, and no other test sees them."""
     return f"test-{secrets.token_hex(4)}:"
+
+
+@pytest.fixture(autouse=True)
+def logging_stays_as_it_was() -> Iterator[None]:
+    """Let no test's set-up of logs decide what the next one can see."""
+    loggers = [logging.root, *(it for it in logging.root.manager.loggerDict.values() if isinstance(it, logging.Logger))]
+    before = [(logger, dict(vars(logger)), logger.handlers[:], logger.filters[:]) for logger in loggers]
+    yield
+    for logger, attributes, handlers, filters in before:
+        vars(logger).update(attributes, handlers=handlers, filters=filters)
+        logger.setLevel(attributes["level"])  # Forgets what was cached of the other level, too.

@@ -57,6 +57,8 @@ class Line(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.tally: Tally | None = None
+        self.closed = False
+        """The server has closed the connection, or it was lost."""
         self.first_token: float | None = None
         """When the first token came, by ``time.monotonic``."""
         self._rest = b""
@@ -68,6 +70,7 @@ class Line(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
         if self._awaited is not None and not self._awaited[1].done():
             self._awaited[1].set_exception(ConnectionError(f"closed; last heard: {self._heard[-300:]!r}"))
 
@@ -76,7 +79,7 @@ class Line(asyncio.Protocol):
             self._count(data)
         if self._awaited is not None:
             self._listen(data)
-        if data[0] == 0x89 and len(data) >= 2 + data[1]:  # a ping frame; servers send it alone
+        if data[0] == 0x89 and len(data) >= 2 + data[1]:  # a ping frame, which servers send alone
             self._transport.write(b"\x8a" + bytes((0x80 | data[1], 0, 0, 0, 0)) + data[2 : 2 + data[1]])
 
     async def ask(self, request: bytes, answer: bytes) -> bytes:

@@ -119,27 +119,24 @@ async def fanout(plan: Plan) -> list[Row]:
 
 
 async def memory(plan: Plan) -> list[Row]:
-    """What an authenticated socket costs that does nothing; each has a user and a token of its own."""
+    """What an authenticated socket costs that does nothing; each has a user and a token of its own.
+
+    Here the floor is no lower bound: it keeps uvicorn's task, queue and request for as long as the socket lives.
+    """
     steps = plan.of(1000), plan.of(5000)
     with Lab(plan.folder) as lab:
         upstream = lab.upstream(1, _RATE)
-        ours = await _grow(lab.gateway(upstream), steps)
-        theirs = await _grow(lab.floor(upstream, "tokens"), steps)
-    return [
-        Row(
-            f"memory: {count:,} idle sockets, {kind} per socket",
-            "KB",
-            own,
-            floor,
-            own / floor if floor else None,
-            limit,
-        )
-        for count, our, their in zip(steps, ours, theirs, strict=True)
-        for kind, own, floor, limit in (
-            ("RSS", our.rss / 1024 / count, their.rss / 1024 / count, Limit(24.0)),
-            ("USS", our.uss / 1024 / count, their.uss / 1024 / count, None),
-        )
-    ]
+        ours, lost = await _grow(lab.gateway(upstream), steps)
+        theirs, theirs_lost = await _grow(lab.floor(upstream, "tokens"), steps)
+    doubts = (f"{lost} sockets of the gateway, {theirs_lost} of the floor were closed meanwhile",)
+    rows = []
+    for count, own, floor in zip(steps, ours, theirs, strict=True):
+        for kind, limit in (("rss", Limit(24.0)), ("uss", None)):
+            sizes = [getattr(one, kind) / 1024 / count for one in (own, floor)]
+            ratio = sizes[0] / sizes[1] if sizes[1] else None
+            what = f"memory: {count:,} idle sockets, {kind.upper()} per socket"
+            rows.append(Row(what, "KB", *sizes, ratio, limit, doubts if lost or theirs_lost else ()))
+    return rows
 
 
 async def start_spread(lines: Sequence[Line], request: bytes) -> dict[Line, float]:
@@ -218,8 +215,8 @@ async def _watch(lab: Lab, target: Target, sockets: int, length: int) -> tuple[f
     return done.costs[0], done.doubts
 
 
-async def _grow(target: Target, steps: Sequence[int]) -> list[machine.Memory]:
-    """Return by how much the server's memory has grown at each number of sockets."""
+async def _grow(target: Target, steps: Sequence[int]) -> tuple[list[machine.Memory], int]:
+    """Return by how much the server's memory has grown at each number of sockets, and how many it did not keep."""
     for line in await _sockets(target, 50):
         line.abort()
     await asyncio.sleep(0.5)
@@ -231,9 +228,10 @@ async def _grow(target: Target, steps: Sequence[int]) -> list[machine.Memory]:
         await asyncio.sleep(0.5)
         now = machine.memory(target.pid)
         grown.append(machine.Memory(now.rss - before.rss, now.uss - before.uss))
+    lost = sum(line.closed for line in lines)
     for line in lines:
         line.abort()
-    return grown
+    return grown, lost
 
 
 def _listen(lines: Sequence[Line], expected: int) -> Tally:

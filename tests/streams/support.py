@@ -132,7 +132,13 @@ class Replica:
             node, self.client, self.layout, self.hub, lease=lease, retention=retention, command_timeout=timeout
         )
         self.broker = RedisBroker(
-            node, self.client, self.layout, self.hub, self.ledger, command_timeout=timeout, check_interval=check_interval
+            node,
+            self.client,
+            self.layout,
+            self.hub,
+            self.ledger,
+            command_timeout=timeout,
+            check_interval=check_interval,
         )
         self.keys = RedisKeys(self.client, self.layout)
         self.hub.on_empty = self.broker.unsubscribe

@@ -172,7 +172,12 @@ class Interleavings(RuleBasedStateMachine):
         for callback in scheduled:
             callback()
 
-    @rule(kind=st.sampled_from(["nowhere", "here", "beyond", "other"]), replay=st.booleans(), leaves=st.booleans(), data=st.data())
+    @rule(
+        kind=st.sampled_from(["nowhere", "here", "beyond", "other"]),
+        replay=st.booleans(),
+        leaves=st.booleans(),
+        data=st.data(),
+    )
     def join(self, kind: str, replay: bool, leaves: bool, data: st.DataObject) -> None:
         log = self.broker.log
         epoch, top = (log.epoch, log.top) if log is not None else ("", 0)

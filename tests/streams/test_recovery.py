@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,4 +89,4 @@ def test_any_cut_of_one_sequence_gives_it_back(data: st.DataObject) -> None:
 def cuts(data: st.DataObject, first: int, last: int) -> list[tuple[int, int]]:
     """Cut the offsets past ``first`` up to ``last`` into pieces."""
     edges = sorted({first, last, *data.draw(st.lists(st.integers(first, last), max_size=5))})
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))

@@ -497,9 +497,7 @@ async def test_a_room_that_redis_lost_begins_anew_and_its_listeners_are_told(
     assert back.items == [b'"new 1"', b'"new 2"']
 
 
-async def test_a_frozen_redis_stops_nobody_here_and_loses_nothing(
-    a: Replica, b: Replica, valkey: ValkeyServer
-) -> None:
+async def test_a_frozen_redis_stops_nobody_here_and_loses_nothing(a: Replica, b: Replica, valkey: ValkeyServer) -> None:
     owned = await own(a, "gen:1")
     local, _ = await listen(a, "gen:1")
     remote, _ = await listen(b, "gen:1")

@@ -96,10 +96,7 @@ export class TidegateClient extends EventTarget {
 
   /** For trying out: drops the socket without a word; it comes back as after any loss, or after exactly `holdMs`. */
   interrupt(holdMs = 0) {
-    if (this.state === "closed") return;
-    const error = new TidegateError({ code: "interrupted", message: "The connection was dropped.", retryable: true });
-    if (holdMs) this.#connection.hold(error, holdMs);
-    else this.#connection.retry(error);
+    if (this.state !== "closed") this.#connection.drop(holdMs);
   }
 
   /** Starts a generation and resolves to its stream. @param {GenerateOptions} options */
@@ -156,6 +153,14 @@ export class TidegateClient extends EventTarget {
     }
   }
 
+  /** Refreshes on the live socket, at any time within `ms`: clients that came together shall not all ask at once. */
+  #refreshSoon(session, ms) {
+    setTimeout(async () => {
+      const token = this.session === session ? await this.#freshToken("expiring") : null;
+      if (token) await this.refresh(token).catch((error) => this.#problem(error));
+    }, Math.random() * ms);
+  }
+
   async #renew() {
     const token = await this.#freshToken("expired");
     this.#token = token ?? this.#token;
@@ -170,14 +175,8 @@ export class TidegateClient extends EventTarget {
     error: (message) => this.#takeError(message),
     event: (message) => this.#takeEvent(message),
     gap: (message) => this.#beginAnew(this.#streams.get(message.generation_id)),
-    goaway: ({ reconnect_in_ms }) => {
-      const error = new TidegateError({ code: "goaway", message: "The gateway moves its clients.", retryable: true });
-      this.#connection.goAway(error, reconnect_in_ms);
-    },
-    token_expiring: async () => {
-      const token = await this.#freshToken("expiring");
-      if (token) await this.refresh(token).catch((error) => this.#problem(error));
-    },
+    goaway: ({ reconnect_in_ms }) => this.#connection.goAway(reconnect_in_ms),
+    token_expiring: ({ expires_in }) => this.#refreshSoon(this.session, expires_in * 500),
   };
 
   #takeConnected(message) {

@@ -94,10 +94,11 @@ export class Connection {
     this.#become("waiting", { error, retryAt: Date.now() + wait });
   }
 
-  /** Drops the socket, and nothing brings it back for `ms`. */
-  hold(error, ms) {
-    this.#heldUntil = Date.now() + ms;
-    this.retry(error, ms);
+  /** Drops the socket for trying out; when `holdMs` is given, nothing brings it back earlier. */
+  drop(holdMs = 0) {
+    this.#heldUntil = Date.now() + holdMs;
+    const error = new TidegateError({ code: "dropped", message: "The connection was dropped.", retryable: true });
+    this.retry(error, holdMs || undefined);
   }
 
   /** Connects now instead of waiting, unless it is held. */
@@ -106,7 +107,8 @@ export class Connection {
   }
 
   /** The gateway goes away: move to another replica in `ms`, or when it closes the socket before, not earlier. */
-  goAway(error, ms) {
+  goAway(ms) {
+    const error = new TidegateError({ code: "goaway", message: "The gateway moves its clients.", retryable: true });
     this.#goAwayAt = Date.now() + ms;
     clearTimeout(this.#goAwayTimer);
     this.#goAwayTimer = setTimeout(() => this.retry(error, 0), ms);

@@ -19,7 +19,6 @@ const SUGGESTIONS = ["What is light?", "Why is the sky blue?", "How does a prism
  * @property {(device: Device, act: object) => void} onAct what the reader did, for the code and the other device
  * @property {(() => void)|null} onTwin opens the second device; null on the second itself
  * @property {(() => void)|null} onLeave
- * @property {(device: Device) => void} onState
  */
 
 export class Device {
@@ -63,8 +62,13 @@ export class Device {
     return turn ? { id: turn.stream.id, epoch: turn.stream.epoch, offset: turn.stream.offset } : null;
   }
 
+  /** Connects, unless it is or will be. */
   start() {
     this.client.connect();
+  }
+
+  warn(text) {
+    this.#notice(text);
   }
 
   close() {
@@ -190,7 +194,6 @@ export class Device {
     if (client.state === "open") this.#notice(null);
     this.#drawState();
     this.drawCounters();
-    this.#options.onState(this);
   }
 
   #drawState() {

@@ -179,6 +179,10 @@ class RowView {
       this.root.append(cell);
       return cell;
     });
+    this.hours = document.createElement("span");
+    this.hours.className = "wide";
+    this.minutes = document.createElement("span");
+    this.cells[0].append(this.hours, this.minutes);
     this.type = document.createElement("b");
     this.about = document.createElement("span");
     this.cells[3].append(this.type, " ", this.about);
@@ -191,8 +195,10 @@ class RowView {
     Object.assign(this.root.dataset, { index, direction: row.direction, type: row.type });
     this.root.id = `frame-${index}`;
     this.root.setAttribute("aria-selected", chosen);
-    const [time, source, arrow, , offset, bytes, gap, since] = this.cells;
-    write(time, timeOf(row.at));
+    const [, source, arrow, , offset, bytes, gap, since] = this.cells;
+    const time = timeOf(row.at);
+    write(this.hours, time.slice(0, 3));
+    write(this.minutes, time.slice(3));
     write(source, String(row.device));
     write(arrow, ARROWS[row.direction]);
     arrow.title = row.direction;

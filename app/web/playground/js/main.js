@@ -2,7 +2,7 @@
 
 import { Code, SOCKET } from "./code.js";
 import { Device } from "./device.js";
-import { announce, byId, clock, write } from "./elements.js";
+import { byId, clock, write } from "./elements.js";
 import { Frames } from "./frames.js";
 import { Recorder } from "./recorder.js";
 import { cure, SignInError, Token } from "./token.js";
@@ -105,7 +105,6 @@ function addDevice() {
     onAct: took,
     onTwin: second ? null : addTwin,
     onLeave: second ? removeTwin : null,
-    onState: drawNote,
   });
   devices.push(device);
   byId("panel-chat").append(device.root);
@@ -143,7 +142,7 @@ function took(device, act) {
 /** One renewal for all devices. Resolves to null when there is no way to get another token. */
 async function refreshToken() {
   if (!token?.wish) {
-    announce("The token is about to expire. Paste a fresh one under Token.");
+    for (const device of devices) device.warn("The token is about to expire. Paste a fresh one under Token.");
     return null;
   }
   renewal ??= Token.mint(token.wish).finally(() => (renewal = null));
@@ -155,6 +154,7 @@ async function refreshToken() {
 async function replaceToken(next) {
   await Promise.all(devices.map((device) => device.client.refresh(next.value)));
   token = next;
+  for (const device of devices) device.start();
   drawToken();
 }
 
@@ -184,10 +184,6 @@ async function tryToken(action) {
     note.dataset.state = "bad";
     note.textContent = error instanceof SignInError ? error.message : `${error.message} The old token stays.`;
   }
-}
-
-function drawNote() {
-  byId("token-refresh").disabled = !devices.some((device) => device.client.state === "open");
 }
 
 function drawToken() {

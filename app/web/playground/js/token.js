@@ -70,7 +70,7 @@ function claimsOf(value) {
 export function cure(error) {
   switch (error.code) {
     case "token_expired":
-      return "The token has expired. Sign in again for a new one, or paste a fresh one.";
+      return "The token has expired. Sign in for a new one, or paste a fresh one.";
     case "invalid_token":
     case "unauthenticated":
       return `The gateway refused the token: ${error.message} Sign in with a new one, or paste one made for this gateway.`;

@@ -1,0 +1,52 @@
+"""A real browser: the Chromium of this machine, driven by Playwright. Where there is none, its tests are skipped."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+__all__ = ["chromium", "recorded_page"]
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+_ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start the browser, or skip the test that asks for it."""
+    path = next(filter(None, map(shutil.which, _NAMES)), None)
+    if path is None:
+        pytest.skip("There is no Chromium here. On Debian: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextlib.contextmanager
+def recorded_page(browser: Browser, **context: object) -> Iterator[tuple[Page, list[str]]]:
+    """Open an empty page in a profile of its own, with the list of all that goes wrong in it."""
+    profile = browser.new_context(**context)  # type: ignore[arg-type]
+    page = profile.new_page()
+    troubles: list[str] = []
+    page.on("console", lambda message: troubles.append(message.text) if message.type in {"error", "warning"} else None)
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    try:
+        yield page, troubles
+    finally:
+        profile.close()

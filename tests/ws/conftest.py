@@ -1,0 +1,13 @@
+"""Sockets are tested on the loop that they run on; what touches the transport itself, on the other one, too."""
+
+from __future__ import annotations
+
+import asyncio
+
+import uvloop
+
+
+def pytest_asyncio_loop_factories(config, item):
+    if item.path.name == "test_connection.py":
+        return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+    return {"uvloop": uvloop.new_event_loop}
