@@ -132,10 +132,10 @@ async def memory(plan: Plan) -> list[Row]:
     rows = []
     for count, own, floor in zip(steps, ours, theirs, strict=True):
         for kind, limit in (("rss", Limit(24.0)), ("uss", None)):
-            sizes = [getattr(one, kind) / 1024 / count for one in (own, floor)]
-            ratio = sizes[0] / sizes[1] if sizes[1] else None
+            here, there = (getattr(one, kind) / 1024 / count for one in (own, floor))
+            ratio = here / there if there else None
             what = f"memory: {count:,} idle sockets, {kind.upper()} per socket"
-            rows.append(Row(what, "KB", *sizes, ratio, limit, doubts if lost or theirs_lost else ()))
+            rows.append(Row(what, "KB", here, there, ratio, limit, doubts if lost or theirs_lost else ()))
     return rows
 
 

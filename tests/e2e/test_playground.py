@@ -1,20 +1,21 @@
 """The playground in a real browser, against a real gateway: clicks, broken connections, and what the reader then sees.
 
-The gateway is the demo's, with its chat service in the same process. The client's behaviour towards a gateway that
-misbehaves is tried against a scripted socket, in the same browser.
+The gateway is the demo's, with its chat service in the same process. What the client does about a gateway that
+misbehaves is tried with a scripted socket, in the same browser.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,38 +27,458 @@ from tests.support.gateway import ROOT, Gateway, token
 
 PATIENCE = 15_000  # ms
 PHONE = {"width": 360, "height": 740}
+DESKTOP = {"width": 1440, "height": 900}
+
+expect.set_options(timeout=PATIENCE)
 
 
 class Demo(Gateway):
-    """``tidegate demo`` as a process, slow enough to be interrupted."""
+    """``tidegate demo`` as a process that can be stopped and started again, at a pace at which answers take seconds."""
 
     def __init__(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             super().__init__(free.getsockname()[1])
-        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
 
     def start(self) -> None:
         command = [sys.executable, "-m", "app.cli", "demo", "--port", str(self.port)]
-        environ = {**os.environ, "CHAT_TOKENS_PER_SECOND": "40", "GATEWAY_SERVER__LOG_LEVEL": "warning"}
+        environ = {**os.environ, "CHAT_TOKENS_PER_SECOND": "40", "GATEWAY_SERVER__LOG_LEVEL": "error"}
         self.process = subprocess.Popen(command, cwd=ROOT, env=environ)
-        transport = httpx.HTTPTransport(retries=0)
-        with httpx.Client(transport=transport) as client:
-            for _ in range(2000):
-                assert self.process.poll() is None, "the demo ended at its start"
-                try:
-                    client.get(f"{self.http}/health/ready", timeout=1)
+        deadline = time.monotonic() + 20
+        while True:
+            assert self.process.poll() is None, "the demo ended at its start"
+            assert time.monotonic() < deadline, "the demo does not answer"
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.http}/health/ready").status_code == 200:
                     return
-                except httpx.TransportError:
-                    threading_wait(0.01)
-        raise AssertionError("the demo does not answer")
+            time.sleep(0.02)
 
-    def kill(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGKILL)
-            self.process.wait()
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
 
 
-def threading_wait(seconds: float) -> None:
-    import time
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
 
-    time.sleep(seconds)
+
+@pytest.fixture(scope="module")
+def demo(browser: Browser) -> Iterator[Demo]:
+    demo = Demo()
+    yield demo
+    demo.stop()
+
+
+@pytest.fixture
+def page(browser: Browser, demo: Demo) -> Iterator[Page]:
+    """The page, not signed in; whatever the browser complains about fails the test."""
+    with recorded_page(browser, viewport=DESKTOP) as (page, troubles):
+        page.goto(f"{demo.http}/playground/")
+        yield page
+        assert troubles == []
+
+
+def sign_in(page: Page) -> None:
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    expect(part(page, "state")).to_have_attribute("data-state", "open")
+
+
+def part(page: Page | Locator, name: str) -> Locator:
+    return page.locator(f"[data-part={name}]")
+
+
+def device(page: Page, number: int) -> Locator:
+    return page.get_by_role("article", name=f"Device {number}")
+
+
+def ask(where: Locator | Page, text: str = "What is light?") -> Locator:
+    """Ask and return the answer's element, once it has begun to come."""
+    part(where, "message").fill(text)
+    part(where, "message").press("Enter")
+    turn = where.locator(".turn").last
+    expect(turn).to_have_attribute("data-status", "started")
+    expect(part(turn, "text")).not_to_be_empty()
+    return turn
+
+
+def text_in_gateway(page: Page, demo: Demo, turn: Locator) -> str:
+    """Return the answer as the REST API has it."""
+    headers = {"Authorization": f"Bearer {token('42', company='acme')}"}
+    answer = httpx.get(f"{demo.http}/api/v1/generations/{part(turn, 'id').text_content()}", headers=headers)
+    assert answer.status_code == 200
+    return str(answer.json()["text"])
+
+
+def figure(where: Locator, name: str) -> int:
+    """Return a counter of a device or of an answer."""
+    return int((part(where, name).text_content() or "").replace(",", ""))
+
+
+def expect_proven(turn: Locator) -> None:
+    expect(part(turn, "receipt")).to_have_attribute("data-state", "ok")
+    expect(part(turn, "receipt")).to_contain_text("Receipt ok")
+
+
+# A reader's way through the page.
+
+
+def test_a_reader_signs_in_and_gets_a_proven_answer(page: Page, demo: Demo) -> None:
+    sign_in(page)
+    expect(page.locator("#identity")).to_contain_text("42 · acme")
+    expect(page.locator("#identity-time")).to_have_text(re.compile(r"^(59|1:00):\d\d$"))
+    page.get_by_role("tab", name="Token").click()
+    expect(page.locator("#token-claims")).to_contain_text('"company_id": "acme"')
+
+    turn = ask(page)
+    expect_proven(turn)
+    expect(part(turn, "status")).to_have_text("Complete")
+    assert part(turn, "text").text_content() == text_in_gateway(page, demo, turn)
+    assert (figure(turn, "replayed"), figure(turn, "gaps")) == (0, 0)
+    assert re.fullmatch(r"[\d.]+ m?s", part(turn, "first").text_content() or "")
+    assert 20 < float(part(turn, "rate").text_content() or 0) < 60
+
+
+def test_an_answer_survives_a_dropped_connection_and_five_seconds_offline(page: Page, demo: Demo) -> None:
+    sign_in(page)
+    turns = [ask(page, "What is light?"), ask(page, "How does a prism make colours?")]
+    page.get_by_role("button", name="Drop connection").click()
+    expect(part(page, "reconnects")).to_have_text("1")
+    page.get_by_role("button", name="Go offline 5 s").click()
+    expect(part(page, "state")).to_have_attribute("data-state", "offline")
+    expect(part(page, "stateText")).to_have_text(re.compile(r"^Offline, back in [1-4]\.\d s$"))
+
+    for turn in turns:
+        expect_proven(turn)
+        assert part(turn, "text").text_content() == text_in_gateway(page, demo, turn)
+        assert part(turn, "text").locator("mark").count() > 0
+    expect(part(device(page, 1), "reconnects")).to_have_text("2")
+    counters = page.locator(".counters")
+    assert figure(counters, "replayed") > 0
+    assert (figure(counters, "duplicates"), figure(counters, "gaps")) == (0, 0)
+    page.get_by_label("Which frames").select_option("sent")
+    expect(page.locator(".frame-row[data-type=resume]:visible")).to_have_count(2)
+
+
+def test_a_second_device_shows_the_same_answers_and_both_see_a_cancel(page: Page) -> None:
+    sign_in(page)
+    turn = ask(device(page, 1))
+    page.get_by_role("button", name="Second device").click()
+    watched = device(page, 2).locator(".turn")
+    expect_proven(turn)
+    expect_proven(watched)
+    assert part(watched, "id").text_content() == part(turn, "id").text_content()
+    assert part(watched, "text").text_content() == part(turn, "text").text_content()
+    assert figure(watched, "delivered") == figure(turn, "delivered")
+    assert figure(turn, "replayed") == 0 < figure(watched, "replayed")
+
+    turn = ask(device(page, 2), "Why is the sky blue?")
+    part(turn, "cancel").click()
+    for number in (1, 2):
+        last = device(page, number).locator(".turn").last
+        expect(part(last, "status")).to_have_text("Cancelled")
+        expect_proven(last)
+    device(page, 2).get_by_role("button", name="Close").click()
+    expect(device(page, 2)).to_have_count(0)
+    expect(part(page, "twin")).to_be_focused()
+
+
+def test_every_frame_is_shown_filtered_paused_and_exported_without_the_token(page: Page) -> None:
+    short = {"expected": True}
+
+    def shorten(route: Any) -> None:
+        body = {**route.request.post_data_json, "ttl": 3} if short.pop("expected", False) else None
+        route.continue_(post_data=json.dumps(body) if body else None)
+
+    page.route("**/playground/token", shorten)
+    sign_in(page)
+    rows = page.locator(".frame-row[role=option]:visible")
+    page.get_by_label("Filter frames by text").fill("refresh")
+    expect(rows.first).to_have_attribute("data-type", "refresh")
+    rows.first.click()
+    expect(page.locator("#frames-json")).to_contain_text('"token": "<token>"')
+    expect(page.locator("#identity-time")).to_have_text(re.compile(r"^(59|60|1:00):\d\d$"))
+
+    page.get_by_label("Filter frames by text").fill("")
+    page.get_by_role("button", name="Pause").click()
+    before = page.locator("#frames-count").text_content() or ""
+    turn = ask(page)
+    expect(page.locator("#frames-count")).to_have_text(re.compile(f"^{before.split(',')[0]}, paused, [1-9].* new$"))
+    page.get_by_role("button", name="Go on").click()
+    expect_proven(turn)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    lines = download.value.path().read_text().splitlines()
+    frames = [json.loads(line) for line in lines]
+    assert {frame["direction"] for frame in frames} == {"sent", "received", "socket"}
+    assert frames[-1]["type"] == "completed" or frames[-1]["direction"] != "received"
+    assert not any("eyJ" in line for line in lines)
+    assert part(page, "reconnects").text_content() == "0"
+
+
+@pytest.mark.parametrize(
+    ("pasted", "cure"),
+    [
+        ("not a token", "Copy it whole, or make one with: tidegate token"),
+        (
+            token("42").rpartition(".")[0] + ".c2lnbmF0dXJlIG9mIHNvbWVib2R5IGVsc2UhISEhISE",
+            "signature is wrong. Sign in with",
+        ),
+        (token("42", ttl=-5), "has expired. Sign in for a new one"),
+    ],
+    ids=["malformed", "forged", "expired"],
+)
+def test_a_wrong_token_shows_the_cure(page: Page, pasted: str, cure: str) -> None:
+    page.get_by_text("I have a token").click()
+    page.get_by_label("Token", exact=True).fill(pasted)
+    page.get_by_role("button", name="Sign in with it").click()
+    expect(page.get_by_role("alert").locator("visible=true")).to_contain_text(cure)
+    expect(page.locator("#bench")).to_be_hidden()
+    sign_in(page)
+    expect(page.locator("#sign-in-error")).to_be_hidden()
+
+
+def test_a_gateway_that_is_away_is_said_to_be_and_found_again(browser: Browser) -> None:
+    demo = Demo()
+    try:
+        with recorded_page(browser, viewport=DESKTOP) as (page, _):
+            page.goto(f"{demo.http}/playground/")
+            sign_in(page)
+            demo.stop()
+            notice = part(page, "notice")
+            expect(notice).to_contain_text("The gateway does not answer. Is it running?")
+            demo.start()
+            page.get_by_role("button", name="Try now").or_(page.locator("[data-state=open]")).first.click()
+            expect(part(page, "state")).to_have_attribute("data-state", "open")
+            expect(notice).to_be_hidden()
+            page.get_by_role("button", name="Sign out").click()
+            demo.stop()
+            page.get_by_role("button", name="Sign in", exact=True).click()
+            expect(page.get_by_role("alert")).to_contain_text("Start it (make demo), then try again.")
+    finally:
+        demo.stop()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_overflows_on_a_phone(browser: Browser, demo: Demo, scheme: str) -> None:
+    with recorded_page(browser, viewport=PHONE, color_scheme=scheme, has_touch=True) as (page, troubles):
+        page.goto(f"{demo.http}/playground/")
+        expect_no_overflow(page)
+        sign_in(page)
+        ground = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+        red = int(re.findall(r"\d+", ground)[0])
+        assert red < 40 if scheme == "dark" else red > 200
+        ask(page)
+        page.get_by_role("button", name="Second device").click()
+        expect(part(device(page, 2), "text")).not_to_be_empty()
+        for name in ("Chat", "Frames", "Code", "Token"):
+            page.get_by_role("tab", name=name).click()
+            expect_no_overflow(page)
+        assert troubles == []
+
+
+def expect_no_overflow(page: Page) -> None:
+    """Nothing sticks out of the window, but for what scrolls by itself."""
+    outside = page.evaluate(
+        """() => [...document.querySelectorAll("body *")].filter((element) => {
+            const { left, right, width } = element.getBoundingClientRect();
+            return width && !element.closest("pre, .unseen, .skip") && (left < 0 || right > innerWidth + 0.5);
+        }).map((element) => `${element.tagName}.${element.className}#${element.id}`)"""
+    )
+    assert outside == []
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_code_that_is_shown_does_what_the_reader_just_did(page: Page) -> None:
+    sign_in(page)
+    turn = ask(page, 'What\'s a "prism" & why?')
+    expect_proven(turn)
+    part(page, "drop").click()
+    page.get_by_role("tab", name="Code").click()
+    environ = {**os.environ, "TOKEN": token("42", company="acme")}
+    said = part(turn, "text").text_content() or ""
+    outputs = {}
+    for language, command in (("Python", [sys.executable, "-"]), ("curl", ["bash", "-s"])):
+        page.get_by_role("button", name=language).click()
+        code = page.locator("#code-text").text_content() or ""
+        assert "eyJ" not in code
+        code = re.sub(r"^export TOKEN=.*$", "", code, flags=re.MULTILINE).replace("\\\n  -N", "-sN")
+        code = re.sub(r'"offset": \d+', '"offset": 0', re.sub(r"(Last-Event-ID: \w+):\d+", r"\1:0", code))
+        outputs[language] = subprocess.run(
+            command, input=code, env=environ, capture_output=True, text=True, timeout=20, check=False
+        ).stdout
+    assert outputs["Python"].startswith(said)
+    assert "completed" in outputs["Python"]
+    assert "event: completed" in outputs["curl"] or '"completed"' in outputs["curl"]
+
+
+# The client, with a gateway that does what it should not.
+
+CONNECTED = {"type": "connected", "connection_id": "c", "user_id": "42", "expires_in": 900, "ping_interval": 25}
+
+
+def scripted(page: Page, answer: Callable[[WebSocketRoute, dict[str, Any]], None]) -> None:
+    """Take the gateway's place: ``answer`` is called with each command of each socket."""
+
+    def open_(socket: WebSocketRoute) -> None:
+        socket.on_message(lambda text: answer(socket, json.loads(text)))
+        say(socket, CONNECTED)
+
+    page.route_web_socket(re.compile("/api/v1/ws"), open_)
+
+
+def say(socket: WebSocketRoute, *messages: dict[str, Any]) -> None:
+    for message in messages:
+        socket.send(json.dumps(message))
+
+
+def event(offset: int, *, merged: int = 1, epoch: str = "e1", **event: Any) -> dict[str, Any]:
+    message = {"type": "event", "generation_id": "g1", "epoch": epoch, "offset": offset, "event": event}
+    return message if merged == 1 else {**message, "merged": merged}
+
+
+def delta(offset: int, text: str, **options: Any) -> dict[str, Any]:
+    return event(offset, type="delta", text=text, **options)
+
+
+def completed(offset: int, text: str, **options: Any) -> dict[str, Any]:
+    receipt = {"offset": offset, "characters": len(text), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    return event(offset, type="completed", reason="stop", receipt=receipt, **options)
+
+
+def reply(command: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {
+        "type": "reply",
+        "id": command["id"],
+        "ok": True,
+        "generation_id": "g1",
+        "epoch": "e1",
+        "offset": 0,
+        **fields,
+    }
+
+
+def resumed(command: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"type": "reply", "id": command["id"], "ok": True, "streams": {"g1": {"status": "resumed", **fields}}}
+
+
+def start(page: Page) -> Locator:
+    sign_in(page)
+    part(page, "message").fill("Hello")
+    part(page, "send").click()
+    return page.locator(".turn")
+
+
+def test_markup_in_an_answer_is_text_and_a_wrong_receipt_is_shown_with_its_numbers(page: Page) -> None:
+    markup = "<img src=x onerror=alert(1)> 😀"
+
+    def answer(socket: WebSocketRoute, command: dict[str, Any]) -> None:
+        say(socket, reply(command), delta(1, markup), completed(2, markup + "!"))
+
+    scripted(page, answer)
+    turn = start(page)
+    expect(part(turn, "text")).to_have_text(markup)
+    assert turn.locator("img").count() == 0
+    receipt = part(turn, "receipt")
+    expect(receipt).to_have_attribute("data-state", "bad")
+    expect(receipt).to_contain_text("characters: received 30, sent 31")
+    expect(receipt).to_contain_text(re.compile("SHA-256: received [0-9a-f]{64}, sent [0-9a-f]{64}"))
+
+
+def test_a_command_that_was_not_answered_is_sent_again_under_the_same_key(page: Page) -> None:
+    keys: list[str] = []
+
+    def answer(socket: WebSocketRoute, command: dict[str, Any]) -> None:
+        keys.append(command["idempotency_key"])
+        if len(keys) == 1:
+            socket.close(code=1012, reason="restart")
+        else:
+            say(socket, reply(command), delta(1, "A"), completed(2, "A"))
+
+    scripted(page, answer)
+    expect_proven(start(page))
+    assert keys == [keys[0]] * 2
+
+
+def test_what_comes_twice_after_a_resume_is_dropped_and_the_rest_counted_as_replayed(page: Page) -> None:
+    def answer(socket: WebSocketRoute, command: dict[str, Any]) -> None:
+        if command["type"] == "generate":
+            say(socket, reply(command), delta(1, "A"), delta(2, "B"))
+            socket.close(code=4413, reason="slow_consumer")
+        else:
+            assert command["streams"] == {"g1": {"epoch": "e1", "offset": 2}}
+            say(socket, resumed(command, epoch="e1", offset=2, recovered=True))
+            say(socket, delta(2, "B"), delta(4, "CD", merged=2), delta(5, "E"), completed(6, "ABCDE"))
+
+    scripted(page, answer)
+    turn = start(page)
+    expect_proven(turn)
+    expect(turn.locator("mark", has_text="CD")).to_have_count(1)
+    expect(part(turn, "text")).to_have_text("ABCDE")
+    counters = page.locator(".counters")
+    names = ("delivered", "replayed", "duplicates", "gaps", "reconnects")
+    assert [figure(counters, name) for name in names] == [6, 2, 1, 0, 1]
+
+
+def test_a_hole_makes_the_client_get_the_whole_answer_again(page: Page) -> None:
+    subscribed = True
+
+    def answer(socket: WebSocketRoute, command: dict[str, Any]) -> None:
+        nonlocal subscribed
+        match command["type"]:
+            case "generate":
+                say(socket, reply(command), delta(1, "A"), delta(3, "C"), delta(4, "D"))
+            case "subscribe_generation" if subscribed:
+                say(socket, reply(command, offset=4, already=True))
+            case "unsubscribe_generation":
+                subscribed = False
+                say(socket, reply(command))
+            case "subscribe_generation":
+                say(socket, reply(command), delta(4, "ABCD", merged=4), completed(5, "ABCD"))
+
+    scripted(page, answer)
+    turn = start(page)
+    expect_proven(turn)
+    expect(part(turn, "text")).to_have_text("ABCD")
+    assert [figure(turn, name) for name in ("delivered", "gaps")] == [5, 1]
+
+
+def test_a_stream_that_the_gateway_had_to_begin_anew_begins_anew(page: Page) -> None:
+    def answer(socket: WebSocketRoute, command: dict[str, Any]) -> None:
+        if command["type"] == "generate":
+            say(socket, reply(command), delta(1, "A"), delta(2, "B"))
+            socket.close(code=1012, reason="restart")
+        elif command["type"] == "resume":
+            say(socket, resumed(command, epoch="e2", offset=0, recovered=False))
+            say(socket, delta(1, "X", epoch="e2"), {"type": "gap", "generation_id": "g1", "message": "Lost."})
+        else:
+            say(
+                socket, reply(command, epoch="e2"), delta(2, "XY", epoch="e2", merged=2), completed(3, "XY", epoch="e2")
+            )
+
+    scripted(page, answer)
+    turn = start(page)
+    expect_proven(turn)
+    expect(part(turn, "text")).to_have_text("XY")
+    assert figure(turn, "gaps") == 2
+
+
+def test_the_client_moves_when_it_is_asked_to_and_stays_away_when_it_is_refused(page: Page) -> None:
+    sockets: list[WebSocketRoute] = []
+
+    def answer(socket: WebSocketRoute, command: dict[str, Any]) -> None:
+        sockets.append(socket)
+        if len(sockets) == 1:
+            say(socket, reply(command), {"type": "goaway", "reconnect_in_ms": 50})
+        else:
+            error = {"type": "error", "code": "invalid_token", "status": 401, "message": "Its user was locked out."}
+            say(socket, resumed(command, epoch="e1", offset=0, recovered=True), error)
+            socket.close(code=4501, reason="invalid_token")
+
+    scripted(page, answer)
+    start(page)
+    expect(part(page, "state")).to_have_attribute("data-state", "closed")
+    expect(part(page, "notice")).to_contain_text("The gateway refused the token: Its user was locked out.")
+    expect(part(page, "reconnects")).to_have_text("1")
+    assert len(sockets) == 2

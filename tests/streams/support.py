@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 from typing import Protocol, Self
 
@@ -228,3 +229,26 @@ async def own(side: Side, stream: str, info: bytes = b"{}") -> OwnedStream:
 def numbered(first: int, last: int) -> list[bytes]:
     """Return the messages that the tests append at these offsets."""
     return [b'"%d"' % offset for offset in range(first, last + 1)]
+
+
+LAST = b'"the end"'
+
+
+async def stream_tokens(replica: Replica, owned: OwnedStream, count: int, *, pace: float = 0.0) -> None:
+    """Append ``count`` more messages, a few in each loop turn."""
+    target = owned.top + count
+    while owned.top < target:
+        step = min(random.randint(1, 3), target - owned.top)
+        replica.ledger.append(owned, numbered(owned.top + 1, owned.top + step))
+        await asyncio.sleep(pace)
+
+
+async def whole_log(replica: Replica, stream: str) -> list[bytes]:
+    history = await replica.broker.history(stream)
+    return [item for batch in history.batches for item in batch.items]
+
+
+def assert_clean(*recorders: Recorder) -> None:
+    for recorder in recorders:
+        assert not recorder.faults
+        assert not recorder.resets

@@ -173,7 +173,7 @@ async def test_a_silent_peer_is_given_up_within_the_timeout_and_tried_again() ->
         link = await up(keeper)
         begun = loop.time()
         await eventually(lambda: keeper.link is None)
-        assert TIMEOUT <= loop.time() - begun < 2 * TIMEOUT
+        assert 0.9 * TIMEOUT < loop.time() - begun < 2 * TIMEOUT
         await eventually(lambda: keeper.link is not None and keeper.link is not link)
 
 
@@ -199,7 +199,6 @@ async def test_a_peer_that_talks_nonsense_is_left() -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await silence(reader, writer)
 
-    kept = None
     async with serving(nonsense) as url:
         kept = Kept(url)
         async with kept:

@@ -80,8 +80,8 @@ def test_channels_and_epochs_stay_apart():
     queue.push("a", [Batch("e1", 9, [delta("3")]), Batch("e2", 1, [delta("4")])])
     assert [(line[0], line[1], line[2], line[3]) for line in drained(queue)] == [
         ("a", "e1", 9, 2),
-        ("a", "e2", 1, 1),
         ("b", "e1", 1, 1),
+        ("a", "e2", 1, 1),
     ]
 
 

@@ -73,8 +73,11 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(config: Config) -> AsyncIterator[Served]:
+async def serving(config: Config, *, send_buffer: int | None = None) -> AsyncIterator[Served]:
+    """Serve ``config``. ``send_buffer`` bounds what the kernel takes for a client that does not read."""
     listener = socket.create_server(("127.0.0.1", 0))
+    if send_buffer is not None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     setup = uvicorn_config(config)
     server = _Server(setup)
     task = asyncio.ensure_future(server.serve([listener]))
