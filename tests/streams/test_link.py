@@ -50,9 +50,8 @@ class Kept:
     def __init__(self, url: str, push: Callable[[Any], None] | None = None) -> None:
         self.links: list[Link] = []
         self.writable = 0
-        self.keeper = LinkKeeper(
-            "test", url, self._ready, timeout=TIMEOUT, push=push, writable=self._became_writable
-        )  # fmt: skip
+        callbacks = {"push": push, "writable": self._became_writable}
+        self.keeper = LinkKeeper("test", url, self._ready, timeout=TIMEOUT, **callbacks)
 
     async def __aenter__(self) -> LinkKeeper:
         self._task = asyncio.ensure_future(self.keeper.run())
@@ -122,8 +121,7 @@ async def test_any_bytes_at_all_raise_nothing(data: bytes) -> None:
 async def test_replies_come_in_the_order_of_the_commands() -> None:
     async with serving(echo_pongs) as url, Kept(url) as keeper:
         link = await up(keeper)
-        answers = await asyncio.gather(*[link.call("X", *["y"] * number) for number in range(50)])
-        assert answers == [number + 1 for number in range(50)]
+        assert await asyncio.gather(*[link.call("X", *["y"] * n) for n in range(50)]) == list(range(1, 51))
         assert await link.calls([pack("A"), pack("A", "b"), pack("PING")]) == [1, 2, b"PONG"]
         assert await link.calls([]) == []
 

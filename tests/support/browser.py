@@ -40,8 +40,12 @@ def chromium() -> Iterator[Browser]:
 
 @contextlib.contextmanager
 def recorded_page(browser: Browser, **context: object) -> Iterator[tuple[Page, list[str]]]:
-    """Open an empty page in a profile of its own, with the list of all that goes wrong in it."""
+    """Open an empty page in a profile of its own, with the list of all that goes wrong in it.
+
+    Chance is taken out: what waits for a random time waits for a tenth of the longest.
+    """
     profile = browser.new_context(**context)  # type: ignore[arg-type]
+    profile.add_init_script("Math.random = () => 0.1")
     page = profile.new_page()
     troubles: list[str] = []
     page.on("console", lambda message: troubles.append(message.text) if message.type in {"error", "warning"} else None)

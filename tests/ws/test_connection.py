@@ -9,10 +9,11 @@ import time
 import pytest
 from tests.support.gateway import Gateway, settings
 from tests.support.upstream import Call, chunk, scripted
-from tests.support.ws import BINARY, CLOSE, CONT, PING, PONG, TEXT, command, eventually, frame, raw, serving
+from tests.support.ws import BINARY, CLOSE, CONT, PING, PONG, TEXT, Raw, command, eventually, frame, raw, serving
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
+from app.auth.identity import Identity
 from app.ws import connection
 
 NOWHERE = "http://127.0.0.1:1"
@@ -138,6 +139,7 @@ async def test_what_is_not_utf8_is_told_why_and_closes_with_1007(gateway, fragme
         frame(CLOSE, (999).to_bytes(2, "big")),
         frame(CLOSE, (1006).to_bytes(2, "big") + b"x"),
     ],
+    ids=range(10),
 )
 async def test_what_is_no_websocket_closes_with_1002(gateway, data):
     async with raw(gateway) as client:
@@ -150,6 +152,7 @@ async def test_what_is_no_websocket_closes_with_1002(gateway, data):
 @pytest.mark.parametrize(
     "before",
     [frame(BINARY, b"x"), frame(TEXT, b"\xff"), command("ping"), frame(PING, b"x"), command("auth", token="x")],
+    ids=["binary", "no text", "command", "ping", "bad token"],
 )
 async def test_a_close_frame_right_behind_something_else_is_answered(gateway, before):
     async with raw(gateway, None) as client:
@@ -296,6 +299,7 @@ async def test_the_library_reads_the_close_codes_too():
 async def test_what_comes_before_the_handshake_is_answered_is_not_lost(valkey, prefix, kind):
     broker = {"redis_url": valkey.url, "key_prefix": prefix}
     async with serving(settings(NOWHERE, broker=broker, realtime={"ping_interval": 0.2})) as served:
+        ticket = await served.parts.sockets._tickets.issue(Identity("alice"))
         valkey.pause()
         early = {"text": command("ping", id=9), "binary": frame(BINARY, b"x"), "close": frame(CLOSE)}[kind]
 
@@ -308,19 +312,21 @@ async def test_what_comes_before_the_handshake_is_answered_is_not_lost(valkey, p
 
         connections = served.server.server_state.connections
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
-        from tests.support.ws import Raw
-
         client = Raw(reader, writer)
         hurrying = asyncio.ensure_future(hurry())
         try:
             if kind == "close":
                 with pytest.raises(asyncio.IncompleteReadError):
-                    await client.handshake(path=f"/api/v1/ws?ticket={'x' * 43}")
+                    await client.handshake(path=f"/api/v1/ws?ticket={ticket}")
             else:
-                await client.handshake(path=f"/api/v1/ws?ticket={'x' * 43}")
-                code, reason, messages = await client.close_frame()
-                assert (code, reason) == (4501, "invalid_token")
-                assert [m["code"] for m in messages] == ["invalid_token"]
+                await client.handshake(path=f"/api/v1/ws?ticket={ticket}")
+                assert (await client.message())["type"] == "connected"
+                if kind == "text":
+                    assert await client.message() == {"type": "pong", "id": 9}
+                    client.send(command("ping", id=10))
+                    assert await client.message() == {"type": "pong", "id": 10}
+                else:
+                    assert (await client.close_frame())[0] == 1003
         finally:
             await hurrying
             writer.close()
