@@ -49,6 +49,9 @@ _log = structlog.get_logger(__name__)
 _PREFIX = "gen:"
 _RULE = EventMergeRule()
 
+_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Seconds between looks at a log that a reader is ahead of: its owner's appends are on their way, or he is gone."""
+
 CancelStatus = Literal["cancelled", "cancelling", "finished"]
 
 
@@ -165,12 +168,20 @@ class Generations:
         """Return where a reader who says ``since`` can go on; None when he must begin again.
 
         Without an epoch his offset counts in the generation's only one. While the generation runs he may be ahead of
-        the log, for its owner delivers before the log has it. Once it is closed he may not; and if it was closed in
-        place of its owner, then what he has at the terminal's offset can be a text that the log never got.
+        the log, for its owner delivers before the log has it: a moment is waited for the log to come. Once it is closed
+        he may not; and if it was closed in place of its owner, then what he has at the terminal's offset can be a text
+        that the log never got.
         """
         if since.epoch not in {"", record.epoch}:
             return None
-        if record.closed and since.offset >= record.top > 0:
+        for pause in _PAUSES:
+            if record.closed or since.offset <= record.top:
+                break
+            await asyncio.sleep(pause)
+            record = await self._ledger.record(record.stream) or record
+        else:
+            return None
+        if record.closed and since.offset >= record.top:
             history = await self._broker.history(record.stream, record.top - 1)
             last = history.batches[-1].items[-1] if history.batches else b""
             if since.offset > record.top or _is_interrupted(last):

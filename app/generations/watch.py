@@ -79,7 +79,6 @@ class Watch:
             relay = self._relays.get(stream)
             if relay is not None:
                 relay.abandon()
-            self._hub.reset(stream)
 
     async def _reap(self) -> None:
         for stream in await self._ledger.expired():

@@ -109,8 +109,8 @@ def _circumstances(plan: Plan, seconds: float) -> list[str]:
     today = datetime.datetime.now(tz=datetime.UTC).date()
     return [
         f"{today}: {machine.describe()}; {pinned}.",
-        f"{versions}. Floor: {floor}. Medians of {plan.rounds} alternating rounds at scale {plan.scale:g}, "
-        f"{seconds:.0f} s in all.",
+        f"{versions}. Floor: {floor}. Medians of the sound ones of {plan.rounds} alternating rounds, "
+        f"scale {plan.scale:g}, {seconds:.0f} s in all.",
     ]
 
 

@@ -26,7 +26,9 @@ class Tally:
     def __init__(self, expected: int) -> None:
         self.ages: list[int] = []
         """Nanoseconds from the upstream's sending to the arrival here, of each token."""
-        self._expected = expected
+        self.arrivals = 0
+        """Reads that held tokens. As many as tokens, unless a server was too late and joined some."""
+        self.expected = expected
         self._complete = asyncio.Event()
 
     def add(self, data: bytes) -> int:
@@ -34,8 +36,9 @@ class Tally:
         found = _MARK.findall(data)
         if found:
             now = time.monotonic_ns()
+            self.arrivals += 1
             self.ages += [now - int(stamp) for stamp in found]
-            if len(self.ages) >= self._expected:
+            if len(self.ages) >= self.expected:
                 self._complete.set()
         return len(found)
 

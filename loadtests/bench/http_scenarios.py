@@ -7,7 +7,7 @@ import asyncio
 from loadtests.bench.client import Getter, Tally, open_lines
 from loadtests.bench.lab import Lab, Target
 from loadtests.bench.meter import Meter
-from loadtests.bench.report import Row, pair
+from loadtests.bench.report import Figure, Row, pair
 from loadtests.bench.scenarios import Plan, start_spread
 
 __all__ = ["rest", "sse"]
@@ -20,40 +20,32 @@ _RATE = 50.0
 
 async def rest(plan: Plan) -> list[Row]:
     """Small GETs that are passed on."""
-    seconds = 2.5 * plan.scale
-    costs: list[list[float]] = [[], []]
-    rates: list[list[float]] = [[], []]
-    doubts: list[str] = []
+    seconds = max(0.2, 2.5 * plan.scale)
+    costs: tuple[list[Figure], list[Figure]] = [], []
+    rates: tuple[list[Figure], list[Figure]] = [], []
     with Lab(plan.folder) as lab:
         upstream = lab.upstream(1, _RATE)
         targets = lab.gateway(upstream), lab.floor(upstream, "proxy")
         for _ in range(plan.rounds):
             for index, target in enumerate(targets):
                 answers, meter = await _get(lab, target, seconds)
-                costs[index].append(meter.cpu[0] * 1e6 / max(1, answers))
-                rates[index].append(answers / meter.wall)
-                doubts += meter.doubts()
+                costs[index].append(Figure(meter.cpu[0] * 1e6 / max(1, answers), meter.doubts()))
+                rates[index].append(Figure(answers / meter.wall, meter.doubts()))
     what = f"REST: small GETs, {_CONNECTIONS} connections"
-    return [
-        pair(f"{what}, CPU per request", "µs", costs, None, doubts),
-        pair(f"{what}, requests", "1/s", rates, None, doubts),
-    ]
+    return [pair(f"{what}, CPU per request", "µs", *costs), pair(f"{what}, requests", "1/s", *rates)]
 
 
 async def sse(plan: Plan) -> list[Row]:
     """Streams of ``/v1/chat/completions`` that are passed on."""
     streams, length = plan.of(200), plan.of(150)
-    figures: list[list[float]] = [[], []]
-    doubts: list[str] = []
+    figures: tuple[list[Figure], list[Figure]] = [], []
     with Lab(plan.folder) as lab:
         upstream = lab.upstream(length, _RATE)
         targets = lab.gateway(upstream), lab.floor(upstream)
         for _ in range(plan.rounds):
             for target, costs in zip(targets, figures, strict=True):
-                cost, problems = await _stream(lab, target, streams, length)
-                costs.append(cost)
-                doubts += problems
-    return [pair(f"SSE: {streams} proxied streams × 50/s, CPU per token", "µs", figures, None, doubts)]
+                costs.append(await _stream(lab, target, streams, length))
+    return [pair(f"SSE: {streams} proxied streams × 50/s, CPU per token", "µs", *figures)]
 
 
 async def _get(lab: Lab, target: Target, seconds: float) -> tuple[int, Meter]:
@@ -77,7 +69,7 @@ async def _get(lab: Lab, target: Target, seconds: float) -> tuple[int, Meter]:
     return answers, meter
 
 
-async def _stream(lab: Lab, target: Target, streams: int, length: int) -> tuple[float, list[str]]:
+async def _stream(lab: Lab, target: Target, streams: int, length: int) -> Figure:
     request = target.request("POST", "/v1/chat/completions", body=_QUESTION)
     lines = await open_lines(target.port, streams)
     tally = Tally(streams * length)
@@ -89,5 +81,4 @@ async def _stream(lab: Lab, target: Target, streams: int, length: int) -> tuple[
     for line in lines:
         line.abort()
     await asyncio.sleep(0.3)
-    arrived = len(tally.ages)
-    return meter.cpu[0] * 1e6 / max(1, arrived), meter.doubts(expected=streams * length, arrived=arrived)
+    return Figure(meter.cpu[0] * 1e6 / max(1, len(tally.ages)), meter.doubts(tally))

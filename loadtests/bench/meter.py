@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from loadtests.bench import machine
+from loadtests.bench.client import Tally
 
 __all__ = ["Meter", "percentile"]
 
@@ -19,6 +20,9 @@ _FOREIGN = 0.1
 """Share of the server's core that others may use."""
 _LAG = 0.005
 """Seconds that the client may look late at what has come, at the 99th percentile."""
+_JOINED = 1.1
+"""Tokens of one stream in a read, on average. More: somewhere they queued, for want of time, and went on in one piece.
+A token that travels with others costs less, so that a server which is overrun would look cheap."""
 _SAMPLE = 0.01
 
 
@@ -66,11 +70,17 @@ class Meter:
         self.foreign_share = max(0.0, (end.core - start.core) / self.wall - self.server_share)
         self.lag = percentile(self._late, 0.99) if self._late else 0.0
 
-    def doubts(self, *, expected: int = 0, arrived: int = 0, timed: bool = False) -> list[str]:
+    def doubts(self, tally: Tally | None = None, *, timed: bool = False) -> tuple[str, ...]:
         """Return why the round's figures may be wrong; ``timed`` says that it measures how long something takes."""
+        return tuple(self._doubts(tally, timed))
+
+    def _doubts(self, tally: Tally | None, timed: bool) -> list[str]:
         doubts = []
-        if arrived < expected:
-            doubts.append(f"{expected - arrived} of {expected} tokens did not arrive")
+        if tally is not None and len(tally.ages) < tally.expected:
+            doubts.append(f"{tally.expected - len(tally.ages)} of {tally.expected} tokens did not arrive")
+        if tally is not None and len(tally.ages) > _JOINED * tally.arrivals:
+            joined = len(tally.ages) / tally.arrivals
+            doubts.append(f"{joined:.1f} tokens came at once, the servers using {self.server_share:.0%} of their core")
         if machine.LOAD_CORE is None:
             return doubts
         if self.load_share > _SATURATED:

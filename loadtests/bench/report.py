@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-__all__ = ["Limit", "Row", "pair", "table", "write_between"]
+__all__ = ["Figure", "Limit", "Row", "pair", "table", "write_between"]
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
-_HEADS = ("what", "gateway", "floor", "ratio", "target", "met")
+_HEADS = ("what", "gateway", "floor", "ratio", "target", "met", "rounds")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What one round gave, and why it may be wrong."""
+
+    value: float
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,8 @@ class Row:
     ratio: float | None = None
     limit: Limit | None = None
     doubts: tuple[str, ...] = ()
+    rounds: str = "1 of 1"
+    """How many rounds were sound, so that the figures are theirs."""
 
     @property
     def met(self) -> bool | None:
@@ -42,18 +52,26 @@ class Row:
         return None if value is None else value <= self.limit.value
 
 
-def pair(
-    what: str,
-    unit: str,
-    figures: Sequence[Sequence[float]],
-    limit: Limit | None = None,
-    doubts: Iterable[str] = (),
-) -> Row:
-    """Return the row of a figure from the gateway's rounds and the floor's. The ratio is the median of the rounds'."""
-    gateway, floor = figures
-    ratios = [ours / theirs for ours, theirs in zip(gateway, floor, strict=True) if theirs]
-    ratio = median(ratios) if ratios else None
-    return Row(what, unit, median(gateway), median(floor), ratio, limit, tuple(dict.fromkeys(doubts)))
+def pair(what: str, unit: str, gateway: Sequence[Figure], floor: Sequence[Figure], limit: Limit | None = None) -> Row:
+    """Return the row of a figure from the rounds of both. The ratio is the median of the rounds' own ratios.
+
+    Rounds in which either side is doubtful are left out. When no other is left they count, with their doubts.
+    """
+    rounds = list(zip(gateway, floor, strict=True))
+    sound = [(ours, theirs) for ours, theirs in rounds if not (ours.doubts or theirs.doubts)]
+    used = sound or rounds
+    ratios = [ours.value / theirs.value for ours, theirs in used if theirs.value]
+    doubts = [] if sound else [doubt for both in rounds for one in both for doubt in one.doubts]
+    return Row(
+        what,
+        unit,
+        median(ours.value for ours, _ in used),
+        median(theirs.value for _, theirs in used),
+        median(ratios) if ratios else None,
+        limit,
+        tuple(dict.fromkeys(doubts)),
+        f"{len(sound)} of {len(rounds)}",
+    )
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -65,7 +83,12 @@ def table(rows: Sequence[Row]) -> str:
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     doubts = [f"- {row.what}: {'; '.join(row.doubts)}." for row in rows if row.doubts]
     if doubts:
-        lines += ["", "(!) Not to be relied on, in at least one round:", "", *doubts]
+        lines += [
+            "",
+            "(!) Not to be relied on, for no round was sound; whether the target is met is open:",
+            "",
+            *doubts,
+        ]
     return "\n".join(lines)
 
 
@@ -81,7 +104,7 @@ def write_between(path: Path, text: str) -> None:
 def _cells(row: Row) -> tuple[str, ...]:
     limit = row.limit
     target = "" if limit is None else f"≤ {limit.value:g} × floor" if limit.times_floor else f"≤ {limit.value:g}"
-    met = {None: "", True: "yes", False: "no"}[row.met]
+    met = "" if limit is None else "?" if row.doubts or row.met is None else "yes" if row.met else "no"
     return (
         f"{row.what}, {row.unit}" + (" (!)" if row.doubts else ""),
         _number(row.gateway),
@@ -89,6 +112,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         "" if row.ratio is None else f"{row.ratio:.2f}",
         target,
         met,
+        row.rounds,
     )
 
 

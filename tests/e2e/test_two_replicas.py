@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import redis.asyncio
 
 from tests.support.client import Client, Stream, connected
 from tests.support.gateway import Gateway, Process, running, settings
@@ -262,3 +263,35 @@ async def test_redis_may_go_away_for_a_while(valkey: ValkeyServer, prefix: str) 
             valkey.resume()
         await there.finish(watched)
     assert stream.text == watched.text == "".join(TOKENS)
+
+
+async def test_what_a_killed_replica_told_its_own_listeners_alone_is_taken_back(
+    killed: tuple[Process, Gateway, Client], valkey: ValkeyServer
+) -> None:
+    """Its listener is ahead of the log for good: he must not be told that he has everything."""
+    process, survivor, client = killed
+    async with connected(process) as owner:
+        stream = await owner.generate()
+        await owner.until(stream, lambda s: s.offset >= 5)
+        watched = await client.subscribe(stream.generation_id)
+        async with redis.asyncio.Redis.from_url(valkey.url) as admin:
+            before = (await admin.config_get("maxclients"))["maxclients"]
+            await admin.config_set("maxclients", 1)  # Who is cut off now can't come back.
+            await admin.client_kill_filter(_type="normal", skipme=True)
+            try:
+                ahead = stream.offset + 3
+                await owner.until(stream, lambda s: s.offset >= ahead)
+                process.kill()
+            finally:
+                await admin.config_set("maxclients", before)
+    await client.finish(watched)
+    assert watched.offset <= stream.offset
+    for offset in (watched.offset, stream.offset):  # At the terminal's offset he may hold another message.
+        async with connected(survivor) as back:
+            again = back.streams[stream.generation_id] = Stream(stream.generation_id, stream.epoch)
+            position = {"epoch": stream.epoch, "offset": offset}
+            reply = await back.command("subscribe_generation", generation_id=stream.generation_id, **position)
+            assert (reply["recovered"], reply["offset"]) == (False, 0)
+            await back.finish(again)
+        assert again.text == watched.text
+    assert stream.text.startswith(watched.text)

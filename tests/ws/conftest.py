@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -16,7 +17,9 @@ def pytest_asyncio_loop_factories(config, item):
 
 
 @pytest.fixture(autouse=True)
-def nothing_failed_unseen(capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
+def nothing_failed_unseen(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """No client may make the gateway write a traceback."""
     yield
-    assert "Traceback" not in (err := capsys.readouterr().err), err
+    output = capsys.readouterr()
+    assert "Traceback" not in output.out + output.err, output
+    assert not [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]

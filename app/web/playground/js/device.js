@@ -29,6 +29,7 @@ export class Device {
   #earlier = { delivered: 0, replayed: 0, duplicates: 0, gaps: 0 }; // of turns that left the page
   #said = "";
   #follow = true;
+  #height = 0;
 
   /** @param {DeviceOptions} options */
   constructor(options) {
@@ -131,7 +132,7 @@ export class Device {
 
   #listen() {
     const { drop, offline, twin, leave, talk, composer, message, noticeAction } = this.parts;
-    talk.addEventListener("scroll", () => (this.#follow = talk.scrollHeight - talk.scrollTop - talk.clientHeight < 40));
+    talk.addEventListener("scroll", () => this.#scrolled());
     new ResizeObserver(() => this.#stayAtEnd()).observe(talk);
     drop.addEventListener("click", () => {
       this.#options.onAct(this, { type: "resume", latest: this.latest });
@@ -237,8 +238,16 @@ export class Device {
     this.#stayAtEnd();
   }
 
+  /** A new size of the page moves the text, too, but that is not the reader's wish. */
+  #scrolled() {
+    const { scrollHeight, scrollTop, clientHeight } = this.parts.talk;
+    if (clientHeight === this.#height) this.#follow = scrollHeight - scrollTop - clientHeight < 40;
+  }
+
   /** Follows the newest text, unless the reader has scrolled up. */
   #stayAtEnd() {
-    if (this.#follow) this.parts.talk.scrollTop = this.parts.talk.scrollHeight;
+    const { talk } = this.parts;
+    this.#height = talk.clientHeight;
+    if (this.#follow) talk.scrollTop = talk.scrollHeight;
   }
 }

@@ -23,6 +23,7 @@ export class Frames {
   #missed = 0;
   #chosen = null;
   #follow = true;
+  #height = 0;
   #pool = [];
 
   /** @param {import("./recorder.js").Recorder} recorder */
@@ -90,6 +91,7 @@ export class Frames {
 
   #draw() {
     if (this.list.clientHeight === 0) return; // Another view is in sight.
+    this.#height = this.list.clientHeight; // A new size scrolls the list, but that is not the reader's wish.
     this.#refilter();
     const rows = this.#rows;
     const first = Math.max(0, Math.floor(this.list.scrollTop / ROW) - SPARE);
@@ -120,7 +122,7 @@ export class Frames {
 
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.list;
-    this.#follow = scrollHeight - scrollTop - clientHeight < ROW;
+    if (clientHeight === this.#height) this.#follow = scrollHeight - scrollTop - clientHeight < ROW;
     this.draw();
   }
 
