@@ -7,14 +7,14 @@ import json
 import time
 
 import pytest
-from tests.support.gateway import Gateway, settings
-from tests.support.upstream import Call, chunk, scripted
-from tests.support.ws import BINARY, CLOSE, CONT, PING, PONG, TEXT, Raw, command, eventually, frame, raw, serving
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
 from app.auth.identity import Identity
 from app.ws import connection
+from tests.support.gateway import Gateway, settings
+from tests.support.upstream import Call, chunk, scripted
+from tests.support.ws import BINARY, CLOSE, CONT, PING, PONG, TEXT, Raw, command, eventually, frame, raw, serving
 
 NOWHERE = "http://127.0.0.1:1"
 

@@ -10,13 +10,13 @@ import httpx
 import jwt
 import pytest
 from structlog.testing import capture_logs
-from tests.support.gateway import bearer, settings, token
-from tests.support.ws import TEXT, command, error_codes, eventually, frame, raw, serving
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from app.config import DEVELOPMENT_SECRET
 from app.ws.protocols.native import NativeProtocol
+from tests.support.gateway import bearer, settings, token
+from tests.support.ws import TEXT, command, error_codes, eventually, frame, raw, serving
 
 NOWHERE = "http://127.0.0.1:1"
 AUTH = {"audience": ["tidegate"], "issuer": ["us"]}

@@ -7,7 +7,6 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.ws import error_codes
 
 from app.auth.identity import ANONYMOUS, Identity
 from app.config import RealtimeConfig
@@ -26,6 +25,7 @@ from app.ws.protocols.native import (
     Subscribe,
     Unsubscribe,
 )
+from tests.support.ws import error_codes
 
 CONFIG = RealtimeConfig(auth_timeout=10, ping_interval=25, expiry_warning=60)
 ALICE = Identity("alice", "acme", expires_at=1900.0)
@@ -365,7 +365,7 @@ VALUES = st.recursive(
 )
 FIELDS = ["token", "channel", "generation_id", "epoch", "offset", "streams", "kind", "input", "visible", "rollup_ms"]
 ILL_FORMED = st.fixed_dictionaries(
-    {}, optional={"type": WORDS | VALUES, "id": VALUES, **{name: VALUES for name in FIELDS}}
+    {}, optional={"type": WORDS | VALUES, "id": VALUES, **dict.fromkeys(FIELDS, VALUES)}
 )
 RIGHT = st.sampled_from(WELL_FORMED).map(lambda entry: {"type": entry[0], "id": 1, **entry[1]})
 FRAMES = st.binary(max_size=40) | (RIGHT | ILL_FORMED | VALUES).map(lambda value: json.dumps(value).encode())

@@ -6,11 +6,11 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.ws.test_frames import parse
 
 from app.errors import PermissionDenied, SlowConsumer
 from app.streams.publication import Batch, Publication
 from app.ws.protocols.native_encoding import NativeEncoder, channel_fields, error_message, message
+from tests.ws.test_frames import parse
 
 ENCODER = NativeEncoder()
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)

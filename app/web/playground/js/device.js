@@ -1,7 +1,7 @@
 /** A device: one client with its own socket, its questions and answers, its counters, and ways to hurt it. */
 
 import { TidegateClient } from "./client.js";
-import { announce, copyOf, count, drawer, write } from "./elements.js";
+import { announce, copyOf, count, drawer, Tail, write } from "./elements.js";
 import { cure } from "./token.js";
 import { Turn } from "./turn.js";
 
@@ -28,8 +28,7 @@ export class Device {
   #offlineUntil = 0;
   #earlier = { delivered: 0, replayed: 0, duplicates: 0, gaps: 0 }; // of turns that left the page
   #said = "";
-  #follow = true;
-  #height = 0;
+  #tail;
 
   /** @param {DeviceOptions} options */
   constructor(options) {
@@ -47,6 +46,7 @@ export class Device {
     this.client.addEventListener("frame", ({ detail }) => recorder.frame(options.number, detail));
     this.client.addEventListener("state", () => this.#changed());
     this.client.addEventListener("problem", ({ detail }) => this.#notice(detail.message));
+    this.#tail = new Tail(parts.talk, 40);
     this.#listen();
     this.#suggest();
     this.drawCounters = drawer(() => this.#drawCounters());
@@ -111,8 +111,8 @@ export class Device {
     empty.hidden = true;
     this.#turns.push(turn);
     talk.append(turn.root);
-    this.#follow = true;
-    this.#stayAtEnd();
+    this.#tail.following = true;
+    this.#tail.keep();
     const oldest = this.#turns[0];
     if (this.#turns.length > MOST_TURNS && oldest.ended) {
       for (const name of Object.keys(this.#earlier)) this.#earlier[name] += oldest.counts[name];
@@ -132,8 +132,7 @@ export class Device {
 
   #listen() {
     const { drop, offline, twin, leave, talk, composer, message, noticeAction } = this.parts;
-    talk.addEventListener("scroll", () => this.#scrolled());
-    new ResizeObserver(() => this.#stayAtEnd()).observe(talk);
+    new ResizeObserver(() => this.#tail.keep()).observe(talk);
     drop.addEventListener("click", () => {
       this.#options.onAct(this, { type: "resume", latest: this.latest });
       this.client.interrupt();
@@ -235,19 +234,6 @@ export class Device {
     for (const [name, sum] of Object.entries(sums)) write(this.parts[name], count(sum));
     this.parts.gaps.dataset.bad = sums.gaps > 0;
     write(this.parts.reconnects, count(Math.max(0, this.client.connections - 1)));
-    this.#stayAtEnd();
-  }
-
-  /** A new size of the page moves the text, too, but that is not the reader's wish. */
-  #scrolled() {
-    const { scrollHeight, scrollTop, clientHeight } = this.parts.talk;
-    if (clientHeight === this.#height) this.#follow = scrollHeight - scrollTop - clientHeight < 40;
-  }
-
-  /** Follows the newest text, unless the reader has scrolled up. */
-  #stayAtEnd() {
-    const { talk } = this.parts;
-    this.#height = talk.clientHeight;
-    if (this.#follow) talk.scrollTop = talk.scrollHeight;
+    this.#tail.keep();
   }
 }

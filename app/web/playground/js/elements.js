@@ -34,6 +34,29 @@ export function drawer(draw) {
   };
 }
 
+/** Keeps a scrolling box at its end, until the reader scrolls up, and again when he comes back to the end. */
+export class Tail {
+  #box;
+  #top = 0;
+  following = true;
+
+  /** @param {HTMLElement} box @param {number} near px from the end that still count as the end */
+  constructor(box, near) {
+    this.#box = box;
+    box.addEventListener("scroll", () => {
+      // Growing text and a new size of the page leave the position or move it to the end: only a reader moves it up.
+      const up = box.scrollTop < this.#top;
+      this.#top = box.scrollTop;
+      if (box.scrollHeight - box.scrollTop - box.clientHeight < near) this.following = true;
+      else if (up) this.following = false;
+    });
+  }
+
+  keep() {
+    if (this.following) this.#box.scrollTop = this.#box.scrollHeight;
+  }
+}
+
 /** Says on the button for a moment what became of the click. */
 export async function confirmOn(button, action) {
   const label = (button.dataset.label ??= button.textContent);

@@ -1,6 +1,6 @@
 /** The view of the recorder: only the rows in sight are in the page, however many there are. */
 
-import { byId, confirmOn, count, drawer, write } from "./elements.js";
+import { byId, confirmOn, count, drawer, Tail, write } from "./elements.js";
 import { MOST_ROWS } from "./recorder.js";
 
 const ROW = 26; // px, as in style.css
@@ -22,8 +22,7 @@ export class Frames {
   #paused = false;
   #missed = 0;
   #chosen = null;
-  #follow = true;
-  #height = 0;
+  #tail;
   #pool = [];
 
   /** @param {import("./recorder.js").Recorder} recorder */
@@ -31,8 +30,9 @@ export class Frames {
     this.#recorder = recorder;
     this.#source = recorder.rows;
     this.list = byId("frames-list");
+    this.#tail = new Tail(this.list, ROW);
     recorder.addEventListener("rows", () => this.#changed());
-    this.list.addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    this.list.addEventListener("scroll", () => this.draw(), { passive: true });
     this.list.addEventListener("keydown", (event) => this.#key(event));
     this.list.addEventListener("click", (event) => this.#click(event));
     new ResizeObserver(() => this.draw()).observe(this.list);
@@ -72,26 +72,25 @@ export class Frames {
     const button = byId("frames-pause");
     button.setAttribute("aria-pressed", paused);
     button.textContent = paused ? "Go on" : "Pause";
-    if (!paused) this.#follow = true;
+    if (!paused) this.#tail.following = true;
     this.draw();
   }
 
   /** What passes the filter now; a reader who has scrolled up keeps the rows he looks at where they are. */
   #refilter() {
-    const anchor = this.#follow ? null : this.#rows[Math.floor(this.list.scrollTop / ROW)];
+    const anchor = this.#tail.following ? null : this.#rows[Math.floor(this.list.scrollTop / ROW)];
     const words = byId("frames-text").value.trim().toLowerCase();
     const kind = KINDS[byId("frames-kind").value];
     const fits = (row) => kind(row) && (!words || `${row.type} ${row.about} ${row.json}`.toLowerCase().includes(words));
     this.#rows = this.#source.filter(fits);
     byId("frames-space").style.height = `${this.#rows.length * ROW}px`;
-    if (this.#follow) this.list.scrollTop = this.list.scrollHeight;
+    this.#tail.keep();
     const at = anchor ? this.#rows.indexOf(anchor) : -1;
     if (at >= 0) this.list.scrollTop = at * ROW + (this.list.scrollTop % ROW);
   }
 
   #draw() {
     if (this.list.clientHeight === 0) return; // Another view is in sight.
-    this.#height = this.list.clientHeight; // A new size scrolls the list, but that is not the reader's wish.
     this.#refilter();
     const rows = this.#rows;
     const first = Math.max(0, Math.floor(this.list.scrollTop / ROW) - SPARE);
@@ -120,12 +119,6 @@ export class Frames {
     write(byId("frames-count"), `${shownOf}${kept} frames${paused}`);
   }
 
-  #scrolled() {
-    const { scrollTop, scrollHeight, clientHeight } = this.list;
-    if (clientHeight === this.#height) this.#follow = scrollHeight - scrollTop - clientHeight < ROW;
-    this.draw();
-  }
-
   #key(event) {
     const page = Math.max(1, Math.floor(this.list.clientHeight / ROW) - 1);
     const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
@@ -150,7 +143,7 @@ export class Frames {
 
   #choose(row) {
     this.#chosen = row;
-    this.#follow = this.#follow && row === null;
+    if (row) this.#tail.following = false;
     byId("frames-detail").hidden = row === null;
     if (row) byId("frames-json").textContent = pretty(row.json);
     this.draw();
