@@ -21,10 +21,11 @@ from app.auth.tickets import Tickets
 from app.auth.tokens import TokenVerifier
 from app.config import DEVELOPMENT_SECRET, Config
 from app.errors import NotFound
+from app.generations.channels import ends_channel
 from app.generations.merging import EventMergeRule
-from app.generations.service import Generations, ends_channel
+from app.generations.service import Generations
 from app.http.api.app import create_api
-from app.http.api.caller import Caller
+from app.http.api.caller import Caller, ServiceKeys
 from app.http.api.generations import generations_router
 from app.http.api.health import health_router
 from app.http.api.playground import playground_router
@@ -179,10 +180,11 @@ class _Parts:
     def _api(self, tickets: Tickets) -> Any:
         config = self._config
         caller = Caller(self._verifier, insecure=config.realtime.insecure)
+        service_keys = ServiceKeys(key.get_secret_value() for key in config.auth.service_keys.values())
         version = _version()
         routers = [
             health_router(self, version),
-            generations_router(self._generations, self._hub, caller, self._tasks),
+            generations_router(self._generations, self._hub, caller, service_keys, self._tasks),
             tickets_router(tickets, caller, config.auth.ticket_ttl),
         ]
         playground = config.server.playground

@@ -79,6 +79,8 @@ class AuthConfig(Section):
     """The claim that holds the e-mail address."""
     roles_claim: str = "roles"
     """The claim that holds the roles: a list, or words in one text."""
+    service_keys: dict[str, SecretStr] = Field(default_factory=dict)
+    """Keys, by the upstream's name, with which upstreams report events of their generations."""
     ticket_ttl: float = Field(30.0, gt=0, le=300)
     """How long a one-time ticket for a socket can be redeemed."""
 

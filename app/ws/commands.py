@@ -15,7 +15,7 @@ from app.streams.position import Position
 from app.streams.recovery import Recovery
 from app.ws.channels import authorise_subscribe
 from app.ws.frames import text_frame
-from app.ws.protocols.native import Cancel, Generate, Resume, Subscribe, Unsubscribe
+from app.ws.protocols.native_commands import Cancel, Generate, Resume, Subscribe, Unsubscribe
 from app.ws.protocols.native_encoding import GENERATION_PREFIX, channel_fields, message
 from app.ws.services import Services
 

@@ -21,7 +21,8 @@ from app.streams.publication import Batch
 from app.ws.commands import perform
 from app.ws.frames import text_frame
 from app.ws.outbox import Outbox
-from app.ws.protocols.native import Action, Authenticate, Close, NativeProtocol, Options, Send
+from app.ws.protocols.native import NativeProtocol
+from app.ws.protocols.native_commands import Action, Authenticate, Close, Options, Send
 from app.ws.protocols.native_encoding import channel_fields, error_message, message
 from app.ws.services import Services, Verifier
 from app.ws.ticker import Entry

@@ -43,6 +43,7 @@ class Served(Gateway):
 
     server: uvicorn.Server
     app: Application
+    _stopping: asyncio.Future[None] | None = None
 
     @property
     def parts(self) -> Any:
@@ -62,32 +63,32 @@ class Served(Gateway):
     def hub(self) -> Any:
         return self.parts._hub
 
-    def stop(self) -> None:
-        self.server.should_exit = True
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self):
-        yield
+    def stop(self) -> asyncio.Future[None]:
+        """Begin to shut down; the result is there when it is done."""
+        if self._stopping is None:
+            self._stopping = asyncio.ensure_future(self.server.shutdown())
+        return self._stopping
 
 
 @contextlib.asynccontextmanager
 async def serving(config: Config, *, send_buffer: int | None = None) -> AsyncIterator[Served]:
-    """Serve ``config``. ``send_buffer`` bounds what the kernel takes for a client that does not read."""
+    """Serve ``config``. ``send_buffer`` bounds what the kernel takes for a client that does not read.
+
+    The server's own loop, which looks ten times a second whether it should stop, is left out: tests are many.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     if send_buffer is not None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     setup = uvicorn_config(config)
-    server = _Server(setup)
-    task = asyncio.ensure_future(server.serve([listener]))
-    await eventually(lambda: server.started or task.done())
-    assert not task.done(), task.exception()
+    setup.load()
+    server = uvicorn.Server(setup)
+    server.lifespan = setup.lifespan_class(setup)
+    await server.startup([listener])
+    served = Served(listener.getsockname()[1], server, setup.loaded_app)
     try:
-        yield Served(listener.getsockname()[1], server, setup.loaded_app)
+        yield served
     finally:
-        server.should_exit = True
-        await task
+        await served.stop()
         listener.close()
 
 

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Body, Header, Query, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import Request
 
 from app.auth.identity import Identity
+from app.generations.channels import channel_of
 from app.generations.merging import EventMergeRule
 from app.generations.requests import StartRequest
-from app.generations.service import Generation, Generations, channel_of
-from app.http.api.caller import Caller
+from app.generations.service import Generation, Generations
+from app.http.api.caller import Caller, ServiceKeys
 from app.http.api.models import CancelAnswer, GenerationAnswer, ProblemAnswer, StartAnswer, StartBody
 from app.http.event_stream import EventStream, SseListener, parse_event_id
 from app.observe.tasks import TaskSet
@@ -57,7 +58,9 @@ class _Waiter:
         self.over.set()
 
 
-def generations_router(generations: Generations, hub: Hub, caller: Caller, tasks: TaskSet) -> APIRouter:
+def generations_router(
+    generations: Generations, hub: Hub, caller: Caller, service_keys: ServiceKeys, tasks: TaskSet
+) -> APIRouter:
     """Return the routes; ``caller`` tells who asks."""
     router = APIRouter(prefix="/api/v1/generations", tags=["generations"], responses=_PROBLEMS)
 
@@ -118,6 +121,17 @@ def generations_router(generations: Generations, hub: Hub, caller: Caller, tasks
             if place is not None and place.offset == record.top:
                 return Response(status_code=204)
         return await events(identity, generation_id, since)
+
+    @router.post("/{generation_id}/events", status_code=202, response_class=Response, summary="Report progress")
+    async def report(
+        generation_id: str,
+        body: Annotated[dict[str, Any], Body(examples=[{"type": "progress", "step": 7, "total": 20}])],
+        x_service_key: Annotated[str | None, Header()] = None,
+    ) -> Response:
+        """For upstreams: `queued`, `progress`, `preview` and `artifact`, one or `{"events": [...]}`, in order."""
+        service_keys.check(x_service_key)
+        await generations.report(generation_id, body)
+        return Response(status_code=202)
 
     @router.delete("/{generation_id}", response_model=CancelAnswer, summary="Cancel a generation")
     async def cancel(generation_id: str, request: Request) -> Any:
