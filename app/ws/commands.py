@@ -122,9 +122,10 @@ async def _resume(asker: Asker, action: Resume) -> None:
         if channel in asker.subscriptions:
             answers[generation_id] = {"status": status, **_standing(asker, channel)}
             continue
-        follows = since.epoch in {"", record.epoch} and since.offset <= record.top
-        start = Position(record.epoch, since.offset if follows else 0)
-        answers[generation_id] = {"status": status, "epoch": start.epoch, "offset": start.offset, "recovered": follows}
+        place = await generations.place(record, since)
+        start = place or Position(record.epoch, 0)
+        at = {"epoch": start.epoch, "offset": start.offset}
+        answers[generation_id] = {"status": status, **at, "recovered": place is not None}
         wanted[channel] = start
     _check_subscriptions(asker, len(wanted))
     _reply(asker, action.id, streams=answers)

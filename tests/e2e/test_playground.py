@@ -42,7 +42,7 @@ class Demo(Gateway):
 
     def start(self) -> None:
         command = [sys.executable, "-m", "app.cli", "demo", "--port", str(self.port)]
-        environ = {**os.environ, "CHAT_TOKENS_PER_SECOND": "40", "GATEWAY_SERVER__LOG_LEVEL": "error"}
+        environ = {**os.environ, "CHAT_TOKENS_PER_SECOND": "60", "GATEWAY_SERVER__LOG_LEVEL": "error"}
         self.process = subprocess.Popen(command, cwd=ROOT, env=environ)
         deadline = time.monotonic() + 20
         while True:
@@ -145,7 +145,7 @@ def test_a_reader_signs_in_and_gets_a_proven_answer(page: Page, demo: Demo) -> N
     assert part(turn, "text").text_content() == text_in_gateway(page, demo, turn)
     assert (figure(turn, "replayed"), figure(turn, "gaps")) == (0, 0)
     assert re.fullmatch(r"[\d.]+ m?s", part(turn, "first").text_content() or "")
-    assert 20 < float(part(turn, "rate").text_content() or 0) < 60
+    assert 30 < float(part(turn, "rate").text_content() or 0) < 90
 
 
 def test_an_answer_survives_a_dropped_connection_and_five_seconds_offline(page: Page, demo: Demo) -> None:

@@ -293,5 +293,8 @@ async def test_what_a_killed_replica_told_its_own_listeners_alone_is_taken_back(
             reply = await back.command("subscribe_generation", generation_id=stream.generation_id, **position)
             assert (reply["recovered"], reply["offset"]) == (False, 0)
             await back.finish(again)
+            resumed = await back.command("resume", streams={stream.generation_id: position})
+            answer = resumed["streams"][stream.generation_id]
+            assert (answer["status"], answer["recovered"], answer["offset"]) == ("finished", False, 0)
         assert again.text == watched.text
     assert stream.text.startswith(watched.text)
