@@ -122,6 +122,12 @@ class Session:
     def receive_binary(self) -> None:
         self._guard(self.protocol.receive_binary)
 
+    def go_away(self) -> None:
+        """The replica stops: say when to come back, to another one, and close then (promise G9)."""
+        delay = self.services.drain.delay()
+        self.send(text_frame(message("goaway", reconnect_in_ms=round(delay * 1000))))
+        asyncio.get_running_loop().call_later(delay, self._leave)
+
     def lost(self) -> None:
         """The socket is gone, or about to go without our doing. Idempotent."""
         self._end()
@@ -263,6 +269,13 @@ class Session:
             limit = services.config.send_queue
             self._outbox = Outbox(self._connection, self.encoder, limit, services.rule, self._overflow)
         return self._outbox
+
+    def _leave(self) -> None:
+        if not self.closed:
+            if self._outbox is not None and not self._outbox.paused:
+                self._outbox.flush()
+            self._connection.close(1012, "service restart")
+            self._end()
 
     def _overflow(self) -> None:
         self.close(SlowConsumer())

@@ -28,7 +28,7 @@ def shared(upstream: str, valkey: ValkeyServer, prefix: str):
 def config_file(folder: Path, upstream: str, valkey: ValkeyServer, prefix: str) -> Path:
     path = folder / "gateway.toml"
     path.write_text(
-        f'[server]\nlog_level = "error"\nplayground = false\n'
+        f'[server]\nlog_level = "error"\nplayground = false\ndrain_window = 0.5\ndrain_grace = 1.0\n'
         f'[broker]\nredis_url = "{valkey.url}"\nkey_prefix = "{prefix}"\n'
         f'[upstreams.chat]\ntargets = ["{upstream}"]\n'
         f'[generations]\nlease = {LEASE}\n[generations.kinds.chat]\nupstream = "chat"\n'

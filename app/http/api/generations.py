@@ -18,9 +18,7 @@ from app.generations.requests import StartRequest
 from app.generations.service import Generation, Generations
 from app.http.api.caller import Caller, ServiceKeys
 from app.http.api.models import CancelAnswer, GenerationAnswer, ProblemAnswer, StartAnswer, StartBody
-from app.http.event_stream import EventStream, SseListener, parse_event_id
-from app.observe.tasks import TaskSet
-from app.streams.hub import Hub
+from app.http.event_stream import EventStreams, SseListener, parse_event_id
 from app.streams.position import Position
 from app.streams.publication import Batch, Publication
 
@@ -59,7 +57,7 @@ class _Waiter:
 
 
 def generations_router(
-    generations: Generations, hub: Hub, caller: Caller, service_keys: ServiceKeys, tasks: TaskSet
+    generations: Generations, streams: EventStreams, caller: Caller, service_keys: ServiceKeys
 ) -> APIRouter:
     """Return the routes; ``caller`` tells who asks."""
     router = APIRouter(prefix="/api/v1/generations", tags=["generations"], responses=_PROBLEMS)
@@ -67,7 +65,7 @@ def generations_router(
     async def events(identity: Identity, generation_id: str, since: Position | None) -> Response:
         listener = SseListener(_RULE)
         subscription = await generations.watch(identity, generation_id, listener, since, listener.recovered)
-        return EventStream(listener, subscription, hub, tasks)
+        return streams.open(listener, subscription)
 
     async def finished(identity: Identity, generation_id: str) -> Response:
         waiter = _Waiter()
@@ -75,7 +73,7 @@ def generations_router(
         try:
             await waiter.over.wait()
         finally:
-            hub.drop(subscription)
+            streams.hub.drop(subscription)
         return JSONResponse(_answer(await generations.read(identity, generation_id)))
 
     @router.post("", status_code=202, response_model=StartAnswer, summary="Start a generation")
