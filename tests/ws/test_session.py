@@ -182,6 +182,7 @@ async def test_resume_has_four_answers():
                 "status": "resumed",
                 "epoch": slow.epoch,
                 "offset": 0,
+                "top": 2,
                 "recovered": False,
             }
             anew = client.streams[slow.generation_id] = Stream(slow.generation_id, slow.epoch)
