@@ -90,3 +90,10 @@ def test_error_codes_are_unique_and_close_codes_say_whether_to_come_back():
 def test_every_error_is_exported():
     names = {node.name for node in ast.parse(inspect.getsource(errors)).body if isinstance(node, ast.ClassDef)}
     assert names == set(errors.__all__)
+
+
+def test_every_test_that_a_guarantee_names_exists():
+    """``docs/guarantees.md`` names test modules by their path below ``tests``."""
+    named = set(re.findall(r"`((?:\w+/)+\w+\.py)`", (ROOT / "docs/guarantees.md").read_text()))
+    assert len(named) > 10
+    assert [name for name in sorted(named) if not (ROOT / "tests" / name).is_file()] == []
