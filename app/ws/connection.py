@@ -24,6 +24,8 @@ EXTENSION = "tidegate.connection"
 _CLOSE_TIMEOUT = 5.0
 """Seconds that a peer has to answer a close frame, or to take what it was sent, before the connection is dropped."""
 
+_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
 
 class SessionPort(Protocol):
     """What a connection tells its session, always from the event loop.
@@ -104,7 +106,9 @@ class Connection(WebSocketsSansIOProtocol):
             return  # The connection has failed; what still comes is read only so that the peer reads our close frame.
         self.conn.receive_data(data)
         self.handle_events()  # What came before a fault counts.
-        if self.conn.parser_exc is not None:
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            self._refuse_request()
+        elif self.conn.parser_exc is not None:
             self.handle_parser_exception()
 
     def eof_received(self) -> None:
@@ -183,6 +187,13 @@ class Connection(WebSocketsSansIOProtocol):
             session.receive_binary()
         else:
             session.receive_text(data)
+
+    def _refuse_request(self) -> None:
+        """Send the answer that websockets has to a request that it does not take; uvicorn never learns of one."""
+        self.handshake_complete = self.close_sent = True
+        self.transport.write(b"".join(self.conn.data_to_send()) or _BAD_REQUEST)
+        self.transport.close()
+        self._abort_later()
 
     def _let_go(self) -> None:
         session, self.session = self.session, None

@@ -106,13 +106,7 @@ class Session:
 
     def close(self, error: TidegateError) -> None:
         """Tell the client why, and close with the error's code. Idempotent."""
-        if self.closed:
-            return
-        if self._outbox is not None and not self._outbox.paused:
-            self._outbox.flush()
-        self._connection.write(text_frame(error_message(error)))
-        self._connection.close(error.close_code or 1011, error.code)
-        self._end()
+        self._leave(error.close_code or 1011, error.code, text_frame(error_message(error)))
 
     # The connection's side.
 
@@ -270,12 +264,15 @@ class Session:
             self._outbox = Outbox(self._connection, self.encoder, limit, services.rule, self._overflow)
         return self._outbox
 
-    def _leave(self) -> None:
-        if not self.closed:
-            if self._outbox is not None and not self._outbox.paused:
-                self._outbox.flush()
-            self._connection.close(1012, "service restart")
-            self._end()
+    def _leave(self, code: int = 1012, reason: str = "service restart", last: bytes = b"") -> None:
+        if self.closed:
+            return
+        if self._outbox is not None and not self._outbox.paused:
+            self._outbox.flush()
+        if last:
+            self._connection.write(last)
+        self._connection.close(code, reason)
+        self._end()
 
     def _overflow(self) -> None:
         self.close(SlowConsumer())

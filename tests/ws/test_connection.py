@@ -337,3 +337,18 @@ async def test_what_comes_before_the_handshake_is_answered_is_not_lost(valkey, p
 async def test_an_error_answer_needs_a_socket_of_this_path(gateway: Gateway):
     async with raw(gateway, None, path="/api/v1/other") as client:
         assert client.status == 404
+
+
+@pytest.mark.parametrize(
+    ("ask", "status"),
+    [
+        ({"headers": tuple((f"X-{number}", "1") for number in range(150))}, 431),
+        ({"headers": (("Cookie", "a" * 9000),)}, 431),
+        ({"path": "/api/v1/ws?x=" + "a" * 9000}, 414),
+    ],
+    ids=["headers", "header", "path"],
+)
+async def test_a_handshake_beyond_the_limits_of_a_handshake_is_answered(gateway, ask, status):
+    async with raw(gateway, None, **ask) as client:
+        assert client.status == status
+        assert b"WebSocket" in await client.reader.read()
