@@ -202,8 +202,9 @@ class _Parts:
 
 def _backend(config: Config, node: str, hub: Hub) -> Backend:
     lease, retention = config.generations.lease, config.generations.retention
+    presence_ttl = config.realtime.presence_ttl
     if config.broker.redis_url is None:
-        return memory_backend(node, hub, lease=lease, retention=retention)
+        return memory_backend(node, hub, lease=lease, retention=retention, presence_ttl=presence_ttl)
     return redis_backend(
         node,
         hub,
@@ -213,6 +214,7 @@ def _backend(config: Config, node: str, hub: Hub) -> Backend:
         retention=retention,
         connect_timeout=config.broker.connect_timeout,
         command_timeout=config.broker.command_timeout,
+        presence_ttl=presence_ttl,
     )
 
 

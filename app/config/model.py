@@ -133,6 +133,8 @@ class RealtimeConfig(Section):
     """Channels and generations that one socket may listen to."""
     max_pending_commands: int = Field(64, ge=1)
     """Commands of one socket that may be at work at once."""
+    presence_ttl: float = Field(60.0, ge=1)
+    """How long the clients of a replica that was killed stay present in their channels."""
     channel: ChannelConfig = ChannelConfig()
     """For channels whose name has no namespace."""
     namespaces: dict[str, ChannelConfig] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The three ports of one kind, put together."""
+"""The ports of one kind, put together."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from typing import Any
 
 from app.streams.broker import Broker, Keys, Ledger, Sink
 from app.streams.memory import MemoryBroker, MemoryKeys, MemoryLedger, MemoryStore
+from app.streams.presence import MemoryPresence, Presence
 from app.streams.redis.client import Client
 from app.streams.redis.keys import RedisKeys
 from app.streams.redis.layout import Layout
+from app.streams.redis.presence import RedisPresence
 from app.streams.redis.reader import RedisBroker
 from app.streams.redis.writer import RedisLedger
 
-__all__ = ["Backend", "memory_backend", "redis_backend"]
+__all__ = ["PRESENCE_TTL", "Backend", "memory_backend", "redis_backend"]
+
+PRESENCE_TTL = 60.0
+"""Seconds that the clients of a killed replica stay present."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,7 @@ class Backend:
     broker: Broker
     ledger: Ledger
     keys: Keys
+    presence: Presence
     tasks: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
     healthy: Callable[[], bool]
     settle: Callable[[float], Awaitable[None]]
@@ -32,7 +38,9 @@ class Backend:
     """Call it when the tasks have ended."""
 
 
-def memory_backend(node: str, sink: Sink, *, lease: float, retention: float) -> Backend:
+def memory_backend(
+    node: str, sink: Sink, *, lease: float, retention: float, presence_ttl: float = PRESENCE_TTL
+) -> Backend:
     """Everything in this process. Times are seconds."""
     store = MemoryStore()
 
@@ -43,6 +51,7 @@ def memory_backend(node: str, sink: Sink, *, lease: float, retention: float) -> 
         broker=MemoryBroker(node, store, sink),
         ledger=MemoryLedger(node, store, sink, lease=lease, retention=retention),
         keys=MemoryKeys(),
+        presence=MemoryPresence(presence_ttl),
         tasks={},
         healthy=lambda: True,
         settle=nothing,
@@ -60,6 +69,7 @@ def redis_backend(
     retention: float,
     connect_timeout: float,
     command_timeout: float,
+    presence_ttl: float = PRESENCE_TTL,
 ) -> Backend:
     """Everything that replicas share in the Redis or Valkey at ``url``. Times are seconds."""
     client = Client(url, connect_timeout=connect_timeout, command_timeout=command_timeout)
@@ -70,6 +80,7 @@ def redis_backend(
         broker=broker,
         ledger=ledger,
         keys=RedisKeys(client, layout),
+        presence=RedisPresence(client, layout, ttl=presence_ttl),
         tasks={"redis ledger": ledger.run, "redis broker": broker.run},
         healthy=lambda: broker.healthy,
         settle=ledger.settle,

@@ -28,6 +28,16 @@ class Layout:
     def meta(self, stream: str) -> str:
         return f"{self._prefix}{{{stream}}}:meta"
 
+    def present(self, channel: str) -> str:
+        """Infos of those in ``channel``, by client; beside it their users, and when their entries end."""
+        return f"{self._prefix}{{{channel}}}:who"
+
+    def present_users(self, channel: str) -> str:
+        return f"{self._prefix}{{{channel}}}:whose"
+
+    def present_ends(self, channel: str) -> str:
+        return f"{self._prefix}{{{channel}}}:until"
+
     def channel(self, stream: str) -> str:
         return f"{self._prefix}c:{stream}"
 
