@@ -21,22 +21,26 @@ from app.auth.tickets import Tickets
 from app.auth.tokens import TokenVerifier
 from app.config import DEVELOPMENT_SECRET, Config
 from app.errors import NotFound
+from app.generations.channels import ends_channel
 from app.generations.merging import EventMergeRule
-from app.generations.service import Generations, ends_channel
+from app.generations.service import Generations
 from app.http.api.app import create_api
-from app.http.api.caller import Caller
+from app.http.api.caller import Caller, ServiceKeys
 from app.http.api.generations import generations_router
 from app.http.api.health import health_router
 from app.http.api.playground import playground_router
 from app.http.api.tickets import tickets_router
 from app.http.dispatch import Dispatch
+from app.http.event_stream import EventStreams
 from app.http.problems import problem
 from app.http.proxy import Proxy
 from app.http.routes import RouteTable
 from app.http.transport import HttpTransport
+from app.observe.signals import drained_on_sigterm
 from app.observe.tasks import TaskSet
 from app.streams.backend import Backend, memory_backend, redis_backend
 from app.streams.hub import Hub
+from app.ws.drain import Drain
 from app.ws.endpoint import NativeEndpoint
 from app.ws.protocols.native_encoding import NativeEncoder
 from app.ws.session import Services
@@ -81,13 +85,14 @@ class Gateway:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
-            self._parts = _Parts(self._config)
+            parts = self._parts = _Parts(self._config)
         except Exception as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             raise
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self._parts.close()
+        with drained_on_sigterm(parts.begin_drain, parts.leave, self._config.server.drain_delay):
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await parts.close()
         await send({"type": "lifespan.shutdown.complete"})
 
 
@@ -98,13 +103,15 @@ class _Parts:
         loop = asyncio.get_running_loop()
         self._config = config
         self._started = time.monotonic()
-        self._closing = False
+        self._drain_began: float | None = None
+        self._drain = Drain(config.server.drain_window)
         self._tasks = TaskSet()
         self._node = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
         self._verifier = TokenVerifier(config.auth)
         self._transport = HttpTransport(config.upstreams)
         self._hub = Hub(loop.call_soon, ends_channel)
+        self._event_streams = EventStreams(self._hub, self._tasks)
         self._backend = _backend(config, self._node, self._hub)
         self._hub.on_empty = self._backend.broker.unsubscribe
         self._generations = Generations(
@@ -127,10 +134,21 @@ class _Parts:
             self._tasks.start(run(), name)
         self._tasks.start(self._generations.run(), "leases and orphans")
 
+    def begin_drain(self) -> None:
+        """This replica is about to stop: tell load balancers."""
+        self._drain_began = time.monotonic()
+        self._drain.begin()
+
+    def leave(self) -> None:
+        """Send the readers of event streams elsewhere; the server does the same with sockets, one by one."""
+        self._event_streams.close()
+
     async def close(self) -> None:
         """End what runs, and let the log have its end."""
-        self._closing = True
-        await self._generations.close(grace=0.0)
+        grace = 0.0
+        if self._drain_began is not None:
+            grace = max(0.0, self._drain_began + self._config.server.drain_grace - time.monotonic())
+        await self._generations.close(grace)
         await self._backend.settle(_SETTLE)
         await self._proxy.close()
         await self._tasks.close()
@@ -141,7 +159,7 @@ class _Parts:
     # HealthSource
 
     def draining(self) -> bool:
-        return self._closing
+        return self._drain.active
 
     def broker_healthy(self) -> bool:
         return self._backend.healthy()
@@ -170,6 +188,7 @@ class _Parts:
             hub=self._hub,
             broker=self._backend.broker,
             ticker=self._ticker,
+            drain=self._drain,
             tasks=self._tasks,
             encoder=NativeEncoder(),
             rule=EventMergeRule(),
@@ -179,10 +198,11 @@ class _Parts:
     def _api(self, tickets: Tickets) -> Any:
         config = self._config
         caller = Caller(self._verifier, insecure=config.realtime.insecure)
+        service_keys = ServiceKeys(key.get_secret_value() for key in config.auth.service_keys.values())
         version = _version()
         routers = [
             health_router(self, version),
-            generations_router(self._generations, self._hub, caller, self._tasks),
+            generations_router(self._generations, self._event_streams, caller, service_keys),
             tickets_router(tickets, caller, config.auth.ticket_ttl),
         ]
         playground = config.server.playground

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -49,7 +50,7 @@ def uvicorn_config(config: Config, *, alone: bool = False) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=math.ceil(config.server.stop_timeout),
     )
 
 

@@ -49,6 +49,14 @@ class ServerConfig(Section):
     origin is always allowed."""
     body_limit: int = Field(10 * 1024 * 1024, ge=1)
     """Largest body of a request."""
+    drain_delay: float = Field(0.0, ge=0, le=300)
+    """After SIGTERM readiness says 503, and requests are still taken for so long, until load balancers have noticed."""
+    drain_window: float = Field(5.0, ge=0, le=300)
+    """Over this time, after that, sockets are sent away, each at its own moment."""
+    drain_grace: float = Field(10.0, ge=0, le=600)
+    """How long after SIGTERM running generations may finish; what runs on is ended as `interrupted`."""
+    stop_timeout: float = Field(30.0, gt=0, le=600)
+    """How long requests in flight may take to finish once the port is closed."""
     playground: bool = True
     """Whether the page to try the gateway is served, at `/playground/`."""
 
@@ -80,6 +88,8 @@ class AuthConfig(Section):
     """The claim that holds the e-mail address."""
     roles_claim: str = "roles"
     """The claim that holds the roles: a list, or words in one text."""
+    service_keys: dict[str, SecretStr] = Field(default_factory=dict)
+    """Keys, by the upstream's name, with which upstreams report events of their generations."""
     ticket_ttl: float = Field(30.0, gt=0, le=300)
     """How long a one-time ticket for a socket can be redeemed."""
 

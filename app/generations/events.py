@@ -13,12 +13,16 @@ import orjson
 
 __all__ = [
     "TERMINALS",
+    "Artifact",
     "Cancelled",
     "Completed",
     "Delta",
     "Event",
     "Failed",
     "Part",
+    "Preview",
+    "Progress",
+    "Queued",
     "Receipt",
     "Started",
     "Usage",
@@ -59,6 +63,43 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """The upstream will begin later; ``position`` 0 is next."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the upstream is; what it doesn't know is None. Of several reports the last one counts."""
+
+    stage: str | None = None
+    step: int | None = None
+    total: int | None = None
+    percent: float | None = None
+    eta_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A look at result ``index`` as it is now: ``data`` in base 64, or a ``url``. The last one of an index counts."""
+
+    index: int
+    mime: str
+    url: str | None = None
+    data: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """Result ``index`` is there."""
+
+    index: int
+    mime: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     prompt_tokens: int
     completion_tokens: int
@@ -88,11 +129,15 @@ class Cancelled:
     by: str
 
 
-Event = Started | Delta | Usage | Completed | Failed | Cancelled
+Event = Queued | Started | Delta | Progress | Preview | Artifact | Usage | Completed | Failed | Cancelled
 TERMINALS = (Completed, Failed, Cancelled)
 
 _NAMES: dict[type, str] = {
+    Queued: "queued",
     Started: "started",
+    Progress: "progress",
+    Preview: "preview",
+    Artifact: "artifact",
     Usage: "usage",
     Completed: "completed",
     Failed: "failed",
@@ -116,11 +161,12 @@ def encode_delta(text: str, part: Part = "text") -> bytes:
 
 
 def encode(event: Event, receipt: Receipt | None = None) -> bytes:
-    """Return the event's JSON text; a terminal carries its ``receipt``."""
+    """Return the event's JSON text; a terminal carries its ``receipt``. A report leaves out what is None."""
     if isinstance(event, Delta):
         return encode_delta(event.text, event.part)
     value: dict[str, Any] = {"type": _NAMES[type(event)]}
-    value.update({name: getattr(event, name) for name in type(event).__slots__})
+    fields = ((name, getattr(event, name)) for name in type(event).__slots__)
+    value.update(fields if not isinstance(event, Progress | Preview) else (f for f in fields if f[1] is not None))
     if receipt is not None:
         value["receipt"] = receipt
     return orjson.dumps(value)

@@ -27,6 +27,7 @@ from app.generations.events import (
 from app.generations.formats import Format
 from app.generations.lifecycle import Lifecycle, State
 from app.generations.receipt import ReceiptBuilder
+from app.generations.reports import Report
 from app.generations.sources.port import Response, Transport
 from app.streams.broker import Ledger, OwnedStream
 
@@ -77,6 +78,17 @@ class Relay:
     def cancel(self, by: str) -> bool:
         """End now, upstream call included; False when it had ended before. ``by`` is as in ``Cancelled``."""
         return self._end(Cancelled(by))
+
+    def report(self, events: Sequence[Report]) -> bool:
+        """Publish what the upstream reported by itself; False when the generation has ended."""
+        if self._lifecycle.ended or self.owned.closed:
+            return False
+        try:
+            self._emit(events)
+        except TidegateError as error:
+            self._fail(error)
+            self._hang_up()
+        return True
 
     def interrupt(self) -> bool:
         """End as the replica goes away."""

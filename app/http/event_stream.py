@@ -20,7 +20,7 @@ from app.streams.publication import Batch, Publication
 from app.streams.recovery import Recovery
 from app.streams.sendqueue import SendQueue
 
-__all__ = ["EventStream", "SseEncoder", "SseListener", "parse_event_id"]
+__all__ = ["EventStream", "EventStreams", "SseEncoder", "SseListener", "parse_event_id"]
 
 _HEARTBEAT = 15.0
 """Seconds of silence after which a comment is sent."""
@@ -107,15 +107,36 @@ class SseListener:
         return self._queue.drain(_ENCODER)
 
 
+class EventStreams:
+    """The event streams that are open on this replica."""
+
+    def __init__(self, hub: Hub, tasks: TaskSet) -> None:
+        self.hub = hub
+        self.tasks = tasks
+        self._open: set[EventStream] = set()
+
+    def open(self, listener: SseListener, subscription: Subscription) -> EventStream:
+        stream = EventStream(self, listener, subscription)
+        self._open.add(stream)
+        return stream
+
+    def closed(self, stream: EventStream) -> None:
+        self._open.discard(stream)
+
+    def close(self) -> None:
+        """End all of them; their clients come back by ``Last-Event-ID``, to another replica."""
+        for stream in list(self._open):
+            stream.leave()
+
+
 class EventStream(Response):
     """Sends a listener's events until their end, or until the client goes, which is noticed at once."""
 
-    def __init__(self, listener: SseListener, subscription: Subscription, hub: Hub, tasks: TaskSet) -> None:
+    def __init__(self, streams: EventStreams, listener: SseListener, subscription: Subscription) -> None:
         super().__init__()
+        self._streams = streams
         self._listener = listener
         self._subscription = subscription
-        self._hub = hub
-        self._tasks = tasks
 
     async def __call__(
         self,
@@ -123,7 +144,7 @@ class EventStream(Response):
         receive: Callable[[], Awaitable[Any]],
         send: Callable[[Any], Awaitable[None]],
     ) -> None:
-        watcher = self._tasks.start(self._watch(receive), "watch an event stream's client")
+        watcher = self._streams.tasks.start(self._watch(receive), "watch an event stream's client")
         try:
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             while (block := await self._listener.next()) is not None:
@@ -131,10 +152,15 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": b""})
         finally:
             watcher.cancel()
-            self._hub.drop(self._subscription)
+            self.leave()
+
+    def leave(self) -> None:
+        """Listen no longer; what waits is still sent. Idempotent."""
+        self._streams.hub.drop(self._subscription)
+        self._listener.close()
+        self._streams.closed(self)
 
     async def _watch(self, receive: Callable[[], Awaitable[Any]]) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        self._hub.drop(self._subscription)
-        self._listener.close()
+        self.leave()

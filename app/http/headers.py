@@ -13,18 +13,16 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
-from urllib.parse import quote
 
+from app.auth.headers import identity_headers, safe_value
 from app.auth.identity import Identity
 from app.errors import InvalidToken
 
 __all__ = [
     "Origin",
     "bearer_token",
-    "identity_headers",
     "request_headers",
     "response_headers",
-    "safe_value",
     "valid_host",
     "valid_request_id",
 ]
@@ -61,8 +59,6 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~:+/=@-]{1,128}")
 _HOST = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9_])?\.?)(?::[0-9]{1,5})?"
 )
-_SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
-_SAFE_IN_LIST = _SAFE.replace(",", "")
 _BODILESS = frozenset({204, 304})
 _VIA = b"1.1 tidegate"
 
@@ -127,29 +123,6 @@ def response_headers(received: Sequence[tuple[bytes, bytes]], status: int, reque
     if _is_event_stream(kept) and b"x-accel-buffering" not in names:
         kept.append((b"x-accel-buffering", b"no"))
     return kept
-
-
-@lru_cache(maxsize=1024)
-def identity_headers(identity: Identity) -> tuple[tuple[bytes, bytes], ...]:
-    """Return what tells an upstream who the caller is; nothing for the anonymous one.
-
-    Values are percent-encoded (UTF-8) where they hold anything but visible ASCII, and ``%`` itself is, too, so that
-    two callers never look the same. A comma inside a role is encoded: it cannot become a role of its own.
-    """
-    if identity.anonymous:
-        return ()
-    fields = [
-        (b"x-user-id", safe_value(identity.user_id or "")),
-        (b"x-company-id", safe_value(identity.company_id or "")),
-        (b"x-user-email", safe_value(identity.email or "")),
-        (b"x-user-roles", ",".join(quote(role, safe=_SAFE_IN_LIST) for role in identity.roles).encode("ascii")),
-    ]
-    return tuple(field for field in fields if field[1])
-
-
-def safe_value(text: str) -> bytes:
-    """Return ``text`` as a header value: visible ASCII, all else percent-encoded. Different texts stay different."""
-    return quote(text, safe=_SAFE, errors="surrogatepass").encode("ascii")
 
 
 def bearer_token(received: Iterable[tuple[bytes, bytes]]) -> str | None:

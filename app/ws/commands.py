@@ -15,7 +15,7 @@ from app.streams.position import Position
 from app.streams.recovery import Recovery
 from app.ws.channels import authorise_subscribe
 from app.ws.frames import text_frame
-from app.ws.protocols.native import Cancel, Generate, Resume, Subscribe, Unsubscribe
+from app.ws.protocols.native_commands import Cancel, Generate, Resume, Subscribe, Unsubscribe
 from app.ws.protocols.native_encoding import GENERATION_PREFIX, channel_fields, message
 from app.ws.services import Services
 
@@ -122,9 +122,10 @@ async def _resume(asker: Asker, action: Resume) -> None:
         if channel in asker.subscriptions:
             answers[generation_id] = {"status": status, **_standing(asker, channel)}
             continue
-        follows = since.epoch in {"", record.epoch} and since.offset <= record.top
-        start = Position(record.epoch, since.offset if follows else 0)
-        answers[generation_id] = {"status": status, "epoch": start.epoch, "offset": start.offset, "recovered": follows}
+        place = await generations.place(record, since)
+        start = place or Position(record.epoch, 0)
+        at = {"epoch": start.epoch, "offset": start.offset}
+        answers[generation_id] = {"status": status, **at, "recovered": place is not None}
         wanted[channel] = start
     _check_subscriptions(asker, len(wanted))
     _reply(asker, action.id, streams=answers)

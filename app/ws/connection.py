@@ -36,6 +36,7 @@ class SessionPort(Protocol):
     def pause_writing(self) -> None: ...
     def resume_writing(self) -> None: ...
     def lost(self) -> None: ...
+    def go_away(self) -> None: ...
 
 
 class Connection(WebSocketsSansIOProtocol):
@@ -171,7 +172,7 @@ class Connection(WebSocketsSansIOProtocol):
 
     def shutdown(self) -> None:
         if self.session is not None:
-            self.close(1012, "service restart")
+            self.session.go_away()
         else:
             super().shutdown()
 

@@ -13,6 +13,7 @@ from app.observe.tasks import TaskSet
 from app.streams.broker import Broker
 from app.streams.hub import Encoder, Hub
 from app.streams.merge import MergeRule
+from app.ws.drain import Drain
 from app.ws.ticker import Ticker
 
 __all__ = ["Services", "Verifier"]
@@ -33,6 +34,7 @@ class Services:
     hub: Hub
     broker: Broker
     ticker: Ticker
+    drain: Drain
     tasks: TaskSet
     encoder: Encoder
     rule: MergeRule

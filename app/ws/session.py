@@ -21,7 +21,8 @@ from app.streams.publication import Batch
 from app.ws.commands import perform
 from app.ws.frames import text_frame
 from app.ws.outbox import Outbox
-from app.ws.protocols.native import Action, Authenticate, Close, NativeProtocol, Options, Send
+from app.ws.protocols.native import NativeProtocol
+from app.ws.protocols.native_commands import Action, Authenticate, Close, Options, Send
 from app.ws.protocols.native_encoding import channel_fields, error_message, message
 from app.ws.services import Services, Verifier
 from app.ws.ticker import Entry
@@ -120,6 +121,12 @@ class Session:
 
     def receive_binary(self) -> None:
         self._guard(self.protocol.receive_binary)
+
+    def go_away(self) -> None:
+        """The replica stops: say when to come back, to another one, and close then (promise G9)."""
+        delay = self.services.drain.delay()
+        self.send(text_frame(message("goaway", reconnect_in_ms=round(delay * 1000))))
+        asyncio.get_running_loop().call_later(delay, self._leave)
 
     def lost(self) -> None:
         """The socket is gone, or about to go without our doing. Idempotent."""
@@ -262,6 +269,13 @@ class Session:
             limit = services.config.send_queue
             self._outbox = Outbox(self._connection, self.encoder, limit, services.rule, self._overflow)
         return self._outbox
+
+    def _leave(self) -> None:
+        if not self.closed:
+            if self._outbox is not None and not self._outbox.paused:
+                self._outbox.flush()
+            self._connection.close(1012, "service restart")
+            self._end()
 
     def _overflow(self) -> None:
         self.close(SlowConsumer())

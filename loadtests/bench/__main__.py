@@ -33,7 +33,7 @@ _SCENARIOS: dict[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "fanout": fanout,
 }
 _EXAMPLES = """examples:
-  python -m loadtests.bench                          everything, some four minutes
+  python -m loadtests.bench                          everything, four to five minutes
   python -m loadtests.bench --quick                  everything, smaller and once, within a minute
   python -m loadtests.bench tokens latency --rounds 5
   python -m loadtests.bench --write                  and put the table into docs/benchmarks.md
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine.pin(0, machine.LOAD_CORE)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # children are stopped on the way out
     rounds = options.rounds or (1 if options.quick else 3)
-    scale = 0.25 if options.quick else options.scale
+    scale = 0.2 if options.quick else options.scale
     with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as folder:
         plan = Plan(rounds, scale, Path(folder))
         try:
@@ -73,7 +73,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     names = ", ".join(_SCENARIOS)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of: {names}; without any, all")
     parser.add_argument("--rounds", type=int, help="how often each pair is measured (3; with --quick 1)")
-    parser.add_argument("--quick", action="store_true", help="a quarter of the sockets and of the time")
+    parser.add_argument("--quick", action="store_true", help="a fifth of the sockets and of the time")
     parser.add_argument("--scale", type=float, default=1.0, help="that share of the sockets and of the time")
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md as well")
     options = parser.parse_args(arguments)

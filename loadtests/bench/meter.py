@@ -23,6 +23,8 @@ _LAG = 0.005
 _JOINED = 1.1
 """Tokens of one stream in a read, on average. More: somewhere they queued, for want of time, and went on in one piece.
 A token that travels with others costs less, so that a server which is overrun would look cheap."""
+_LEAST = 0.2
+"""CPU seconds of a server that must be there to be measured: /proc counts them in hundredths."""
 _SAMPLE = 0.01
 
 
@@ -81,6 +83,8 @@ class Meter:
         if tally is not None and len(tally.ages) > _JOINED * tally.arrivals:
             joined = len(tally.ages) / tally.arrivals
             doubts.append(f"{joined:.1f} tokens came at once, the servers using {self.server_share:.0%} of their core")
+        if min(self.cpu) < _LEAST:
+            doubts.append(f"{min(self.cpu):.2f} s of CPU is too little to measure by hundredths")
         if machine.LOAD_CORE is None:
             return doubts
         if self.load_share > _SATURATED:

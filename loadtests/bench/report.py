@@ -10,6 +10,8 @@ from statistics import median
 __all__ = ["Figure", "Limit", "Row", "pair", "table", "write_between"]
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+_REASONS = 3
+"""So many are written down of why a scenario's figures are doubtful."""
 _HEADS = ("what", "gateway", "floor", "ratio", "target", "met", "rounds")
 
 
@@ -81,7 +83,7 @@ def table(rows: Sequence[Row]) -> str:
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
              for line in cells]  # fmt: skip
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    doubts = [f"- {row.what}: {'; '.join(row.doubts)}." for row in rows if row.doubts]
+    doubts = _doubts(rows)
     if doubts:
         lines += [
             "",
@@ -99,6 +101,18 @@ def write_between(path: Path, text: str) -> None:
     if not begin or not end:
         raise ValueError(f"{path} has no line {BEGIN!r} with a line {END!r} after it")
     path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
+
+
+def _doubts(rows: Sequence[Row]) -> list[str]:
+    """Return one line for each scenario that has doubtful figures, with the first few reasons."""
+    reasons: dict[str, tuple[str, ...]] = {}
+    for row in rows:
+        if row.doubts:
+            reasons.setdefault(row.what.partition(":")[0], row.doubts)
+    return [
+        f"- {name}: {'; '.join(some[:_REASONS])}{'; …' if len(some) > _REASONS else ''}"
+        for name, some in reasons.items()
+    ]
 
 
 def _cells(row: Row) -> tuple[str, ...]:

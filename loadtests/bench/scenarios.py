@@ -22,7 +22,7 @@ _GENERATE = text_frame(b'{"type":"generate","id":1,"kind":"chat","input":{"messa
 _RATE = 50.0
 _SPREAD = 1.037
 """Seconds over which streams begin, so that they don't all have their tokens at the same moments."""
-_PREPARING = 1.5
+_PREPARING = 1.2
 """Seconds before the first token, in which listeners are brought together."""
 
 
@@ -107,7 +107,7 @@ async def fanout(plan: Plan) -> list[Row]:
     sockets, length = plan.of(1000), plan.of(200)
     rounds: tuple[list[_Round], list[_Round]] = [], []
     with Lab(plan.folder) as lab:
-        upstream = lab.upstream(length, _RATE, 2 * _PREPARING)
+        upstream = lab.upstream(length, _RATE, 1.5 * _PREPARING)
         targets = lab.gateway(upstream), lab.floor(upstream, path="/all")
         for _ in range(plan.rounds):
             for target, done in zip(targets, rounds, strict=True):

@@ -34,8 +34,8 @@ _SMALL_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-l
     _SMALL,
 )
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_TURN = 0.0005
-"""Seconds between two looks at the queue, so that neighbours in time share one."""
+_TURN = 0.001
+"""Seconds between two looks at the queue. uvloop counts in milliseconds: half a one would be none, a loop that spins."""
 
 
 class Pace:

@@ -28,7 +28,7 @@ def shared(upstream: str, valkey: ValkeyServer, prefix: str):
 def config_file(folder: Path, upstream: str, valkey: ValkeyServer, prefix: str) -> Path:
     path = folder / "gateway.toml"
     path.write_text(
-        f'[server]\nlog_level = "error"\nplayground = false\n'
+        f'[server]\nlog_level = "error"\nplayground = false\ndrain_window = 0.5\ndrain_grace = 1.0\n'
         f'[broker]\nredis_url = "{valkey.url}"\nkey_prefix = "{prefix}"\n'
         f'[upstreams.chat]\ntargets = ["{upstream}"]\n'
         f'[generations]\nlease = {LEASE}\n[generations.kinds.chat]\nupstream = "chat"\n'
@@ -293,5 +293,8 @@ async def test_what_a_killed_replica_told_its_own_listeners_alone_is_taken_back(
             reply = await back.command("subscribe_generation", generation_id=stream.generation_id, **position)
             assert (reply["recovered"], reply["offset"]) == (False, 0)
             await back.finish(again)
+            resumed = await back.command("resume", streams={stream.generation_id: position})
+            answer = resumed["streams"][stream.generation_id]
+            assert (answer["status"], answer["recovered"], answer["offset"]) == ("finished", False, 0)
         assert again.text == watched.text
     assert stream.text.startswith(watched.text)

@@ -13,10 +13,8 @@ from app.errors import InvalidToken
 from app.http.headers import (
     Origin,
     bearer_token,
-    identity_headers,
     request_headers,
     response_headers,
-    safe_value,
     valid_host,
     valid_request_id,
 )
@@ -110,24 +108,6 @@ def test_via_is_extended_and_a_client_cannot_take_it_away():
 def test_without_a_peer_or_host_nothing_is_said_of_them():
     result = request_headers([], Origin(None, "http", None, b"i"), ANONYMOUS, keep_authorization=False)
     assert result == [(b"x-forwarded-proto", b"http"), (b"x-request-id", b"i"), (b"via", b"1.1 tidegate")]
-
-
-@given(st.text(), st.text())
-def test_values_are_safe_and_different_texts_stay_different(one, other):
-    for text in (one, other):
-        assert all(0x20 < byte < 0x7F for byte in safe_value(text))
-    assert (safe_value(one) == safe_value(other)) == (one == other)
-
-
-@given(st.lists(st.text(min_size=1), min_size=1))
-def test_a_role_cannot_become_two(roles):
-    (field,) = [v for n, v in identity_headers(Identity("1", roles=tuple(roles))) if n == b"x-user-roles"]
-    assert len(field.split(b",")) == len(roles)
-
-
-def test_empty_parts_of_an_identity_are_not_sent():
-    assert identity_headers(Identity("ü\r\n", "", None, ())) == ((b"x-user-id", b"%C3%BC%0D%0A"),)
-    assert identity_headers(ANONYMOUS) == ()
 
 
 def test_an_answers_framing_stays_here_and_its_cookies_pass_in_order():

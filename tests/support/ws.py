@@ -43,6 +43,17 @@ class Served(Gateway):
 
     server: uvicorn.Server
     app: Application
+    _stopping: asyncio.Future[None] | None = None
+
+    async def _stop(self) -> None:
+        """As the server itself does, but for its sleeping in between: tests are many."""
+        for listener in self.server.servers:
+            listener.close()
+        state = self.server.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        await eventually(lambda: not state.connections and not state.tasks, timeout=10)
+        await self.server.lifespan.shutdown()
 
     @property
     def parts(self) -> Any:
@@ -62,14 +73,11 @@ class Served(Gateway):
     def hub(self) -> Any:
         return self.parts._hub
 
-    def stop(self) -> None:
-        self.server.should_exit = True
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self):
-        yield
+    def stop(self) -> asyncio.Future[None]:
+        """Begin to shut down; the result is there when it is done."""
+        if self._stopping is None:
+            self._stopping = asyncio.ensure_future(self._stop())
+        return self._stopping
 
 
 @contextlib.asynccontextmanager
@@ -79,15 +87,15 @@ async def serving(config: Config, *, send_buffer: int | None = None) -> AsyncIte
     if send_buffer is not None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     setup = uvicorn_config(config)
-    server = _Server(setup)
-    task = asyncio.ensure_future(server.serve([listener]))
-    await eventually(lambda: server.started or task.done())
-    assert not task.done(), task.exception()
+    setup.load()
+    server = uvicorn.Server(setup)
+    server.lifespan = setup.lifespan_class(setup)
+    await server.startup([listener])
+    served = Served(listener.getsockname()[1], server, setup.loaded_app)
     try:
-        yield Served(listener.getsockname()[1], server, setup.loaded_app)
+        yield served
     finally:
-        server.should_exit = True
-        await task
+        await served.stop()
         listener.close()
 
 

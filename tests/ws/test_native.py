@@ -13,12 +13,12 @@ from app.config import RealtimeConfig
 from app.errors import BrokerUnavailable, InvalidToken, TokenExpired
 from app.generations.requests import StartRequest
 from app.streams.position import Position
-from app.ws.protocols.native import (
+from app.ws.protocols.native import NativeProtocol
+from app.ws.protocols.native_commands import (
     Authenticate,
     Cancel,
     Close,
     Generate,
-    NativeProtocol,
     Options,
     Resume,
     Send,
@@ -364,9 +364,7 @@ VALUES = st.recursive(
     max_leaves=5,
 )
 FIELDS = ["token", "channel", "generation_id", "epoch", "offset", "streams", "kind", "input", "visible", "rollup_ms"]
-ILL_FORMED = st.fixed_dictionaries(
-    {}, optional={"type": WORDS | VALUES, "id": VALUES, **dict.fromkeys(FIELDS, VALUES)}
-)
+ILL_FORMED = st.fixed_dictionaries({}, optional={"type": WORDS | VALUES, "id": VALUES, **dict.fromkeys(FIELDS, VALUES)})
 RIGHT = st.sampled_from(WELL_FORMED).map(lambda entry: {"type": entry[0], "id": 1, **entry[1]})
 FRAMES = st.binary(max_size=40) | (RIGHT | ILL_FORMED | VALUES).map(lambda value: json.dumps(value).encode())
 STEPS = st.one_of(

@@ -88,14 +88,18 @@ async def test_replies_come_in_the_order_of_the_commands():
 
 
 async def test_somebody_elses_generation_is_refused_and_the_socket_lives():
-    async with scripted(never_answer) as upstream, serving(settings(upstream.url)) as served:
-        async with connected(served) as client, connected(served, "bob") as other:
-            stream = await client.generate()
-            for type_ in ("subscribe_generation", "cancel"):
-                answer = await other.command(type_, generation_id=stream.generation_id)
-                assert (answer["code"], answer["status"]) == ("permission_denied", 403)
-            assert (await other.command("ping"))["type"] == "pong"
-            assert (await client.command("cancel", generation_id=stream.generation_id))["status"] == "cancelled"
+    async with (
+        scripted(never_answer) as upstream,
+        serving(settings(upstream.url)) as served,
+        connected(served) as client,
+        connected(served, "bob") as other,
+    ):
+        stream = await client.generate()
+        for type_ in ("subscribe_generation", "cancel"):
+            answer = await other.command(type_, generation_id=stream.generation_id)
+            assert (answer["code"], answer["status"]) == ("permission_denied", 403)
+        assert (await other.command("ping"))["type"] == "pong"
+        assert (await client.command("cancel", generation_id=stream.generation_id))["status"] == "cancelled"
 
 
 async def test_cancelling_twice_changes_nothing():
@@ -112,36 +116,42 @@ async def test_cancelling_twice_changes_nothing():
 
 
 async def test_subscribing_twice_says_where_it_stands_and_sends_nothing_twice():
-    async with scripted(never_answer) as upstream, serving(settings(upstream.url)) as served:
-        async with connected(served) as client:
-            stream = await client.generate(idempotency_key="k")
-            await client.until(stream, lambda s: s.text == "first")
-            at = {"epoch": stream.epoch, "offset": stream.offset, "recovered": True, "already": True}
-            again = await client.command("subscribe_generation", generation_id=stream.generation_id)
-            assert again.items() >= at.items()
-            resumed = await client.command("resume", streams={stream.generation_id: {"offset": 0}})
-            assert resumed["streams"][stream.generation_id] == {"status": "resumed", **at}
-            asked = await client.command("generate", kind="chat", input={"message": "Hello"}, idempotency_key="k")
-            assert asked.items() >= {**at, "channel": "gen:" + stream.generation_id}.items()
-            await client.command("cancel", generation_id=stream.generation_id)
-            await client.finish(stream)
-            assert served.session.subscriptions == {}
+    async with (
+        scripted(never_answer) as upstream,
+        serving(settings(upstream.url)) as served,
+        connected(served) as client,
+    ):
+        stream = await client.generate(idempotency_key="k")
+        await client.until(stream, lambda s: s.text == "first")
+        at = {"epoch": stream.epoch, "offset": stream.offset, "recovered": True, "already": True}
+        again = await client.command("subscribe_generation", generation_id=stream.generation_id)
+        assert again.items() >= at.items()
+        resumed = await client.command("resume", streams={stream.generation_id: {"offset": 0}})
+        assert resumed["streams"][stream.generation_id] == {"status": "resumed", **at}
+        asked = await client.command("generate", kind="chat", input={"message": "Hello"}, idempotency_key="k")
+        assert asked.items() >= {**at, "channel": "gen:" + stream.generation_id}.items()
+        await client.command("cancel", generation_id=stream.generation_id)
+        await client.finish(stream)
+        assert served.session.subscriptions == {}
 
 
 async def test_after_unsubscribing_nothing_comes():
-    async with scripted(never_answer) as upstream, serving(settings(upstream.url)) as served:
-        async with connected(served) as client:
-            stream = await client.generate()
-            await client.until(stream, lambda s: s.text == "first")
-            reply = await client.command("unsubscribe_generation", generation_id=stream.generation_id)
-            assert reply["ok"]
-            assert served.hub.channels() == 0
-            await upstream.calls[0].send(chunk("second"))
-            await client.command("cancel", generation_id=stream.generation_id)
-            assert (await client.command("ping"))["type"] == "pong"
-            assert stream.text == "first"
-            late = await client.subscribe(stream.generation_id, stream)
-            await client.finish(late)
+    async with (
+        scripted(never_answer) as upstream,
+        serving(settings(upstream.url)) as served,
+        connected(served) as client,
+    ):
+        stream = await client.generate()
+        await client.until(stream, lambda s: s.text == "first")
+        reply = await client.command("unsubscribe_generation", generation_id=stream.generation_id)
+        assert reply["ok"]
+        assert served.hub.channels() == 0
+        await upstream.calls[0].send(chunk("second"))
+        await client.command("cancel", generation_id=stream.generation_id)
+        assert (await client.command("ping"))["type"] == "pong"
+        assert stream.text == "first"
+        late = await client.subscribe(stream.generation_id, stream)
+        await client.finish(late)
 
 
 async def test_resume_has_four_answers():
@@ -179,18 +189,21 @@ async def test_resume_has_four_answers():
 
 
 async def test_a_gap_is_announced_and_subscribing_again_gets_all():
-    async with scripted(never_answer) as upstream, serving(settings(upstream.url)) as served:
-        async with connected(served) as client:
-            stream = await client.generate()
-            await client.until(stream, lambda s: s.text == "first")
-            served.hub.reset("gen:" + stream.generation_id)
-            gap = await client.receive()
-            assert (gap["type"], gap["generation_id"], gap["subscribed"]) == ("gap", stream.generation_id, False)
-            assert served.session.subscriptions == {}
-            anew = await client.subscribe(stream.generation_id)
-            assert anew.offset == 0
-            await client.command("cancel", generation_id=stream.generation_id)
-            await client.finish(anew)
+    async with (
+        scripted(never_answer) as upstream,
+        serving(settings(upstream.url)) as served,
+        connected(served) as client,
+    ):
+        stream = await client.generate()
+        await client.until(stream, lambda s: s.text == "first")
+        served.hub.reset("gen:" + stream.generation_id)
+        gap = await client.receive()
+        assert (gap["type"], gap["generation_id"], gap["subscribed"]) == ("gap", stream.generation_id, False)
+        assert served.session.subscriptions == {}
+        anew = await client.subscribe(stream.generation_id)
+        assert anew.offset == 0
+        await client.command("cancel", generation_id=stream.generation_id)
+        await client.finish(anew)
 
 
 async def test_a_user_listens_to_his_own_channel_and_what_it_says_is_never_merged():
@@ -211,26 +224,29 @@ async def test_a_user_listens_to_his_own_channel_and_what_it_says_is_never_merge
 
 
 async def test_a_socket_has_so_many_subscriptions_and_no_generation_is_started_in_vain():
-    async with scripted(never_answer) as upstream:
-        async with serving(settings(upstream.url, realtime={"max_subscriptions": 2})) as served:
-            async with connected(served) as client, connected(served) as other:
-                first, second = await client.generate("1"), await client.generate("2")
-                third = await other.generate("3")
-                for type_, fields in [
-                    ("subscribe_generation", {"generation_id": third.generation_id}),
-                    ("subscribe", {"channel": "user:alice"}),
-                    ("resume", {"streams": {third.generation_id: {}}}),
-                    ("generate", {"kind": "chat", "input": {"message": "4"}}),
-                ]:
-                    answer = await client.command(type_, **fields)
-                    assert (answer.get("code"), answer.get("status")) == ("too_many_requests", 429), answer
-                await upstream.call(3)
-                assert len(upstream.calls) == 3
-                await client.command("cancel", generation_id=first.generation_id)
-                await client.finish(first)
-                assert (await client.command("subscribe", channel="user:alice"))["ok"]
-                for stream in (second, third):
-                    await client.command("cancel", generation_id=stream.generation_id)
+    async with (
+        scripted(never_answer) as upstream,
+        serving(settings(upstream.url, realtime={"max_subscriptions": 2})) as served,
+        connected(served) as client,
+        connected(served) as other,
+    ):
+        first, second = await client.generate("1"), await client.generate("2")
+        third = await other.generate("3")
+        for type_, fields in [
+            ("subscribe_generation", {"generation_id": third.generation_id}),
+            ("subscribe", {"channel": "user:alice"}),
+            ("resume", {"streams": {third.generation_id: {}}}),
+            ("generate", {"kind": "chat", "input": {"message": "4"}}),
+        ]:
+            answer = await client.command(type_, **fields)
+            assert (answer.get("code"), answer.get("status")) == ("too_many_requests", 429), answer
+        await upstream.call(3)
+        assert len(upstream.calls) == 3
+        await client.command("cancel", generation_id=first.generation_id)
+        await client.finish(first)
+        assert (await client.command("subscribe", channel="user:alice"))["ok"]
+        for stream in (second, third):
+            await client.command("cancel", generation_id=stream.generation_id)
 
 
 # Deadlines (G6).
@@ -251,20 +267,22 @@ async def test_a_token_that_ends_closes_its_socket_within_a_second_after_a_warni
 
 
 async def test_a_socket_that_is_refreshed_lives_on():
-    async with serving(settings(NOWHERE, realtime={"expiry_warning": 0.5})) as served:
-        async with raw(served, None, headers=(("Authorization", bearer(ttl=0.8)["Authorization"]),)) as client:
-            assert (await client.message())["type"] == "connected"
-            assert (await client.message())["type"] == "token_expiring"
-            client.send(command("refresh", id=1, token=token("bob")))
-            assert (await client.message())["code"] == "permission_denied"
-            client.send(command("refresh", id=2, token=token(ttl=-5)))
-            assert (await client.message())["code"] == "token_expired"
-            client.send(command("refresh", id=3, token=token(ttl=1.8)))
-            assert (await client.message()).items() >= {"type": "reply", "id": 3, "ok": True}.items()
-            assert (await client.message())["type"] == "token_expiring"
-            client.send(command("ping"))
-            assert (await client.message())["type"] == "pong"
-            assert (await client.close_frame())[:2] == (4401, "token_expired")
+    async with (
+        serving(settings(NOWHERE, realtime={"expiry_warning": 0.5})) as served,
+        raw(served, None, headers=(("Authorization", bearer(ttl=0.8)["Authorization"]),)) as client,
+    ):
+        assert (await client.message())["type"] == "connected"
+        assert (await client.message())["type"] == "token_expiring"
+        client.send(command("refresh", id=1, token=token("bob")))
+        assert (await client.message())["code"] == "permission_denied"
+        client.send(command("refresh", id=2, token=token(ttl=-5)))
+        assert (await client.message())["code"] == "token_expired"
+        client.send(command("refresh", id=3, token=token(ttl=1.8)))
+        assert (await client.message()).items() >= {"type": "reply", "id": 3, "ok": True}.items()
+        assert (await client.message())["type"] == "token_expiring"
+        client.send(command("ping"))
+        assert (await client.message())["type"] == "pong"
+        assert (await client.close_frame())[:2] == (4401, "token_expired")
 
 
 async def test_refreshing_all_the_time_costs_no_memory():
@@ -322,16 +340,19 @@ async def test_the_first_message_never_waits_and_the_last_no_longer_than_the_rol
 
 
 async def test_a_reply_does_not_overtake_what_waits():
-    async with scripted(never_answer) as upstream, serving(settings(upstream.url)) as served:
-        async with connected(served) as client:
-            await client.command("options", visible=False)
-            stream = await client.generate()
-            await client.until(stream, lambda s: s.offset >= 1)
-            await upstream.calls[0].send(chunk("second") + chunk("third"))
-            await eventually(lambda: served.hub.position("gen:" + stream.generation_id).offset == 4)
-            await client.command("cancel", generation_id=stream.generation_id)
-            await client.finish(stream)
-            assert stream.text == "firstsecondthird"
+    async with (
+        scripted(never_answer) as upstream,
+        serving(settings(upstream.url)) as served,
+        connected(served) as client,
+    ):
+        await client.command("options", visible=False)
+        stream = await client.generate()
+        await client.until(stream, lambda s: s.offset >= 1)
+        await upstream.calls[0].send(chunk("second") + chunk("third"))
+        await eventually(lambda: served.hub.position("gen:" + stream.generation_id).offset == 4)
+        await client.command("cancel", generation_id=stream.generation_id)
+        await client.finish(stream)
+        assert stream.text == "firstsecondthird"
 
 
 async def test_rolling_up_more_than_the_queue_holds_is_no_reason_to_close():
@@ -344,12 +365,14 @@ async def test_rolling_up_more_than_the_queue_holds_is_no_reason_to_close():
         await call.send(chunk(finish="stop") + DONE)
         await call.end()
 
-    async with scripted(script) as upstream:
-        async with serving(settings(upstream.url, realtime={"send_queue": 16 * KIB})) as served:
-            async with connected(served) as client:
-                await client.command("options", rollup_ms=500)
-                stream = await client.finish(await client.generate())
-                assert stream.text == text * 100
+    async with (
+        scripted(script) as upstream,
+        serving(settings(upstream.url, realtime={"send_queue": 16 * KIB})) as served,
+        connected(served) as client,
+    ):
+        await client.command("options", rollup_ms=500)
+        stream = await client.finish(await client.generate())
+        assert stream.text == text * 100
 
 
 # Many commands.
@@ -449,25 +472,29 @@ async def test_a_slow_reader_gets_the_same_text_in_fewer_events():
         await call.end()
 
     realtime = {"send_queue": 64 * KIB}
-    async with scripted(script) as upstream, serving(settings(upstream.url, realtime=realtime), send_buffer=8192) as s:
-        async with connected(s) as fast, raw(s, small=True) as slow:
-            stream = await fast.generate()
-            slow.send(command("subscribe_generation", id=1, generation_id=stream.generation_id))
-            assert (await slow.message())["ok"]
-            go_on.set()
-            reading = asyncio.ensure_future(fast.finish(stream))
-            most = 0
-            while not reading.done():
-                most = max([most, *[held(session) for session in s.sessions]])
-                await asyncio.sleep(0.001)
-            await reading
-            assert stream.text == "".join(pieces)
-            assert most < 64 * KIB
-            late = Stream(stream.generation_id, stream.epoch)
-            await take(slow, late)
-            late.check_receipt()
-            assert len(late.events) < len(stream.events)
-            assert len(s.sessions) == 2
+    async with (
+        scripted(script) as upstream,
+        serving(settings(upstream.url, realtime=realtime), send_buffer=8192) as s,
+        connected(s) as fast,
+        raw(s, small=True) as slow,
+    ):
+        stream = await fast.generate()
+        slow.send(command("subscribe_generation", id=1, generation_id=stream.generation_id))
+        assert (await slow.message())["ok"]
+        go_on.set()
+        reading = asyncio.ensure_future(fast.finish(stream))
+        most = 0
+        while not reading.done():
+            most = max([most, *[held(session) for session in s.sessions]])
+            await asyncio.sleep(0.001)
+        await reading
+        assert stream.text == "".join(pieces)
+        assert most < 64 * KIB
+        late = Stream(stream.generation_id, stream.epoch)
+        await take(slow, late)
+        late.check_receipt()
+        assert len(late.events) < len(stream.events)
+        assert len(s.sessions) == 2
 
 
 def held(session: Any) -> int:
@@ -477,35 +504,37 @@ def held(session: Any) -> int:
 async def test_a_reader_who_is_too_slow_is_closed_and_resumes_and_others_notice_nothing():
     pieces = [letter * 4000 for letter in "abcdefghijklmnopqrst"] * 25  # 2 MB
     realtime = {"send_queue": 128 * KIB}
-    config = dict(realtime=realtime, generations={"max_bytes": 16 * 1024 * KIB})
-    async with scripted(flooding(pieces, 0.0005)) as upstream:
-        async with serving(settings(upstream.url, **config), send_buffer=64 * KIB) as s:
-            async with connected(s) as a, connected(s) as b, raw(s, small=True) as slow:
-                sessions = set(s.sessions)
-                stream = await a.generate()
-                other = await b.subscribe(stream.generation_id)
-                slow.send(command("subscribe_generation", id=1, generation_id=stream.generation_id))
-                finishing = asyncio.gather(a.finish(stream), b.finish(other))
-                most = 0
-                while len(s.sessions) == 3 and not finishing.done():
-                    most = max([most, *[held(session) for session in sessions]])
-                    await asyncio.sleep(0.0005)
-                assert len(s.sessions) == 2, "the slow one was closed"
-                assert most < 140 * KIB
-                late = Stream(stream.generation_id, stream.epoch)
-                code, reason, messages = await slow.close_frame()
-                assert (code, reason) == (4413, "slow_consumer")
-                assert messages[-1].items() >= {"code": "slow_consumer", "retryable": True}.items()
-                for message in messages:
-                    if message["type"] == "event":
-                        late.take(message)
-                assert late.terminal is None
-                await finishing
-                assert stream.text == other.text == "".join(pieces)
-            async with connected(s) as again:
-                await again.resume(late)
-                await again.finish(late)
-                assert late.text == stream.text
+    config = {"realtime": realtime, "generations": {"max_bytes": 16 * 1024 * KIB}}
+    async with (
+        scripted(flooding(pieces, 0.0005)) as upstream,
+        serving(settings(upstream.url, **config), send_buffer=64 * KIB) as s,
+    ):
+        async with connected(s) as a, connected(s) as b, raw(s, small=True) as slow:
+            sessions = set(s.sessions)
+            stream = await a.generate()
+            other = await b.subscribe(stream.generation_id)
+            slow.send(command("subscribe_generation", id=1, generation_id=stream.generation_id))
+            finishing = asyncio.gather(a.finish(stream), b.finish(other))
+            most = 0
+            while len(s.sessions) == 3 and not finishing.done():
+                most = max([most, *[held(session) for session in sessions]])
+                await asyncio.sleep(0.0005)
+            assert len(s.sessions) == 2, "the slow one was closed"
+            assert most < 140 * KIB
+            late = Stream(stream.generation_id, stream.epoch)
+            code, reason, messages = await slow.close_frame()
+            assert (code, reason) == (4413, "slow_consumer")
+            assert messages[-1].items() >= {"code": "slow_consumer", "retryable": True}.items()
+            for message in messages:
+                if message["type"] == "event":
+                    late.take(message)
+            assert late.terminal is None
+            await finishing
+            assert stream.text == other.text == "".join(pieces)
+        async with connected(s) as again:
+            await again.resume(late)
+            await again.finish(late)
+            assert late.text == stream.text
 
 
 async def test_a_frozen_reader_costs_the_others_no_time():
@@ -517,18 +546,21 @@ async def test_a_frozen_reader_costs_the_others_no_time():
         await call.send(chunk(finish="stop") + DONE)
         await call.end()
 
-    async with scripted(timed) as upstream:
-        async with serving(settings(upstream.url, realtime={"send_queue": 64 * KIB}), send_buffer=64 * KIB) as s:
-            async with connected(s) as client, raw(s, small=True) as frozen:
-                stream = await client.generate()
-                frozen.send(command("subscribe_generation", generation_id=stream.generation_id))
-                delays = []
-                while stream.terminal is None:
-                    message = await client.receive()
-                    if message["type"] == "event" and message["event"]["type"] == "delta":
-                        delays.append(time.monotonic() - float(message["event"]["text"].split()[0]))
-                delays.sort()
-                assert delays[len(delays) * 95 // 100] < 0.1
+    async with (
+        scripted(timed) as upstream,
+        serving(settings(upstream.url, realtime={"send_queue": 64 * KIB}), send_buffer=64 * KIB) as s,
+        connected(s) as client,
+        raw(s, small=True) as frozen,
+    ):
+        stream = await client.generate()
+        frozen.send(command("subscribe_generation", generation_id=stream.generation_id))
+        delays = []
+        while stream.terminal is None:
+            message = await client.receive()
+            if message["type"] == "event" and message["event"]["type"] == "delta":
+                delays.append(time.monotonic() - float(message["event"]["text"].split()[0]))
+        delays.sort()
+        assert delays[len(delays) * 95 // 100] < 0.1
 
 
 # Coming and going.

@@ -7,19 +7,18 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Body, Header, Query, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import Request
 
 from app.auth.identity import Identity
+from app.generations.channels import channel_of
 from app.generations.merging import EventMergeRule
 from app.generations.requests import StartRequest
-from app.generations.service import Generation, Generations, channel_of
-from app.http.api.caller import Caller
+from app.generations.service import Generation, Generations
+from app.http.api.caller import Caller, ServiceKeys
 from app.http.api.models import CancelAnswer, GenerationAnswer, ProblemAnswer, StartAnswer, StartBody
-from app.http.event_stream import EventStream, SseListener, parse_event_id
-from app.observe.tasks import TaskSet
-from app.streams.hub import Hub
+from app.http.event_stream import EventStreams, SseListener, parse_event_id
 from app.streams.position import Position
 from app.streams.publication import Batch, Publication
 
@@ -57,14 +56,16 @@ class _Waiter:
         self.over.set()
 
 
-def generations_router(generations: Generations, hub: Hub, caller: Caller, tasks: TaskSet) -> APIRouter:
+def generations_router(
+    generations: Generations, streams: EventStreams, caller: Caller, service_keys: ServiceKeys
+) -> APIRouter:
     """Return the routes; ``caller`` tells who asks."""
     router = APIRouter(prefix="/api/v1/generations", tags=["generations"], responses=_PROBLEMS)
 
     async def events(identity: Identity, generation_id: str, since: Position | None) -> Response:
         listener = SseListener(_RULE)
         subscription = await generations.watch(identity, generation_id, listener, since, listener.recovered)
-        return EventStream(listener, subscription, hub, tasks)
+        return streams.open(listener, subscription)
 
     async def finished(identity: Identity, generation_id: str) -> Response:
         waiter = _Waiter()
@@ -72,7 +73,7 @@ def generations_router(generations: Generations, hub: Hub, caller: Caller, tasks
         try:
             await waiter.over.wait()
         finally:
-            hub.drop(subscription)
+            streams.hub.drop(subscription)
         return JSONResponse(_answer(await generations.read(identity, generation_id)))
 
     @router.post("", status_code=202, response_model=StartAnswer, summary="Start a generation")
@@ -118,6 +119,17 @@ def generations_router(generations: Generations, hub: Hub, caller: Caller, tasks
             if place is not None and place.offset == record.top:
                 return Response(status_code=204)
         return await events(identity, generation_id, since)
+
+    @router.post("/{generation_id}/events", status_code=202, response_class=Response, summary="Report progress")
+    async def report(
+        generation_id: str,
+        body: Annotated[dict[str, Any], Body(examples=[{"type": "progress", "step": 7, "total": 20}])],
+        x_service_key: Annotated[str | None, Header()] = None,
+    ) -> Response:
+        """For upstreams: `queued`, `progress`, `preview` and `artifact`, one or `{"events": [...]}`, in order."""
+        service_keys.check(x_service_key)
+        await generations.report(generation_id, body)
+        return Response(status_code=202)
 
     @router.delete("/{generation_id}", response_model=CancelAnswer, summary="Cancel a generation")
     async def cancel(generation_id: str, request: Request) -> Any:

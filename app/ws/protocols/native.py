@@ -11,8 +11,6 @@ seconds ahead, moved by ``refresh``, and closes the socket when it comes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -28,101 +26,17 @@ from app.errors import (
     TidegateError,
     TokenExpired,
     Unauthenticated,
-    UnknownCommand,
     UnsupportedData,
 )
-from app.generations.requests import StartRequest
-from app.streams.position import Position
-from app.ws.protocols.native_encoding import GENERATION_PREFIX, error_message, message
+from app.ws.protocols.native_commands import Action, Close, Send, read_command, read_id
+from app.ws.protocols.native_encoding import error_message, message
 
-__all__ = [
-    "Action",
-    "Authenticate",
-    "Cancel",
-    "Close",
-    "Generate",
-    "NativeProtocol",
-    "Options",
-    "Resume",
-    "Send",
-    "Subscribe",
-    "Unsubscribe",
-]
+__all__ = ["NativeProtocol"]
 
-_MAX_NAME = 256
-_MAX_TOKEN = 16 * 1024
-_MAX_RESUME = 256
 _MAX_UNAUTHENTICATED = 8
 """Messages that a socket may send in vain before it has authenticated."""
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send ``payload`` in one frame."""
-
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Send the error, then close with its code."""
-
-    error: TidegateError
-
-
-@dataclass(frozen=True, slots=True)
-class Authenticate:
-    """Verify ``token`` and report to ``authenticated`` or ``refused``."""
-
-    id: Any
-    token: str
-    refresh: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Generate:
-    id: Any
-    request: StartRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    id: Any
-    generation_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Subscribe:
-    """``since.epoch`` is empty when the client named an offset alone."""
-
-    id: Any
-    channel: str
-    since: Position | None
-
-
-@dataclass(frozen=True, slots=True)
-class Unsubscribe:
-    id: Any
-    channel: str
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """Several generations in one round trip."""
-
-    id: Any
-    streams: Mapping[str, Position]
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """``rollup`` is in seconds: how long messages may be gathered into fewer frames."""
-
-    id: Any
-    rollup: float
-
-
-Action = Send | Close | Authenticate | Generate | Cancel | Subscribe | Unsubscribe | Resume | Options
+_STRANGERS = ("auth", "ping")
+"""What may be said by a socket that has not authenticated."""
 
 
 class _State(Enum):
@@ -158,11 +72,12 @@ class NativeProtocol:
             return self._unreadable(data)
         if not isinstance(command, dict):
             return self._error(BadRequest("A message must be a JSON object."))
-        id_ = command.get("id")
-        if isinstance(id_, dict | list) or (isinstance(id_, str) and len(id_) > _MAX_NAME):
-            return self._error(BadRequest("id must be a number or a short text."))
+        id_ = None
         try:
-            return self._command(command, id_)
+            id_ = read_id(command)
+            if self._state is _State.WAITING and command.get("type") not in _STRANGERS:
+                raise Unauthenticated('Send {"type":"auth","token":"…"} first.')
+            return [read_command(command, id_)]
         except TidegateError as error:
             return self._error(error, id_)
 
@@ -236,16 +151,6 @@ class NativeProtocol:
 
     # Private.
 
-    def _command(self, command: dict[str, Any], id_: Any) -> list[Action]:
-        type_ = command.get("type")
-        parse = _COMMANDS.get(type_) if isinstance(type_, str) else None
-        if parse is None:
-            known = ", ".join(sorted(_COMMANDS))
-            raise UnknownCommand(f"type must be one of: {known}.")
-        if self._state is _State.WAITING and type_ not in {"auth", "ping"}:
-            raise Unauthenticated('Send {"type":"auth","token":"…"} first.')
-        return [parse(command, id_)]
-
     def _unreadable(self, data: bytes) -> list[Action]:
         try:
             data.decode()
@@ -267,93 +172,3 @@ class NativeProtocol:
 
 def _expires_in(identity: Identity, now: float) -> int | None:
     return None if identity.expires_at is None else max(0, round(identity.expires_at - now))
-
-
-def _text(command: dict[str, Any], name: str, longest: int = _MAX_NAME) -> str:
-    value = command.get(name)
-    if not isinstance(value, str) or not 0 < len(value) <= longest:
-        raise BadRequest(f"{name} must be a text of 1 to {longest} characters.")
-    return value
-
-
-def _position(value: Mapping[str, Any]) -> Position | None:
-    epoch, offset = value.get("epoch"), value.get("offset")
-    if offset is None:
-        return None
-    if type(offset) is not int or offset < 0:
-        raise BadRequest("offset must be a whole number, 0 or more.")
-    if epoch is not None and not (isinstance(epoch, str) and len(epoch) <= _MAX_NAME):
-        raise BadRequest("epoch must be a text.")
-    return Position(epoch or "", offset)
-
-
-def _auth(command: dict[str, Any], id_: Any) -> Action:
-    return Authenticate(id_, _text(command, "token", _MAX_TOKEN), refresh=False)
-
-
-def _refresh(command: dict[str, Any], id_: Any) -> Action:
-    return Authenticate(id_, _text(command, "token", _MAX_TOKEN), refresh=True)
-
-
-def _generate(command: dict[str, Any], id_: Any) -> Action:
-    return Generate(id_, StartRequest.parse(command, attended=True))
-
-
-def _cancel(command: dict[str, Any], id_: Any) -> Action:
-    return Cancel(id_, _text(command, "generation_id"))
-
-
-def _subscribe_generation(command: dict[str, Any], id_: Any) -> Action:
-    return Subscribe(id_, GENERATION_PREFIX + _text(command, "generation_id"), _position(command))
-
-
-def _subscribe(command: dict[str, Any], id_: Any) -> Action:
-    return Subscribe(id_, _text(command, "channel"), _position(command))
-
-
-def _unsubscribe_generation(command: dict[str, Any], id_: Any) -> Action:
-    return Unsubscribe(id_, GENERATION_PREFIX + _text(command, "generation_id"))
-
-
-def _unsubscribe(command: dict[str, Any], id_: Any) -> Action:
-    return Unsubscribe(id_, _text(command, "channel"))
-
-
-def _resume(command: dict[str, Any], id_: Any) -> Action:
-    streams = command.get("streams")
-    if not isinstance(streams, dict) or not 0 < len(streams) <= _MAX_RESUME:
-        raise BadRequest(f"streams must be an object of 1 to {_MAX_RESUME} generations.")
-    positions = {}
-    for generation_id, value in streams.items():
-        if not isinstance(value, dict) or not 0 < len(generation_id) <= _MAX_NAME:
-            raise BadRequest('streams must be like {"<generation id>": {"epoch": "…", "offset": 7}}.')
-        positions[generation_id] = _position(value) or Position("", 0)
-    return Resume(id_, positions)
-
-
-def _options(command: dict[str, Any], id_: Any) -> Action:
-    visible, rollup = command.get("visible", True), command.get("rollup_ms", 0)
-    if type(visible) is not bool:
-        raise BadRequest("visible must be true or false.")
-    if type(rollup) is not int or not 0 <= rollup <= 500:
-        raise BadRequest("rollup_ms must be a whole number from 0 to 500.")
-    return Options(id_, rollup / 1000 if visible else 0.5)
-
-
-def _ping(command: dict[str, Any], id_: Any) -> Action:
-    return Send(message("pong", id=id_))
-
-
-_COMMANDS: dict[str, Callable[[dict[str, Any], Any], Action]] = {
-    "auth": _auth,
-    "cancel": _cancel,
-    "generate": _generate,
-    "options": _options,
-    "ping": _ping,
-    "refresh": _refresh,
-    "resume": _resume,
-    "subscribe": _subscribe,
-    "subscribe_generation": _subscribe_generation,
-    "unsubscribe": _unsubscribe,
-    "unsubscribe_generation": _unsubscribe_generation,
-}

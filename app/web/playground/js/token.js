@@ -29,7 +29,7 @@ export class Token {
     if (response.ok) return new Token(answer.token, wish);
     if (response.status === 404 || response.status === 405) {
       throw new SignInError(
-        "This gateway makes no tokens: it is not in development, or its keys are elsewhere. " +
+        "This gateway makes no tokens, for its secret is its own and not the one of development. " +
           "Open “I have a token” and paste one.",
       );
     }

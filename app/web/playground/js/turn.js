@@ -143,7 +143,7 @@ export class Turn {
   #showReceipt({ ok, compared }) {
     const [events, characters, sha256] = compared;
     const short = String(sha256.theirs ?? "").slice(0, 12);
-    const numbers = `${count(events.theirs ?? 0)} events, ${count(characters.theirs ?? 0)} characters`;
+    const numbers = `${counted(events.theirs, "event")}, ${counted(characters.theirs, "character")}`;
     if (ok) {
       this.#receipt("ok", `Receipt ok: ${numbers}, SHA-256 ${short}…`);
       this.parts.receipt.title = `SHA-256 ${sha256.theirs}`;
@@ -172,3 +172,5 @@ export class Turn {
     this.parts.cancel.disabled = !["queued", "started"].includes(status);
   }
 }
+
+const counted = (number, word) => `${count(number ?? 0)} ${word}${number === 1 ? "" : "s"}`;

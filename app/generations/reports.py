@@ -1,0 +1,79 @@
+"""Events that an upstream reports itself, beside what the relay reads of it: checked field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from app.errors import BadRequest
+from app.generations.events import Artifact, Preview, Progress, Queued
+
+__all__ = ["MAX_REPORTS", "Report", "parse_reports"]
+
+MAX_REPORTS = 100
+"""Events of one call."""
+
+_MAX_TEXT = 2048
+_MAX_DATA = 512 * 1024
+"""Characters of a preview in base 64."""
+
+_N = TypeVar("_N", int, float)
+
+Report = Queued | Progress | Preview | Artifact
+
+
+def parse_reports(value: Any) -> list[Report]:
+    """Read one event, ``{"type": "progress", …}``, or ``{"events": [...]}``. Raises :exc:`~app.errors.BadRequest`."""
+    events = value.get("events", [value]) if isinstance(value, Mapping) else None
+    if not isinstance(events, list) or not 0 < len(events) <= MAX_REPORTS:
+        raise BadRequest(f'Send one event, or {{"events": [...]}} with 1 to {MAX_REPORTS} of them.')
+    return [_parse(event, f"events[{index}]") for index, event in enumerate(events)]
+
+
+def _parse(event: Any, where: str) -> Report:
+    fields = _Fields(event if isinstance(event, Mapping) else {}, where)
+    match fields.values.get("type"):
+        case "queued":
+            return Queued(fields.number("position", int))
+        case "progress":
+            percent = fields.optional("percent", float)
+            if percent is not None and percent > 100:
+                raise BadRequest(f"{where}.percent must be at most 100.")
+            step, total = fields.optional("step", int), fields.optional("total", int)
+            return Progress(fields.text_or_none("stage"), step, total, percent, fields.optional("eta_ms", int))
+        case "preview":
+            url, data = fields.text_or_none("url"), fields.text_or_none("data", _MAX_DATA)
+            if (url is None) == (data is None):
+                raise BadRequest(f"{where} must have either url or data.")
+            return Preview(fields.number("index", int), fields.text("mime"), url, data)
+        case "artifact":
+            return Artifact(fields.number("index", int), fields.text("mime"), fields.text("url"))
+        case _:
+            raise BadRequest(f"{where}.type must be queued, progress, preview or artifact.")
+
+
+class _Fields:
+    """One event's members, each read with its check."""
+
+    def __init__(self, values: Mapping[str, Any], where: str) -> None:
+        self.values = values
+        self._where = where
+
+    def optional(self, name: str, kind: type[_N]) -> _N | None:
+        return None if self.values.get(name) is None else self.number(name, kind)
+
+    def number(self, name: str, kind: type[_N]) -> _N:
+        value = self.values.get(name)
+        allowed: Sequence[type] = (int,) if kind is int else (int, float)
+        if type(value) not in allowed or not 0 <= value < 2**53:  # type: ignore[operator]
+            raise BadRequest(f"{self._where}.{name} must be a number, 0 or more.")
+        return kind(value)  # type: ignore[arg-type]
+
+    def text(self, name: str, longest: int = _MAX_TEXT) -> str:
+        value = self.values.get(name)
+        if not isinstance(value, str) or not 0 < len(value) <= longest:
+            raise BadRequest(f"{self._where}.{name} must be a text of 1 to {longest} characters.")
+        return value
+
+    def text_or_none(self, name: str, longest: int = _MAX_TEXT) -> str | None:
+        return None if self.values.get(name) is None else self.text(name, longest)
