@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.streams.broker import Broker, Keys, Ledger, Sink
-from app.streams.memory import MemoryBroker, MemoryKeys, MemoryLedger, MemoryStore
+from app.streams.broker import Archive, Broker, Keys, Ledger, Sink
+from app.streams.control import Signals
+from app.streams.memory import MemoryArchive, MemoryBroker, MemoryKeys, MemoryLedger, MemoryStore
 from app.streams.presence import MemoryPresence, Presence
+from app.streams.redis.archive import RedisArchive
 from app.streams.redis.client import Client
 from app.streams.redis.keys import RedisKeys
 from app.streams.redis.layout import Layout
@@ -30,6 +32,8 @@ class Backend:
     ledger: Ledger
     keys: Keys
     presence: Presence
+    archive: Archive
+    signals: Signals
     tasks: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
     healthy: Callable[[], bool]
     settle: Callable[[float], Awaitable[None]]
@@ -47,11 +51,14 @@ def memory_backend(
     async def nothing(grace: float = 0.0) -> None:
         pass
 
+    broker = MemoryBroker(node, store, sink)
     return Backend(
-        broker=MemoryBroker(node, store, sink),
+        broker=broker,
         ledger=MemoryLedger(node, store, sink, lease=lease, retention=retention),
         keys=MemoryKeys(),
         presence=MemoryPresence(presence_ttl),
+        archive=MemoryArchive(store),
+        signals=broker,
         tasks={},
         healthy=lambda: True,
         settle=nothing,
@@ -81,6 +88,8 @@ def redis_backend(
         ledger=ledger,
         keys=RedisKeys(client, layout),
         presence=RedisPresence(client, layout, ttl=presence_ttl),
+        archive=RedisArchive(client, layout, ledger),
+        signals=broker,
         tasks={"redis ledger": ledger.run, "redis broker": broker.run},
         healthy=lambda: broker.healthy,
         settle=ledger.settle,

@@ -8,15 +8,16 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, Self
 
 from app.observe.tasks import TaskSet
-from app.streams.broker import Broker, Keys, Ledger, OwnedStream
+from app.streams.broker import Archive, Broker, Keys, Ledger, OwnedStream
 from app.streams.catchup import join
 from app.streams.hub import Hub, Subscription
-from app.streams.memory import MemoryBroker, MemoryKeys, MemoryLedger, MemoryStore
+from app.streams.memory import MemoryArchive, MemoryBroker, MemoryKeys, MemoryLedger, MemoryStore
 from app.streams.merge import NeverMerge
 from app.streams.position import Position
 from app.streams.presence import MemoryPresence, Presence
 from app.streams.publication import Batch, Publication
 from app.streams.recovery import Recovery
+from app.streams.redis.archive import RedisArchive
 from app.streams.redis.client import Client
 from app.streams.redis.keys import RedisKeys
 from app.streams.redis.layout import Layout
@@ -145,6 +146,7 @@ class Replica:
             check_interval=check_interval,
         )
         self.keys = RedisKeys(self.client, self.layout)
+        self.archive = RedisArchive(self.client, self.layout, self.ledger)
         self.presence = RedisPresence(self.client, self.layout, ttl=presence_ttl)
         self.hub.on_empty = self.broker.unsubscribe
         self.signals: list[bytes] = []
@@ -190,6 +192,7 @@ class MemorySide:
         self.broker = MemoryBroker(node, store, self.hub)
         self.ledger = MemoryLedger(node, store, self.hub, lease=lease, retention=retention)
         self.keys = MemoryKeys(self._clock)
+        self.archive = MemoryArchive(store)
         self.presence = MemoryPresence(presence_ttl, self._clock)
         self.hub.on_empty = self.broker.unsubscribe
         self.signals: list[bytes] = []
@@ -212,6 +215,8 @@ class Side(Protocol):
     def ledger(self) -> Ledger: ...
     @property
     def keys(self) -> Keys: ...
+    @property
+    def archive(self) -> Archive: ...
     @property
     def presence(self) -> Presence: ...
 

@@ -35,6 +35,7 @@ class Script(Enum):
     HISTORY = "history"
     LEASE = "lease"
     LEAVE = "leave"
+    PAGE = "page"
     POSITIONS = "positions"
     PRESENT = "present"
     PRESENT_COUNT = "present_count"
