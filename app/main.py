@@ -9,6 +9,7 @@ import secrets
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,10 @@ from app.observe.signals import drained_on_sigterm
 from app.observe.tasks import TaskSet
 from app.streams.backend import Backend, memory_backend, redis_backend
 from app.streams.hub import Hub
+from app.ws.centrifuge import endpoint as centrifuge
 from app.ws.drain import Drain
-from app.ws.endpoint import NativeEndpoint
+from app.ws.endpoint import Endpoint
+from app.ws.protocols.centrifuge_encoding import ENCODER
 from app.ws.protocols.native_encoding import NativeEncoder
 from app.ws.session import Services
 from app.ws.ticker import Ticker
@@ -50,6 +53,7 @@ __all__ = ["Gateway", "create_app"]
 
 _log = structlog.get_logger(__name__)
 _NATIVE_PATH = "/api/v1/ws"
+_CENTRIFUGE_PATH = "/connection/websocket"
 _SETTLE = 3.0
 """Seconds that the log gets at the end to take what was appended last."""
 _WEB = Path(__file__).parent / "web"
@@ -79,6 +83,8 @@ class Gateway:
             await self._parts.dispatch(scope, receive, send)
         elif scope["path"] == _NATIVE_PATH:
             await self._parts.sockets(dict(scope), receive, send)  # type: ignore[arg-type]
+        elif scope["path"] == _CENTRIFUGE_PATH:
+            await self._parts.centrifuge(dict(scope), receive, send)  # type: ignore[arg-type]
         else:
             await _refuse_socket(receive, send)
 
@@ -126,13 +132,23 @@ class _Parts:
 
         tickets = Tickets(self._backend.keys, config.auth.ticket_ttl)
         self._ticker = Ticker(time.time)
-        self.sockets = NativeEndpoint(self._socket_services(), tickets, config.server.allowed_origins, problem)
+        self.sockets = Endpoint(self._socket_services(), tickets, config.server.allowed_origins, problem)
+        self._opener = self._centrifuge_opener()
+        self.centrifuge = Endpoint(
+            self._opener.services,
+            tickets,
+            config.server.allowed_origins,
+            problem,
+            centrifuge.SUBPROTOCOL,
+            self._opener,
+        )
         self._proxy = Proxy(self._transport, self._verifier, body_limit=config.server.body_limit)
         self.dispatch = Dispatch(RouteTable(config.routes), self._proxy, self._api(tickets))
 
         for name, run in self._backend.tasks.items():
             self._tasks.start(run(), name)
         self._tasks.start(self._generations.run(), "leases and orphans")
+        self._tasks.start(self._opener.renew(), "presence")
 
     def begin_drain(self) -> None:
         """This replica is about to stop: tell load balancers."""
@@ -172,7 +188,7 @@ class _Parts:
             "node": self._node,
             "broker": "redis" if self._config.broker.redis_url is not None else "memory",
             "uptime_seconds": round(time.monotonic() - self._started, 3),
-            "sockets": len(self.sockets.sessions),
+            "sockets": len(self.sockets.sessions) + len(self.centrifuge.sessions),
             "channels": self._hub.channels(),
             "generations_running": self._generations.running,
             "messages_delivered": self._hub.delivered,
@@ -194,6 +210,11 @@ class _Parts:
             rule=EventMergeRule(),
             clock=time.time,
         )
+
+    def _centrifuge_opener(self) -> centrifuge.Opener:
+        services = replace(self._socket_services(), encoder=ENCODER)
+        backend = self._backend
+        return centrifuge.Opener(services, self._verifier, backend.presence, backend.archive, {})
 
     def _api(self, tickets: Tickets) -> Any:
         config = self._config

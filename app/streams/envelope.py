@@ -16,11 +16,13 @@ from collections.abc import Mapping
 
 import orjson
 
-__all__ = ["JOINED", "LEFT", "enveloped", "joined", "kind", "left", "members", "plain"]
+__all__ = ["ANNOUNCEMENTS", "JOINED", "LEFT", "enveloped", "joined", "kind", "left", "members", "plain"]
 
 _MEMBERS = b"\x01"
 JOINED = 2
 LEFT = 3
+ANNOUNCEMENTS = (JOINED, LEFT)
+"""Kinds of items that are no publications."""
 
 
 def enveloped(data: bytes, *, info: bytes | None = None, tags: Mapping[str, str] | None = None) -> bytes:

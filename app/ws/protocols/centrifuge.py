@@ -25,9 +25,11 @@ from app.ws.protocols.centrifuge_codes import (
     CLOSE_BAD_REQUEST,
     CLOSE_EXPIRED,
     CLOSE_INSUFFICIENT,
+    CLOSE_INVALID_TOKEN,
     CLOSE_NO_PONG,
     CLOSE_NOT_AVAILABLE,
     CLOSE_PROTOCOL,
+    CLOSE_SHUTDOWN,
     CLOSE_STALE,
     CLOSE_SUBSCRIPTION_EXPIRED,
     LOST_PLACE,
@@ -129,10 +131,10 @@ class CentrifugeProtocol:
 
     # Results of commands.
 
-    def opened(self, identity: Identity, info: bytes | None, expires_at: float | None) -> None:
-        """The connect command was granted."""
+    def opened(self, expires_at: float | None) -> None:
+        """The connect command was carried out. ``identity`` and ``info`` were set before."""
         self._move(State.OPEN)
-        self.identity, self.info, self.expires_at = identity, info, expires_at
+        self.expires_at = expires_at
 
     def failed(self, command: Command, error: TidegateError) -> list[Action]:
         """A command came to nothing: by an answer, or by the end of the connection."""
@@ -147,6 +149,17 @@ class CentrifugeProtocol:
     def closing(self, error: TidegateError) -> list[Action]:
         """The session can't go on."""
         return self._end(disconnect_of(error))
+
+    def refused(self, error: TidegateError) -> list[Action]:
+        """The handshake's credential was not accepted. Only an expired one is worth another try."""
+        return self._end(CLOSE_EXPIRED if error.retryable else CLOSE_INVALID_TOKEN)
+
+    def goaway(self, delay: float) -> list[Action]:
+        """The replica stops; clients learn it from the end of the connection."""
+        return []
+
+    def gone(self) -> list[Action]:
+        return self._end(CLOSE_SHUTDOWN)
 
     # The hub's side.
 

@@ -32,6 +32,7 @@ __all__ = [
     "CLOSE_NO_PONG",
     "CLOSE_PERMISSION_DENIED",
     "CLOSE_PROTOCOL",
+    "CLOSE_SHUTDOWN",
     "CLOSE_SLOW",
     "CLOSE_STALE",
     "CLOSE_SUBSCRIPTION_EXPIRED",
@@ -92,6 +93,7 @@ EXPIRED = Fault(110, "expired")
 TOO_MANY_REQUESTS = Fault(111, "too many requests", temporary=True)
 UNRECOVERABLE = Fault(112, "unrecoverable position")
 
+CLOSE_SHUTDOWN = Disconnect(3001, "shutdown")
 CLOSE_INTERNAL = Disconnect(3004, "internal server error")
 CLOSE_EXPIRED = Disconnect(3005, "connection expired")
 CLOSE_SUBSCRIPTION_EXPIRED = Disconnect(3006, "subscription expired")
