@@ -44,7 +44,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports --no-logo
 
 bench: $(STAMP)
-	$(BIN)/python -m loadtests bench
+	$(BIN)/python -m loadtests.bench
 
 format: $(STAMP)
 	$(BIN)/ruff format .

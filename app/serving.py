@@ -23,6 +23,8 @@ from app.ws.connection import Connection
 
 __all__ = ["demo", "serve", "uvicorn_config"]
 
+_DEMO_PACE = 12.0
+"""Tokens per second of the demo's answers."""
 _log = structlog.get_logger(__name__)
 
 
@@ -99,7 +101,9 @@ def demo(config: Config) -> None:
     chat = config.upstreams["chat"].model_copy(update={"targets": (target,)})
     config = config.model_copy(update={"upstreams": {**config.upstreams, "chat": chat}})
     gateway = uvicorn.Server(uvicorn_config(config))
-    chat_app = create_chat(ChatSettings.from_environ(os.environ))
+    # Slow enough to see a connection break in the middle of an answer.
+    pace = None if "CHAT_TOKENS_PER_SECOND" in os.environ else _DEMO_PACE
+    chat_app = create_chat(ChatSettings.from_environ(os.environ, tokens_per_second=pace))
     service = _Companion(uvicorn.Config(chat_app, log_config=None, access_log=False, lifespan="on"))
     with asyncio.Runner(loop_factory=gateway.config.get_loop_factory()) as runner:
         runner.run(_together(gateway, service, listener))

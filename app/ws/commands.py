@@ -132,9 +132,9 @@ async def _subscribe(asker: Asker, action: Subscribe) -> None:
 
     def send(recovery: Recovery) -> None:
         position = recovery.position
-        reply = {"epoch": position.epoch, "offset": position.offset, "recovered": recovery.recovered}
-        named = channel_fields(channel)
-        _send_recovery(asker, channel, recovery, message("reply", id=action.id, ok=True, **named, **reply))
+        at = {"epoch": position.epoch, "offset": position.offset, "top": recovery.top}
+        reply = message("reply", id=action.id, ok=True, **channel_fields(channel), **at, recovered=recovery.recovered)
+        _send_recovery(asker, channel, recovery, reply)
 
     if channel.startswith(GENERATION_PREFIX):
         await _watch(asker, channel, action.since, send)
@@ -172,7 +172,7 @@ async def _resume(asker: Asker, action: Resume) -> None:
             continue
         place = await generations.place(record, since)
         start = place or Position(record.epoch, 0)
-        at = {"epoch": start.epoch, "offset": start.offset}
+        at = {"epoch": start.epoch, "offset": start.offset, "top": max(record.top, start.offset)}
         answers[generation_id] = {"status": status, **at, "recovered": place is not None}
         wanted[channel] = start
     _check_subscriptions(asker, len(wanted))

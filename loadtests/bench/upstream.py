@@ -35,7 +35,7 @@ _SMALL_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-l
 )
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _TURN = 0.001
-"""Seconds between two looks at the queue. uvloop counts in milliseconds: half a one would be none, a loop that spins."""
+"""Seconds between two looks at the queue. No less: uvloop rounds to milliseconds, and at none the loop would spin."""
 
 
 class Pace:

@@ -79,13 +79,38 @@ def demo(running_demo: Demo) -> Demo:
     return running_demo
 
 
+@pytest.fixture(scope="module")
+def tab(browser: Browser) -> Iterator[tuple[Page, list[str]]]:
+    """A tab that tests use in turn: making one takes longer than loading the page."""
+    with recorded_page(browser, viewport=DESKTOP) as tab:
+        yield tab
+
+
+@pytest.fixture(scope="module")
+def scripted_tab(browser: Browser) -> Iterator[tuple[Page, list[str]]]:
+    """The one for tests that take the gateway's place."""
+    with recorded_page(browser, viewport=DESKTOP) as tab:
+        yield tab
+
+
+def load(tab: tuple[Page, list[str]], demo: Demo) -> Iterator[Page]:
+    """Load the page, not signed in; whatever the browser complains about fails the test."""
+    page, troubles = tab
+    troubles.clear()
+    page.goto(f"{demo.http}/playground/")
+    yield page
+    page.unroute_all()
+    assert troubles == []
+
+
 @pytest.fixture
-def page(browser: Browser, demo: Demo) -> Iterator[Page]:
-    """The page, not signed in; whatever the browser complains about fails the test."""
-    with recorded_page(browser, viewport=DESKTOP) as (page, troubles):
-        page.goto(f"{demo.http}/playground/")
-        yield page
-        assert troubles == []
+def page(tab: tuple[Page, list[str]], demo: Demo) -> Iterator[Page]:
+    yield from load(tab, demo)
+
+
+@pytest.fixture
+def scripted_page(scripted_tab: tuple[Page, list[str]], demo: Demo) -> Iterator[Page]:
+    yield from load(scripted_tab, demo)
 
 
 def sign_in(page: Page) -> None:
@@ -368,14 +393,14 @@ def start(page: Page) -> Locator:
     return page.locator(".turn")
 
 
-def test_markup_in_an_answer_is_text_and_a_wrong_receipt_is_shown_with_its_numbers(page: Page) -> None:
+def test_markup_in_an_answer_is_text_and_a_wrong_receipt_is_shown_with_its_numbers(scripted_page: Page) -> None:
     markup = "<img src=x onerror=alert(1)> 😀"
 
     def answer(socket: WebSocketRoute, command: dict[str, Any]) -> None:
         say(socket, reply(command), delta(1, markup), completed(2, markup + "!"))
 
-    scripted(page, answer)
-    turn = start(page)
+    scripted(scripted_page, answer)
+    turn = start(scripted_page)
     expect(part(turn, "text")).to_have_text(markup)
     assert turn.locator("img").count() == 0
     receipt = part(turn, "receipt")
@@ -384,7 +409,7 @@ def test_markup_in_an_answer_is_text_and_a_wrong_receipt_is_shown_with_its_numbe
     expect(receipt).to_contain_text(re.compile("SHA-256: received [0-9a-f]{64}, sent [0-9a-f]{64}"))
 
 
-def test_a_command_that_was_not_answered_is_sent_again_under_the_same_key(page: Page) -> None:
+def test_a_command_that_was_not_answered_is_sent_again_under_the_same_key(scripted_page: Page) -> None:
     keys: list[str] = []
 
     def answer(socket: WebSocketRoute, command: dict[str, Any]) -> None:
@@ -394,12 +419,12 @@ def test_a_command_that_was_not_answered_is_sent_again_under_the_same_key(page: 
         else:
             say(socket, reply(command), delta(1, "A"), completed(2, "A"))
 
-    scripted(page, answer)
-    expect_proven(start(page))
+    scripted(scripted_page, answer)
+    expect_proven(start(scripted_page))
     assert keys == [keys[0]] * 2
 
 
-def test_what_comes_twice_after_a_resume_is_dropped_and_the_rest_counted_as_replayed(page: Page) -> None:
+def test_what_comes_twice_after_a_resume_is_dropped_and_the_rest_counted_as_replayed(scripted_page: Page) -> None:
     def answer(socket: WebSocketRoute, command: dict[str, Any]) -> None:
         if command["type"] == "generate":
             say(socket, reply(command), delta(1, "A"), delta(2, "B"))
@@ -409,17 +434,17 @@ def test_what_comes_twice_after_a_resume_is_dropped_and_the_rest_counted_as_repl
             say(socket, resumed(command, epoch="e1", offset=2, recovered=True))
             say(socket, delta(2, "B"), delta(4, "CD", merged=2), delta(5, "E"), completed(6, "ABCDE"))
 
-    scripted(page, answer)
-    turn = start(page)
+    scripted(scripted_page, answer)
+    turn = start(scripted_page)
     expect_proven(turn)
     expect(turn.locator("mark", has_text="CD")).to_have_count(1)
     expect(part(turn, "text")).to_have_text("ABCDE")
-    counters = page.locator(".counters")
+    counters = scripted_page.locator(".counters")
     names = ("delivered", "replayed", "duplicates", "gaps", "reconnects")
     assert [figure(counters, name) for name in names] == [6, 2, 1, 0, 1]
 
 
-def test_a_hole_makes_the_client_get_the_whole_answer_again(page: Page) -> None:
+def test_a_hole_makes_the_client_get_the_whole_answer_again(scripted_page: Page) -> None:
     subscribed = True
 
     def answer(socket: WebSocketRoute, command: dict[str, Any]) -> None:
@@ -435,14 +460,14 @@ def test_a_hole_makes_the_client_get_the_whole_answer_again(page: Page) -> None:
             case "subscribe_generation":
                 say(socket, reply(command), delta(4, "ABCD", merged=4), completed(5, "ABCD"))
 
-    scripted(page, answer)
-    turn = start(page)
+    scripted(scripted_page, answer)
+    turn = start(scripted_page)
     expect_proven(turn)
     expect(part(turn, "text")).to_have_text("ABCD")
     assert [figure(turn, name) for name in ("delivered", "gaps")] == [5, 1]
 
 
-def test_a_stream_that_the_gateway_had_to_begin_anew_begins_anew(page: Page) -> None:
+def test_a_stream_that_the_gateway_had_to_begin_anew_begins_anew(scripted_page: Page) -> None:
     def answer(socket: WebSocketRoute, command: dict[str, Any]) -> None:
         if command["type"] == "generate":
             say(socket, reply(command), delta(1, "A"), delta(2, "B"))
@@ -455,14 +480,14 @@ def test_a_stream_that_the_gateway_had_to_begin_anew_begins_anew(page: Page) -> 
                 socket, reply(command, epoch="e2"), delta(2, "XY", epoch="e2", merged=2), completed(3, "XY", epoch="e2")
             )
 
-    scripted(page, answer)
-    turn = start(page)
+    scripted(scripted_page, answer)
+    turn = start(scripted_page)
     expect_proven(turn)
     expect(part(turn, "text")).to_have_text("XY")
     assert figure(turn, "gaps") == 2
 
 
-def test_the_client_moves_when_it_is_asked_to_and_stays_away_when_it_is_refused(page: Page) -> None:
+def test_the_client_moves_when_it_is_asked_to_and_stays_away_when_it_is_refused(scripted_page: Page) -> None:
     sockets: list[WebSocketRoute] = []
 
     def answer(socket: WebSocketRoute, command: dict[str, Any]) -> None:
@@ -474,11 +499,11 @@ def test_the_client_moves_when_it_is_asked_to_and_stays_away_when_it_is_refused(
             say(socket, resumed(command, epoch="e1", offset=0, recovered=True), error)
             socket.close(code=4501, reason="invalid_token")
 
-    scripted(page, answer)
-    start(page)
-    expect(part(page, "state")).to_have_attribute("data-state", "closed")
-    expect(part(page, "notice")).to_contain_text("The gateway refused the token: Its user was locked out.")
-    expect(part(page, "reconnects")).to_have_text("1")
+    scripted(scripted_page, answer)
+    start(scripted_page)
+    expect(part(scripted_page, "state")).to_have_attribute("data-state", "closed")
+    expect(part(scripted_page, "notice")).to_contain_text("The gateway refused the token: Its user was locked out.")
+    expect(part(scripted_page, "reconnects")).to_have_text("1")
     assert len(sockets) == 2
 
 

@@ -153,8 +153,9 @@ async def test_a_stopped_replica_ends_its_generations_before_it_goes(killed: tup
         stream = await owner.generate()
         await owner.until(stream, lambda s: s.offset >= 3)
         watched = await client.subscribe(stream.generation_id)
-        process.process.terminate()
-        await client.finish(watched)
+        owner.cut()
+    process.process.terminate()
+    await client.finish(watched)
     assert watched.terminal is not None
     assert watched.terminal["code"] == "interrupted"
 

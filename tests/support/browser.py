@@ -42,9 +42,10 @@ def chromium() -> Iterator[Browser]:
 def recorded_page(browser: Browser, **context: object) -> Iterator[tuple[Page, list[str]]]:
     """Open an empty page in a profile of its own, with the list of all that goes wrong in it.
 
-    Chance is taken out: what waits for a random time waits for a tenth of the longest.
+    Chance is taken out: what waits for a random time waits for a tenth of the longest. So is animation, which costs
+    more than all the rest where the processor paints.
     """
-    profile = browser.new_context(**context)  # type: ignore[arg-type]
+    profile = browser.new_context(reduced_motion="reduce", **context)  # type: ignore[arg-type]
     profile.add_init_script("Math.random = () => 0.1")
     page = profile.new_page()
     troubles: list[str] = []

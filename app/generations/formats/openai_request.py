@@ -82,6 +82,7 @@ PARAMETERS: dict[str, tuple[_Check, str]] = {
     "max_tokens": _COUNT,
     "metadata": _OBJECT,
     "min_p": _NUMBER,
+    "min_tokens": _COUNT,
     "parallel_tool_calls": _FLAG,
     "presence_penalty": _NUMBER,
     "prompt_cache_key": _TEXT,
