@@ -30,6 +30,8 @@ from app.http.api.caller import Caller, ServiceKeys
 from app.http.api.generations import generations_router
 from app.http.api.health import health_router
 from app.http.api.playground import playground_router
+from app.http.api.server import server_router
+from app.http.api.server_methods import ServerMethods
 from app.http.api.tickets import tickets_router
 from app.http.dispatch import Dispatch
 from app.http.event_stream import EventStreams
@@ -40,6 +42,8 @@ from app.http.transport import HttpTransport
 from app.observe.signals import drained_on_sigterm
 from app.observe.tasks import TaskSet
 from app.streams.backend import Backend, memory_backend, redis_backend
+from app.streams.census import Census
+from app.streams.control import Replicas
 from app.streams.hub import Hub
 from app.ws.centrifuge import endpoint as centrifuge
 from app.ws.drain import Drain
@@ -128,7 +132,9 @@ class _Parts:
             self._backend.keys,
             self._transport,
         )
-        self._hub.on_signal = self._generations.receive_signal
+        self._replicas = Replicas(self._node, self._backend.signals, self._generations.receive_signal)
+        self._hub.on_signal = self._replicas.receive
+        self._census = Census(self._replicas, self._hub.counts, self._description)
 
         tickets = Tickets(self._backend.keys, config.auth.ticket_ttl)
         self._ticker = Ticker(time.time)
@@ -167,6 +173,7 @@ class _Parts:
         await self._generations.close(grace)
         await self._backend.settle(_SETTLE)
         await self._proxy.close()
+        await self._replicas.close()
         await self._tasks.close()
         self._ticker.close()
         await self._backend.close()
@@ -195,6 +202,19 @@ class _Parts:
         }
 
     # Private.
+
+    def _description(self) -> dict[str, Any]:
+        """Describe this replica, as the server API's ``info`` does."""
+        sessions = [*self.sockets.sessions, *self.centrifuge.sessions]
+        return {
+            "name": socket.gethostname(),
+            "version": _version(),
+            "num_clients": len(sessions),
+            "num_users": len({session.identity.user_id for session in sessions}),
+            "num_subs": sum(len(session.subscriptions) for session in sessions),
+            "num_channels": self._hub.channels(),
+            "uptime": round(time.monotonic() - self._started),
+        }
 
     def _socket_services(self) -> Services:
         return Services(
@@ -226,6 +246,10 @@ class _Parts:
             generations_router(self._generations, self._event_streams, caller, service_keys),
             tickets_router(tickets, caller, config.auth.ticket_ttl),
         ]
+        if config.server_api.keys:
+            backend = self._backend
+            calls = ServerMethods(config.realtime, backend.broker, backend.archive, backend.presence, self._census)
+            routers.append(server_router(calls, [key.get_secret_value() for key in config.server_api.keys]))
         playground = config.server.playground
         api = create_api(
             routers,

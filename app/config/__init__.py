@@ -12,6 +12,7 @@ from app.config.model import (
     ChannelConfig,
     Config,
     RealtimeConfig,
+    ServerApiConfig,
     ServerConfig,
 )
 from app.config.services import GenerationConfig, GenerationsConfig, RouteConfig, UpstreamConfig
@@ -27,6 +28,7 @@ __all__ = [
     "GenerationsConfig",
     "RealtimeConfig",
     "RouteConfig",
+    "ServerApiConfig",
     "ServerConfig",
     "UpstreamConfig",
     "load_config",

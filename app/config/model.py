@@ -21,6 +21,7 @@ __all__ = [
     "ChannelConfig",
     "Config",
     "RealtimeConfig",
+    "ServerApiConfig",
     "ServerConfig",
 ]
 
@@ -203,6 +204,13 @@ class BrokerConfig(Section):
     """How long an answer of Redis may take."""
 
 
+class ServerApiConfig(Section):
+    """The API for back ends: publish, who is there, what was said. Its form is Centrifugo's."""
+
+    keys: tuple[Annotated[SecretStr, Field(min_length=1)], ...] = ()
+    """Whoever sends one of these as `X-API-Key` may use it. Without any key there is no such API."""
+
+
 class Config(Section):
     """All of it."""
 
@@ -210,6 +218,7 @@ class Config(Section):
     auth: AuthConfig = AuthConfig()
     realtime: RealtimeConfig = RealtimeConfig()
     broker: BrokerConfig = BrokerConfig()
+    server_api: ServerApiConfig = ServerApiConfig()
     generations: GenerationsConfig = GenerationsConfig()
     upstreams: dict[str, UpstreamConfig] = Field(default_factory=dict)
     """`[upstreams.chat]` is a microservice that routes and generations name as `chat`."""
