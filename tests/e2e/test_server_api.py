@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
+import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import websockets
 
 from tests.support.client import connected
-from tests.support.gateway import Gateway, running, settings
+from tests.support.gateway import Gateway, Process, running, settings, token
 from tests.support.valkey import ValkeyServer
 
 KEY = "a-key-of-the-back-end"
@@ -163,3 +167,35 @@ async def test_what_cannot_be_done_says_so(apis: tuple[Api, Api]) -> None:
     data = base64.b64encode(b'{"b": 64}').decode()
     assert (await a.result("publish", channel="room:1", b64data=data, unknown=1))["offset"] == 1
     assert (await a.result("publish", channel="room:1", data=None))["offset"] == 2
+
+
+TTL = 1.5
+
+
+async def test_who_was_on_a_killed_replica_is_gone_within_the_time_to_live(
+    apis: tuple[Api, Api], tmp_path: Path, valkey: ValkeyServer, prefix: str
+) -> None:
+    survivor, _ = apis
+    path = tmp_path / "gateway.toml"
+    path.write_text(
+        f'[server]\nlog_level = "error"\nplayground = false\n'
+        f'[broker]\nredis_url = "{valkey.url}"\nkey_prefix = "{prefix}"\n'
+        f"[realtime]\npresence_ttl = {TTL}\n[realtime.namespaces.room]\nallow_subscribe = true\npresence = true\n"
+    )
+    process = await asyncio.to_thread(Process, path)
+    try:
+        async with websockets.connect(f"ws://127.0.0.1:{process.port}/connection/websocket") as socket:
+            await socket.send(json.dumps({"id": 1, "connect": {"token": token("ann")}}))
+            await socket.send(json.dumps({"id": 2, "subscribe": {"channel": "room:1"}}))
+            deadline = time.monotonic() + 5
+            while not (present := (await survivor.result("presence", channel="room:1"))["presence"]):
+                assert time.monotonic() < deadline, "nobody came"
+                await asyncio.sleep(0.02)
+            assert [info["user"] for info in present.values()] == ["ann"]
+            process.kill()
+        stats = await survivor.result("presence_stats", channel="room:1")
+        assert stats == {"num_clients": 1, "num_users": 1}, "nobody could say goodbye"
+        await asyncio.sleep(TTL + 0.2)
+        assert (await survivor.result("presence", channel="room:1"))["presence"] == {}
+    finally:
+        await asyncio.to_thread(process.stop)
