@@ -9,6 +9,7 @@ import secrets
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from app.http.api.caller import Caller, ServiceKeys
 from app.http.api.generations import generations_router
 from app.http.api.health import health_router
 from app.http.api.playground import playground_router
+from app.http.api.server import server_router
+from app.http.api.server_methods import ServerMethods
 from app.http.api.tickets import tickets_router
 from app.http.dispatch import Dispatch
 from app.http.event_stream import EventStreams
@@ -39,9 +42,13 @@ from app.http.transport import HttpTransport
 from app.observe.signals import drained_on_sigterm
 from app.observe.tasks import TaskSet
 from app.streams.backend import Backend, memory_backend, redis_backend
+from app.streams.census import Census
+from app.streams.control import Replicas
 from app.streams.hub import Hub
+from app.ws.centrifuge import endpoint as centrifuge
 from app.ws.drain import Drain
-from app.ws.endpoint import NativeEndpoint
+from app.ws.endpoint import Endpoint
+from app.ws.protocols.centrifuge_encoding import ENCODER
 from app.ws.protocols.native_encoding import NativeEncoder
 from app.ws.session import Services
 from app.ws.ticker import Ticker
@@ -50,6 +57,7 @@ __all__ = ["Gateway", "create_app"]
 
 _log = structlog.get_logger(__name__)
 _NATIVE_PATH = "/api/v1/ws"
+_CENTRIFUGE_PATH = "/connection/websocket"
 _SETTLE = 3.0
 """Seconds that the log gets at the end to take what was appended last."""
 _WEB = Path(__file__).parent / "web"
@@ -79,6 +87,8 @@ class Gateway:
             await self._parts.dispatch(scope, receive, send)
         elif scope["path"] == _NATIVE_PATH:
             await self._parts.sockets(dict(scope), receive, send)  # type: ignore[arg-type]
+        elif scope["path"] == _CENTRIFUGE_PATH:
+            await self._parts.centrifuge(dict(scope), receive, send)  # type: ignore[arg-type]
         else:
             await _refuse_socket(receive, send)
 
@@ -122,17 +132,29 @@ class _Parts:
             self._backend.keys,
             self._transport,
         )
-        self._hub.on_signal = self._generations.receive_signal
+        self._replicas = Replicas(self._node, self._backend.signals, self._generations.receive_signal)
+        self._hub.on_signal = self._replicas.receive
+        self._census = Census(self._replicas, self._hub.counts, self._description)
 
         tickets = Tickets(self._backend.keys, config.auth.ticket_ttl)
         self._ticker = Ticker(time.time)
-        self.sockets = NativeEndpoint(self._socket_services(), tickets, config.server.allowed_origins, problem)
+        self.sockets = Endpoint(self._socket_services(), tickets, config.server.allowed_origins, problem)
+        self._opener = self._centrifuge_opener()
+        self.centrifuge = Endpoint(
+            self._opener.services,
+            tickets,
+            config.server.allowed_origins,
+            problem,
+            centrifuge.SUBPROTOCOL,
+            self._opener,
+        )
         self._proxy = Proxy(self._transport, self._verifier, body_limit=config.server.body_limit)
         self.dispatch = Dispatch(RouteTable(config.routes), self._proxy, self._api(tickets))
 
         for name, run in self._backend.tasks.items():
             self._tasks.start(run(), name)
         self._tasks.start(self._generations.run(), "leases and orphans")
+        self._tasks.start(self._opener.renew(), "presence")
 
     def begin_drain(self) -> None:
         """This replica is about to stop: tell load balancers."""
@@ -151,6 +173,7 @@ class _Parts:
         await self._generations.close(grace)
         await self._backend.settle(_SETTLE)
         await self._proxy.close()
+        await self._replicas.close()
         await self._tasks.close()
         self._ticker.close()
         await self._backend.close()
@@ -172,13 +195,26 @@ class _Parts:
             "node": self._node,
             "broker": "redis" if self._config.broker.redis_url is not None else "memory",
             "uptime_seconds": round(time.monotonic() - self._started, 3),
-            "sockets": len(self.sockets.sessions),
+            "sockets": len(self.sockets.sessions) + len(self.centrifuge.sessions),
             "channels": self._hub.channels(),
             "generations_running": self._generations.running,
             "messages_delivered": self._hub.delivered,
         }
 
     # Private.
+
+    def _description(self) -> dict[str, Any]:
+        """Describe this replica, as the server API's ``info`` does."""
+        sessions = [*self.sockets.sessions, *self.centrifuge.sessions]
+        return {
+            "name": socket.gethostname(),
+            "version": _version(),
+            "num_clients": len(sessions),
+            "num_users": len({session.identity.user_id for session in sessions}),
+            "num_subs": sum(len(session.subscriptions) for session in sessions),
+            "num_channels": self._hub.channels(),
+            "uptime": round(time.monotonic() - self._started),
+        }
 
     def _socket_services(self) -> Services:
         return Services(
@@ -195,6 +231,11 @@ class _Parts:
             clock=time.time,
         )
 
+    def _centrifuge_opener(self) -> centrifuge.Opener:
+        services = replace(self._socket_services(), encoder=ENCODER)
+        backend = self._backend
+        return centrifuge.Opener(services, self._verifier, backend.presence, backend.archive, {})
+
     def _api(self, tickets: Tickets) -> Any:
         config = self._config
         caller = Caller(self._verifier, insecure=config.realtime.insecure)
@@ -205,6 +246,10 @@ class _Parts:
             generations_router(self._generations, self._event_streams, caller, service_keys),
             tickets_router(tickets, caller, config.auth.ticket_ttl),
         ]
+        if config.server_api.keys:
+            backend = self._backend
+            calls = ServerMethods(config.realtime, backend.broker, backend.archive, backend.presence, self._census)
+            routers.append(server_router(calls, [key.get_secret_value() for key in config.server_api.keys]))
         playground = config.server.playground
         api = create_api(
             routers,
@@ -222,8 +267,9 @@ class _Parts:
 
 def _backend(config: Config, node: str, hub: Hub) -> Backend:
     lease, retention = config.generations.lease, config.generations.retention
+    presence_ttl = config.realtime.presence_ttl
     if config.broker.redis_url is None:
-        return memory_backend(node, hub, lease=lease, retention=retention)
+        return memory_backend(node, hub, lease=lease, retention=retention, presence_ttl=presence_ttl)
     return redis_backend(
         node,
         hub,
@@ -233,6 +279,7 @@ def _backend(config: Config, node: str, hub: Hub) -> Backend:
         retention=retention,
         connect_timeout=config.broker.connect_timeout,
         command_timeout=config.broker.command_timeout,
+        presence_ttl=presence_ttl,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jwt
@@ -66,21 +66,44 @@ class TokenVerifier:
         :exc:`~app.errors.TokenExpired` and :exc:`~app.errors.InvalidToken`, whose messages hold nothing of the token.
         """
         now = time.time() if now is None else now
-        if len(token) > LARGEST_TOKEN:
-            raise InvalidToken(f"The token is larger than {LARGEST_TOKEN} bytes.")
-        if not token.isascii():
-            raise InvalidToken("The token is not a JSON Web Token.")
+        self._check_form(token)
         digest = hashlib.sha256(token.encode()).digest()
         identity = self._verified.get(digest)
         if identity is not None:
             self._verified.move_to_end(digest)
         else:
-            identity = self._identity(self._claims(token), now)
+            claims = self._claims(token)
+            self._check_required(claims)
+            self._check_times(claims, now)
+            identity = self._identity(claims)
         if identity.expires_at is not None and now >= identity.expires_at:
             self._verified.pop(digest, None)
             raise TokenExpired
         self._remember(digest, identity)
         return identity
+
+    def claims(self, token: str, now: float | None = None) -> Claims:
+        """Return all that a token claims, verified like :meth:`verify` but for the user, whom it need not name.
+
+        Nothing is remembered: claims may be large.
+        """
+        now = time.time() if now is None else now
+        self._check_form(token)
+        claims = self._claims(token)
+        self._check_required(claims, but={"sub", self._config.user_claim})
+        self._check_times(claims, now)
+        expiry = _time(claims, "exp")
+        if expiry is not None and now >= expiry + self._config.leeway:
+            raise TokenExpired
+        return claims
+
+    def identity(self, claims: Claims) -> Identity:
+        """Return whom verified ``claims`` name; the anonymous one, with their expiry, when nobody."""
+        user = _claim(claims, self._config.user_claim)
+        if user is None or user == "":
+            expiry = _time(claims, "exp")
+            return Identity(expires_at=None if expiry is None else expiry + self._config.leeway)
+        return self._identity(claims)
 
     def _remember(self, digest: bytes, identity: Identity) -> None:
         if self._config.cache_size:
@@ -117,15 +140,25 @@ class TokenVerifier:
         claims: Claims = decoded["payload"]
         return claims
 
-    def _identity(self, claims: Claims, now: float) -> Identity:
-        config = self._config
-        for path in config.required_claims:
-            if _claim(claims, path) is None:
+    def _check_form(self, token: str) -> None:
+        if len(token) > LARGEST_TOKEN:
+            raise InvalidToken(f"The token is larger than {LARGEST_TOKEN} bytes.")
+        if not token.isascii():
+            raise InvalidToken("The token is not a JSON Web Token.")
+
+    def _check_required(self, claims: Claims, but: Collection[str] = ()) -> None:
+        for path in self._config.required_claims:
+            if path not in but and _claim(claims, path) is None:
                 raise InvalidToken(f"The token lacks the claim {path}.")
+
+    def _check_times(self, claims: Claims, now: float) -> None:
         not_before = _time(claims, "nbf")
-        if not_before is not None and now < not_before - config.leeway:
+        if not_before is not None and now < not_before - self._config.leeway:
             raise InvalidToken("The token is not valid yet.")
         _time(claims, "iat")
+
+    def _identity(self, claims: Claims) -> Identity:
+        config = self._config
         _text(claims, "sub", _LONGEST_NAME)
         expiry = _time(claims, "exp")
         user_id = _text(claims, config.user_claim, _LONGEST_NAME)

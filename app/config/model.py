@@ -17,9 +17,11 @@ __all__ = [
     "DEVELOPMENT_SECRET",
     "AuthConfig",
     "BrokerConfig",
+    "CentrifugeConfig",
     "ChannelConfig",
     "Config",
     "RealtimeConfig",
+    "ServerApiConfig",
     "ServerConfig",
 ]
 
@@ -117,7 +119,42 @@ class ChannelConfig(Section):
     history_ttl: float = Field(0.0, ge=0)
     """How long they are kept."""
     allow_subscribe: bool = False
-    """Whether any authenticated client may subscribe."""
+    """Whether any authenticated client may subscribe without a token of the channel's own."""
+    allow_anonymous: bool = False
+    """Whether anonymous clients may, too, whatever else is allowed."""
+    allow_publish: bool = False
+    """Whether a client that is subscribed, or may be, may publish. Here and below: over the Centrifuge protocol."""
+    allow_history: bool = False
+    """Whether such a client may page through the history."""
+    allow_presence: bool = False
+    """Whether such a client may ask who is there."""
+    presence: bool = False
+    """Whether it is kept who is there."""
+    join_leave: bool = False
+    """Whether it is announced who comes and goes, to those who ask for it when they subscribe."""
+    force_push_join_leave: bool = False
+    """Announce it to those, too, who did not ask."""
+    force_recovery: bool = False
+    """Whether those who come back recover what they missed even when they did not ask for it. Needs a history."""
+    recovery_max_publications: int = Field(300, ge=1)
+    """Publications that are recovered at most, and that one page of history holds. Generations have no such limit."""
+
+
+class CentrifugeConfig(Section):
+    """Sockets that speak the Centrifuge client protocol, at `/connection/websocket`."""
+
+    anonymous: bool = False
+    """Whether sockets without a token, or with one that names no user, are let in as anonymous."""
+    personal_channel: Literal["none", "user:", "#"] = "none"
+    """What the name of the channel begins with that each signed-in user is subscribed to, followed by the user's id."""
+    max_channels: int = Field(128, ge=1)
+    """Channels that one socket may be in."""
+    max_channel_length: int = Field(255, ge=1)
+    """Characters of a channel's name."""
+    pong_timeout: float = Field(8.0, gt=0)
+    """How long the answer to a ping may take before the socket is closed."""
+    expired_delay: float = Field(25.0, ge=0)
+    """How long after a token's end its connection or subscription is ended; until then the client may refresh it."""
 
 
 class RealtimeConfig(Section):
@@ -143,6 +180,9 @@ class RealtimeConfig(Section):
     """Channels and generations that one socket may listen to."""
     max_pending_commands: int = Field(64, ge=1)
     """Commands of one socket that may be at work at once."""
+    centrifuge: CentrifugeConfig = CentrifugeConfig()
+    presence_ttl: float = Field(60.0, ge=1)
+    """How long the clients of a replica that was killed stay present in their channels."""
     channel: ChannelConfig = ChannelConfig()
     """For channels whose name has no namespace."""
     namespaces: dict[str, ChannelConfig] = Field(default_factory=dict)
@@ -164,6 +204,13 @@ class BrokerConfig(Section):
     """How long an answer of Redis may take."""
 
 
+class ServerApiConfig(Section):
+    """The API for back ends: publish, who is there, what was said. Its form is Centrifugo's."""
+
+    keys: tuple[Annotated[SecretStr, Field(min_length=1)], ...] = ()
+    """Whoever sends one of these as `X-API-Key` may use it. Without any key there is no such API."""
+
+
 class Config(Section):
     """All of it."""
 
@@ -171,6 +218,7 @@ class Config(Section):
     auth: AuthConfig = AuthConfig()
     realtime: RealtimeConfig = RealtimeConfig()
     broker: BrokerConfig = BrokerConfig()
+    server_api: ServerApiConfig = ServerApiConfig()
     generations: GenerationsConfig = GenerationsConfig()
     upstreams: dict[str, UpstreamConfig] = Field(default_factory=dict)
     """`[upstreams.chat]` is a microservice that routes and generations name as `chat`."""

@@ -29,6 +29,7 @@ from app.generations.watch import Watch
 from app.streams.broker import Broker, Keys, Ledger, Record
 from app.streams.catchup import join
 from app.streams.hub import Hub, Listener, Subscription
+from app.streams.merge import MergeRule
 from app.streams.position import Position
 from app.streams.recovery import Recovery
 
@@ -93,6 +94,7 @@ class Generations:
         listener: Listener,
         since: Position | None,
         send: Callable[[Recovery], None],
+        rule: MergeRule = _RULE,
     ) -> Subscription:
         """Attach ``listener``, as :func:`~app.streams.catchup.join` does, until the generation's end.
 
@@ -107,7 +109,7 @@ class Generations:
             send(recovery)
 
         subscription = await join(
-            self._hub, self._broker, record.stream, listener, place, replay=True, rule=_RULE, send=sent
+            self._hub, self._broker, record.stream, listener, place, replay=True, rule=rule, send=sent
         )
         if record.closed:
             self._hub.drop(subscription)

@@ -1,4 +1,4 @@
-"""The three ports of one kind, put together."""
+"""The ports of one kind, put together."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.streams.broker import Broker, Keys, Ledger, Sink
-from app.streams.memory import MemoryBroker, MemoryKeys, MemoryLedger, MemoryStore
+from app.streams.broker import Archive, Broker, Keys, Ledger, Sink
+from app.streams.control import Signals
+from app.streams.memory import MemoryArchive, MemoryBroker, MemoryKeys, MemoryLedger, MemoryStore
+from app.streams.presence import MemoryPresence, Presence
+from app.streams.redis.archive import RedisArchive
 from app.streams.redis.client import Client
 from app.streams.redis.keys import RedisKeys
 from app.streams.redis.layout import Layout
+from app.streams.redis.presence import RedisPresence
 from app.streams.redis.reader import RedisBroker
 from app.streams.redis.writer import RedisLedger
 
-__all__ = ["Backend", "memory_backend", "redis_backend"]
+__all__ = ["PRESENCE_TTL", "Backend", "memory_backend", "redis_backend"]
+
+PRESENCE_TTL = 60.0
+"""Seconds that the clients of a killed replica stay present."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +31,9 @@ class Backend:
     broker: Broker
     ledger: Ledger
     keys: Keys
+    presence: Presence
+    archive: Archive
+    signals: Signals
     tasks: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
     healthy: Callable[[], bool]
     settle: Callable[[float], Awaitable[None]]
@@ -32,17 +42,23 @@ class Backend:
     """Call it when the tasks have ended."""
 
 
-def memory_backend(node: str, sink: Sink, *, lease: float, retention: float) -> Backend:
+def memory_backend(
+    node: str, sink: Sink, *, lease: float, retention: float, presence_ttl: float = PRESENCE_TTL
+) -> Backend:
     """Everything in this process. Times are seconds."""
     store = MemoryStore()
 
     async def nothing(grace: float = 0.0) -> None:
         pass
 
+    broker = MemoryBroker(node, store, sink)
     return Backend(
-        broker=MemoryBroker(node, store, sink),
+        broker=broker,
         ledger=MemoryLedger(node, store, sink, lease=lease, retention=retention),
         keys=MemoryKeys(),
+        presence=MemoryPresence(presence_ttl),
+        archive=MemoryArchive(store),
+        signals=broker,
         tasks={},
         healthy=lambda: True,
         settle=nothing,
@@ -60,6 +76,7 @@ def redis_backend(
     retention: float,
     connect_timeout: float,
     command_timeout: float,
+    presence_ttl: float = PRESENCE_TTL,
 ) -> Backend:
     """Everything that replicas share in the Redis or Valkey at ``url``. Times are seconds."""
     client = Client(url, connect_timeout=connect_timeout, command_timeout=command_timeout)
@@ -70,6 +87,9 @@ def redis_backend(
         broker=broker,
         ledger=ledger,
         keys=RedisKeys(client, layout),
+        presence=RedisPresence(client, layout, ttl=presence_ttl),
+        archive=RedisArchive(client, layout, ledger),
+        signals=broker,
         tasks={"redis ledger": ledger.run, "redis broker": broker.run},
         healthy=lambda: broker.healthy,
         settle=ledger.settle,

@@ -1,12 +1,13 @@
 """The ports between this process and the log that all replicas share.
 
-Three ports, each with a memory and a Redis implementation that pass one contract suite (``tests/contracts``):
+Ports, each with a memory and a Redis implementation that pass one contract suite (``tests/contracts``):
 
 * :class:`Broker` reads: listening to channels, their history, signals to another replica, and publications by many
   writers, which get their offset from the broker.
 * :class:`Ledger` writes streams that have one owner: the owner numbers the messages itself and delivers them to its
   own listeners at once; the log follows. The log refuses what is not the next offset, what comes from anyone but the
   current owner, and anything after the close: a replica that was frozen while its lease ran out can't write any more.
+* :class:`Archive` is for those who read a channel's log in pages, or clear it, and don't listen.
 * :class:`Keys` keeps small values for a time: idempotency keys, one-time tickets.
 
 What a broker learns of other replicas it hands to the :class:`Sink`, on the event loop, in order.
@@ -16,12 +17,50 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from app.streams.position import Position
-from app.streams.publication import Batch
+from app.streams.publication import Batch, Publication
 
-__all__ = ["Broker", "History", "Keys", "Ledger", "OwnedStream", "Record", "Sink"]
+__all__ = [
+    "IDEMPOTENCY_KEPT",
+    "Archive",
+    "Broker",
+    "History",
+    "Keys",
+    "Ledger",
+    "OwnedStream",
+    "Page",
+    "Published",
+    "Record",
+    "Sink",
+    "Version",
+]
+
+IDEMPOTENCY_KEPT = 300.0
+"""Seconds in which a repeated idempotency key publishes nothing."""
+
+
+class Version(NamedTuple):
+    """How new the state is that a message tells, by its publisher's own count.
+
+    ``epoch`` names that count, where it may begin anew; an empty one goes with any.
+    """
+
+    number: int
+    epoch: str = ""
+
+
+class Published(NamedTuple):
+    """Where a message is in the log: offset 0 and no epoch where nothing is kept.
+
+    ``suppressed``: nothing was published. For a repeated idempotency key this is where the first message is, for a
+    version that is not newer the log's top.
+    """
+
+    offset: int
+    epoch: str
+    suppressed: bool = False
 
 
 @dataclass(slots=True)
@@ -35,6 +74,15 @@ class History:
     epoch: str = ""
     top: int = 0
     batches: list[Batch] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Page:
+    """A part of a channel's log, in the order that was asked for, with the log's epoch and last offset."""
+
+    epoch: str = ""
+    top: int = 0
+    publications: list[Publication] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +142,23 @@ class Broker(Protocol):
     async def history(self, channel: str, since: int = 0) -> History:
         """Return the log past offset ``since``. Raises :exc:`~app.errors.BrokerUnavailable`."""
 
-    async def publish(self, channel: str, data: bytes, *, size: int = 0, ttl: float = 0.0) -> int:
+    async def publish(
+        self,
+        channel: str,
+        data: bytes,
+        *,
+        size: int = 0,
+        ttl: float = 0.0,
+        idempotency_key: str | None = None,
+        version: Version | None = None,
+    ) -> Published:
         """Give ``data`` the next offset of ``channel``, keep the last ``size`` ones ``ttl`` seconds, tell listeners.
 
-        One atomic step; returns the offset (0 where nothing is kept). The channel's epoch and last offset stay
-        :data:`~app.streams.log.POSITION_KEPT` seconds longer than its messages, so that a listener of a quiet channel
-        is not told of a gap that is none. Raises :exc:`~app.errors.BrokerUnavailable`.
+        One atomic step. Nothing is published when ``idempotency_key`` was used on this channel in the last
+        :data:`IDEMPOTENCY_KEPT` seconds, nor when ``version`` is not newer than the last one that was published. The
+        channel's epoch and last offset stay :data:`~app.streams.log.POSITION_KEPT` seconds longer than its messages, so
+        that a listener of a quiet channel is not told of a gap that is none; so does its version. Raises
+        :exc:`~app.errors.BrokerUnavailable`: it may have been published then, which only an idempotency key tells.
         """
 
     async def listeners(self, channels: Sequence[str]) -> list[int]:
@@ -136,6 +195,20 @@ class Ledger(Protocol):
 
         One atomic step; False when somebody else was faster or its owner came back.
         """
+
+
+class Archive(Protocol):
+    """A channel's log for those who don't listen. Every method may raise :exc:`~app.errors.BrokerUnavailable`."""
+
+    async def page(
+        self, channel: str, *, since: int | None = None, limit: int | None = None, reverse: bool = False
+    ) -> Page:
+        """Return at most ``limit`` messages past offset ``since``, oldest first; with ``reverse`` newest first, and
+        those before ``since``. A limit of 0 asks for the position alone.
+        """
+
+    async def remove(self, channel: str) -> None:
+        """Forget the messages of ``channel``, not its position: its listeners go on."""
 
 
 class Keys(Protocol):

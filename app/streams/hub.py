@@ -7,7 +7,7 @@ every listener of that format. The hub knows no socket: a :class:`Listener` is w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from app.streams.broker import History
@@ -98,6 +98,11 @@ class Hub:
         """How many listen to ``channel`` in this process, those still catching up included."""
         found = self._channels.get(channel)
         return 0 if found is None else len(found.held) + sum(len(group) for group in found.groups.values())
+
+    def counts(self) -> Iterator[tuple[str, int]]:
+        """Yield each channel and how many listen to it in this process."""
+        for name in self._channels:
+            yield name, self.count(name)
 
     def hold(self, channel: str, listener: Listener) -> Subscription:
         """Register ``listener``; what arrives is kept in ``held`` until :meth:`go_live`."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.streams.broker import History
-from app.streams.publication import Batch
+from app.streams.broker import History, Page
+from app.streams.publication import Batch, Publication
 
 __all__ = ["POSITION_KEPT", "StreamLog"]
 
@@ -55,3 +55,14 @@ class StreamLog:
         items = self.items[skip:]
         batches = [Batch(self.epoch, self.first + skip, items)] if items else []
         return History(self.epoch, self.top, batches)
+
+    def page(self, *, since: int | None, limit: int | None, reverse: bool) -> Page:
+        """Return what :meth:`~app.streams.broker.Archive.page` asks for."""
+        if reverse:
+            end = self.top if since is None else min(self.top, since - 1)
+            start = self.first if limit is None else max(self.first, end - limit + 1)
+        else:
+            start = self.first if since is None else max(self.first, since + 1)
+            end = self.top if limit is None else min(self.top, start + limit - 1)
+        found = [Publication(offset, self.items[offset - self.first]) for offset in range(start, end + 1)]
+        return Page(self.epoch, self.top, found[::-1] if reverse else found)

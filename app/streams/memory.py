@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 from math import inf
 from time import monotonic
 
-from app.streams.broker import History, OwnedStream, Record, Sink
+from app.streams.broker import IDEMPOTENCY_KEPT, History, OwnedStream, Page, Published, Record, Sink, Version
 from app.streams.log import POSITION_KEPT, StreamLog
 from app.streams.position import new_epoch
 from app.streams.publication import Batch
 
-__all__ = ["MemoryBroker", "MemoryKeys", "MemoryLedger", "MemoryStore"]
+__all__ = ["MemoryArchive", "MemoryBroker", "MemoryKeys", "MemoryLedger", "MemoryStore"]
+
+_RESULTS_KEPT = 100_000
+"""Idempotency keys that are remembered at most."""
 
 
 class MemoryStore:
@@ -24,6 +27,9 @@ class MemoryStore:
         self._expiry: dict[str, float] = {}
         self._fading: dict[str, float] = {}
         """When messages go but their log's position stays."""
+        self._versions: dict[str, tuple[float, Version]] = {}
+        self._results: dict[tuple[str, str], tuple[float, Published]] = {}
+        """By channel and idempotency key, oldest first."""
 
     def get(self, name: str) -> StreamLog | None:
         now = self.clock()
@@ -46,6 +52,27 @@ class MemoryStore:
         self._fading[name] = self.clock() + ttl
         self.expire(name, ttl + POSITION_KEPT)
 
+    def repeated(self, channel: str, key: str) -> Published | None:
+        """Return what the first publication with ``key`` came to, if that is not too long ago."""
+        end, first = self._results.get((channel, key), (0.0, None))
+        return first._replace(suppressed=True) if first is not None and end > self.clock() else None
+
+    def remember(self, channel: str, key: str, result: Published) -> None:
+        now = self.clock()
+        self._results.pop((channel, key), None)
+        self._results[channel, key] = (now + IDEMPOTENCY_KEPT, result)
+        while next(iter(self._results.values()))[0] <= now or len(self._results) > _RESULTS_KEPT:
+            del self._results[next(iter(self._results))]
+
+    def renew_version(self, channel: str, version: Version, ttl: float) -> bool:
+        """Keep ``version`` for ``ttl`` seconds if it is newer than the one that is kept."""
+        end, last = self._versions.get(channel, (0.0, version))
+        comparable = version.epoch in {"", last.epoch}
+        if end > self.clock() and comparable and version.number <= last.number:
+            return False
+        self._versions[channel] = (self.clock() + ttl, version)
+        return True
+
     def forget(self, name: str) -> None:
         self._logs.pop(name, None)
         self._expiry.pop(name, None)
@@ -54,6 +81,8 @@ class MemoryStore:
     def sweep(self) -> None:
         """Forget all whose time is over."""
         now = self.clock()
+        for name in [name for name, (end, _) in self._versions.items() if end <= now]:
+            del self._versions[name]
         for name in [name for times in (self._expiry, self._fading) for name, end in times.items() if end <= now]:
             self.get(name)
 
@@ -78,20 +107,26 @@ class MemoryBroker:
         log = self._store.get(channel)
         return History() if log is None else log.since(since)
 
-    async def publish(self, channel: str, data: bytes, *, size: int = 0, ttl: float = 0.0) -> int:
-        if size == 0:
-            self._sink.broadcast(channel, Batch("", 0, [data]))
-            return 0
-        log = self._store.get(channel)
-        if log is None:
-            log = StreamLog(new_epoch())
-            self._store.put(channel, log)
-        batch = log.extend([data])
-        log.trim(size)
-        self._store.fade(channel, ttl)
-        if not self._sink.broadcast(channel, batch):
-            self._sink.advance(channel, log.since(0))
-        return batch.last
+    async def publish(
+        self,
+        channel: str,
+        data: bytes,
+        *,
+        size: int = 0,
+        ttl: float = 0.0,
+        idempotency_key: str | None = None,
+        version: Version | None = None,
+    ) -> Published:
+        store = self._store
+        if idempotency_key is not None and (first := store.repeated(channel, idempotency_key)) is not None:
+            return first
+        log = store.get(channel)
+        if version is not None and not store.renew_version(channel, version, ttl + POSITION_KEPT):
+            return Published(0, "", True) if log is None else Published(log.top, log.epoch, True)
+        published = self._publish(channel, data, size, ttl)
+        if idempotency_key is not None:
+            store.remember(channel, idempotency_key, published)
+        return published
 
     async def listeners(self, channels: Sequence[str]) -> list[int]:
         return [0] * len(channels)
@@ -101,6 +136,44 @@ class MemoryBroker:
             return False
         self._sink.signal(message)
         return True
+
+    async def signal_all(self, message: bytes) -> int:
+        """:class:`~app.streams.control.Signals`."""
+        self._sink.signal(message)
+        return 1
+
+    def _publish(self, channel: str, data: bytes, size: int, ttl: float) -> Published:
+        if size == 0:
+            self._sink.broadcast(channel, Batch("", 0, [data]))
+            return Published(0, "")
+        log = self._store.get(channel)
+        if log is None:
+            log = StreamLog(new_epoch())
+            self._store.put(channel, log)
+        batch = log.extend([data])
+        log.trim(size)
+        self._store.fade(channel, ttl)
+        if not self._sink.broadcast(channel, batch):
+            self._sink.advance(channel, log.since(0))
+        return Published(batch.last, log.epoch)
+
+
+class MemoryArchive:
+    """:class:`~app.streams.broker.Archive` over a :class:`MemoryStore`."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def page(
+        self, channel: str, *, since: int | None = None, limit: int | None = None, reverse: bool = False
+    ) -> Page:
+        log = self._store.get(channel)
+        return Page() if log is None else log.page(since=since, limit=limit, reverse=reverse)
+
+    async def remove(self, channel: str) -> None:
+        log = self._store.get(channel)
+        if log is not None:
+            log.trim(0)
 
 
 class MemoryLedger:

@@ -26,6 +26,6 @@ def authorise_subscribe(config: RealtimeConfig, identity: Identity, channel: str
     settings = config.namespaces.get(namespace) if colon else config.channel
     if settings is None:
         raise NotFound(f"There is no namespace {namespace[:64]!r}.")
-    if not settings.allow_subscribe or identity.anonymous:
+    if not settings.allow_subscribe or (identity.anonymous and not settings.allow_anonymous):
         raise PermissionDenied("This channel is not open to you.")
     return settings

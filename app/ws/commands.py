@@ -1,8 +1,8 @@
-"""What commands do that must ask the log: each answers by one reply, in order, to the session that asks."""
+"""What the native protocol's commands do. Those that must ask the log answer by one reply each, in order."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -15,16 +15,28 @@ from app.streams.position import Position
 from app.streams.recovery import Recovery
 from app.ws.channels import authorise_subscribe
 from app.ws.frames import text_frame
-from app.ws.protocols.native_commands import Cancel, Generate, Resume, Subscribe, Unsubscribe
-from app.ws.protocols.native_encoding import GENERATION_PREFIX, channel_fields, message
+from app.ws.protocols.actions import End
+from app.ws.protocols.native import NativeProtocol
+from app.ws.protocols.native_commands import (
+    Authenticate,
+    Cancel,
+    Close,
+    Generate,
+    Options,
+    Resume,
+    Subscribe,
+    Unsubscribe,
+)
+from app.ws.protocols.native_encoding import GENERATION_PREFIX, channel_fields, error_message, message
 from app.ws.services import Services
+from app.ws.ticker import Ticked
 
-__all__ = ["Asker", "perform"]
+__all__ = ["Asker", "NativeCommander"]
 
 _NEVER_MERGE = NeverMerge()
 
 
-class Asker(Listener, Protocol):
+class Asker(Listener, Ticked, Protocol):
     """The session, as its commands see it. ``subscriptions`` holds None for a channel that is being joined."""
 
     @property
@@ -35,29 +47,65 @@ class Asker(Listener, Protocol):
     def subscriptions(self) -> dict[str, Subscription | None]: ...
     @property
     def closed(self) -> bool: ...
+    def run(self, actions: Sequence[Any]) -> None: ...
     def send(self, frame: bytes) -> None: ...
+    def roll_up(self, seconds: float) -> None: ...
     def unsubscribe(self, channel: str) -> bool: ...
     async def room(self) -> None: ...
 
 
-async def perform(asker: Asker, action: Any) -> None:
-    """Carry out one command. Raises :exc:`~app.errors.TidegateError`, which is then its answer."""
-    match action:
-        case Generate():
-            await _generate(asker, action)
-        case Cancel():
-            status = await asker.services.generations.cancel(asker.identity, action.generation_id)
-            _reply(asker, action.id, generation_id=action.generation_id, status=status)
-        case Subscribe():
-            await _subscribe(asker, action)
-        case Unsubscribe():
-            if not asker.unsubscribe(action.channel):
-                raise NotFound("This socket is not subscribed to it.")
-            _reply(asker, action.id, **channel_fields(action.channel))
-        case Resume():
-            await _resume(asker, action)
-        case _:
-            raise AssertionError(f"{type(action).__name__} is no command that asks the log")
+class NativeCommander:
+    """:class:`~app.ws.session.Commander` of one socket."""
+
+    def __init__(self, protocol: NativeProtocol) -> None:
+        self._protocol = protocol
+
+    def at_once(self, asker: Asker, action: Any) -> bool:
+        match action:
+            case Authenticate():
+                self._authenticate(asker, action)
+            case Close():
+                error = action.error
+                asker.run([End(error.close_code or 1011, error.code, error_message(error))])
+            case Options():
+                asker.roll_up(action.rollup)
+                _reply(asker, action.id)
+            case _:
+                return False
+        return True
+
+    async def perform(self, asker: Asker, action: Any) -> None:
+        """Carry out one command that must ask the log."""
+        match action:
+            case Generate():
+                await _generate(asker, action)
+            case Cancel():
+                status = await asker.services.generations.cancel(asker.identity, action.generation_id)
+                _reply(asker, action.id, generation_id=action.generation_id, status=status)
+            case Subscribe():
+                await _subscribe(asker, action)
+            case Unsubscribe():
+                if not asker.unsubscribe(action.channel):
+                    raise NotFound("This socket is not subscribed to it.")
+                _reply(asker, action.id, **channel_fields(action.channel))
+            case Resume():
+                await _resume(asker, action)
+            case _:
+                raise AssertionError(f"{type(action).__name__} is no command that asks the log")
+
+    def left(self, asker: Asker, channel: str) -> None:
+        """Nobody is told of it."""
+
+    def _authenticate(self, asker: Asker, action: Authenticate) -> None:
+        services, protocol = asker.services, self._protocol
+        try:
+            identity = services.verifier.verify(action.token)
+        except TidegateError as error:
+            asker.run(protocol.refused(error, id_=action.id))
+            return
+        now = services.clock()
+        asker.run(protocol.authenticated(identity, now, id_=action.id, refresh=action.refresh))
+        services.ticker.watch(asker)
 
 
 async def _generate(asker: Asker, action: Generate) -> None:

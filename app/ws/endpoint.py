@@ -1,20 +1,22 @@
-"""``/api/v1/ws``: from a handshake to a session."""
+"""From a handshake to a session, for all protocols."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
 
 from app.auth.identity import ANONYMOUS, Identity
 from app.errors import InvalidToken, PermissionDenied, TidegateError
+from app.ws.commands import NativeCommander
 from app.ws.connection import EXTENSION, Connection
-from app.ws.handshake import Credential, read_handshake
+from app.ws.handshake import SUBPROTOCOL, Credential, Handshake, read_handshake
 from app.ws.protocols.native import NativeProtocol
 from app.ws.session import Services, Session
 
-__all__ = ["NativeEndpoint", "TicketOffice"]
+__all__ = ["Begin", "Endpoint", "TicketOffice", "begin_native"]
 
 _log = structlog.get_logger(__name__)
 
@@ -28,11 +30,34 @@ class TicketOffice(Protocol):
         """Raises :exc:`~app.errors.InvalidToken`, ``TokenExpired`` and ``BrokerUnavailable``."""
 
 
-class NativeEndpoint:
+class Begin(Protocol):
+    """Starts the session of one protocol, in one step, so that nothing arrives before it is there."""
+
+    def __call__(
+        self,
+        connection: Connection,
+        handshake: Handshake,
+        identity: Identity | None,
+        error: TidegateError | None,
+        on_end: Callable[[Session], None],
+    ) -> Session: ...
+
+
+class Endpoint:
     """The ASGI application of one path. ``problem`` writes an error as an HTTP answer."""
 
-    def __init__(self, services: Services, tickets: TicketOffice, origins: tuple[str, ...], problem: Problem) -> None:
+    def __init__(
+        self,
+        services: Services,
+        tickets: TicketOffice,
+        origins: tuple[str, ...],
+        problem: Problem,
+        subprotocol: str = SUBPROTOCOL,
+        begin: Begin | None = None,
+    ) -> None:
         self._services = services
+        self._subprotocol = subprotocol
+        self._begin = begin or partial(begin_native, services)
         self._tickets = tickets
         self._origins = origins
         self._problem = problem
@@ -43,7 +68,12 @@ class NativeEndpoint:
         """Answer a handshake. The session that begins with it lives on by itself."""
         await receive()
         try:
-            handshake = read_handshake(scope, origins=self._origins, query_token=self._services.config.query_token)
+            handshake = read_handshake(
+                scope,
+                subprotocol=self._subprotocol,
+                origins=self._origins,
+                query_token=self._services.config.query_token,
+            )
         except TidegateError as unreadable:
             await self._refuse(send, unreadable)
             return
@@ -59,23 +89,11 @@ class NativeEndpoint:
                 await self._refuse(send, refused)
                 return
         await send({"type": "websocket.accept", "subprotocol": handshake.subprotocol})
-        self._begin(scope["extensions"][EXTENSION], handshake.connection_id, identity, error)
-
-    def _begin(
-        self, connection: Connection, connection_id: str, identity: Identity | None, error: TidegateError | None
-    ) -> None:
-        """Start the session; in one step, so that nothing arrives before it is there."""
-        services = self._services
-        now = services.clock()
-        protocol = NativeProtocol(services.config, connection_id, now)
-        session = Session(connection, protocol, services, self._forget)
-        self.sessions.add(session)
-        if error is not None:
-            session.run(protocol.refused(error))
-        elif identity is not None:
-            session.run(protocol.authenticated(identity, now))
+        connection = scope["extensions"][EXTENSION]
+        session = self._begin(connection, handshake, identity, error, self._forget)
         if not session.closed:
-            services.ticker.watch(session)
+            self.sessions.add(session)
+            self._services.ticker.watch(session)
         connection.attach(session)
 
     async def _identify(self, credential: Credential | None) -> Identity | None:
@@ -93,3 +111,22 @@ class NativeEndpoint:
         status, headers, body = self._problem(error)
         await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": body})
+
+
+def begin_native(
+    services: Services,
+    connection: Connection,
+    handshake: Handshake,
+    identity: Identity | None,
+    error: TidegateError | None,
+    on_end: Callable[[Session], None],
+) -> Session:
+    """Start a session of the native protocol."""
+    now = services.clock()
+    protocol = NativeProtocol(services.config, handshake.connection_id, now)
+    session = Session(connection, protocol, services, NativeCommander(protocol), on_end)
+    if error is not None:
+        session.run(protocol.refused(error))
+    elif identity is not None:
+        session.run(protocol.authenticated(identity, now))
+    return session

@@ -41,8 +41,12 @@ class Handshake:
     origin_allowed: bool
 
 
-def read_handshake(scope: Mapping[str, Any], *, origins: tuple[str, ...], query_token: bool) -> Handshake:
-    """Read an ASGI WebSocket scope. ``origins`` are allowed beside the gateway's own; ``*`` allows all.
+def read_handshake(
+    scope: Mapping[str, Any], *, origins: tuple[str, ...], query_token: bool, subprotocol: str = SUBPROTOCOL
+) -> Handshake:
+    """Read an ASGI WebSocket scope. ``subprotocol`` is the one that is spoken here.
+
+    ``origins`` are allowed beside the gateway's own; ``*`` allows all.
 
     Raises :exc:`~app.errors.BadRequest`.
     """
@@ -52,7 +56,7 @@ def read_handshake(scope: Mapping[str, Any], *, origins: tuple[str, ...], query_
     name = query.get("connection_id", [""])[0]
     return Handshake(
         name if _CONNECTION_ID.fullmatch(name) else f"conn_{secrets.token_urlsafe(9)}",
-        SUBPROTOCOL if SUBPROTOCOL in offered else None,
+        subprotocol if subprotocol in offered else None,
         _credential(headers, offered, query, query_token=query_token),
         _origin_allowed(headers, origins),
     )

@@ -18,16 +18,13 @@ from app.auth.identity import Identity
 from app.errors import SlowConsumer, TidegateError
 from app.streams.hub import Encoder, Subscription
 from app.streams.publication import Batch
-from app.ws.commands import perform
 from app.ws.frames import text_frame
 from app.ws.outbox import Outbox
-from app.ws.protocols.native import NativeProtocol
-from app.ws.protocols.native_commands import Action, Authenticate, Close, Options, Send
-from app.ws.protocols.native_encoding import channel_fields, error_message, message
+from app.ws.protocols.actions import End, Leave, Send
 from app.ws.services import Services, Verifier
 from app.ws.ticker import Entry
 
-__all__ = ["ConnectionPort", "Services", "Session", "Verifier"]
+__all__ = ["Commander", "ConnectionPort", "Services", "Session", "SocketProtocol", "Verifier"]
 
 _log = structlog.get_logger(__name__)
 
@@ -41,6 +38,52 @@ class ConnectionPort(Protocol):
     def resume_reading(self) -> None: ...
 
 
+class SocketProtocol(Protocol):
+    """The state of a socket in its protocol, without I/O. What must be done comes out as actions.
+
+    Actions are those of :mod:`app.ws.protocols.actions` and the protocol's commands, which go to its commander.
+    """
+
+    connection_id: str
+    identity: Identity
+
+    def receive(self, data: bytes) -> Sequence[Any]: ...
+    def receive_binary(self) -> Sequence[Any]: ...
+    def due(self) -> float: ...
+    def tick(self, now: float) -> Sequence[Any]: ...
+
+    def failed(self, command: Any, error: TidegateError) -> Sequence[Any]:
+        """A command came to nothing."""
+
+    def closing(self, error: TidegateError) -> Sequence[Any]:
+        """The session can't go on."""
+
+    def gap(self, channel: str) -> Sequence[Any]:
+        """What comes next on ``channel`` does not follow what was delivered."""
+
+    def goaway(self, delay: float) -> Sequence[Any]:
+        """The replica stops, and closes the socket in ``delay`` seconds."""
+
+    def gone(self) -> Sequence[Any]:
+        """That time is over."""
+
+    def closed(self) -> None:
+        """The socket is gone."""
+
+
+class Commander(Protocol):
+    """Carries out the commands of a protocol."""
+
+    def at_once(self, session: Session, action: Any) -> bool:
+        """Carry out what needs nothing but the session; False for what must ask the log, in order."""
+
+    async def perform(self, session: Session, action: Any) -> None:
+        """Carry out a command. Raises :exc:`~app.errors.TidegateError`, which is then its answer."""
+
+    def left(self, session: Session, channel: str) -> None:
+        """The session is not in ``channel`` any more."""
+
+
 class Session:
     """A socket's life: :class:`~app.ws.connection.SessionPort` below, :class:`~app.streams.hub.Listener` above.
 
@@ -48,6 +91,7 @@ class Session:
     """
 
     __slots__ = (
+        "_commander",
         "_commands",
         "_connection",
         "_on_end",
@@ -65,8 +109,9 @@ class Session:
     def __init__(
         self,
         connection: ConnectionPort,
-        protocol: NativeProtocol,
+        protocol: SocketProtocol,
         services: Services,
+        commander: Commander,
         on_end: Callable[[Session], None] = lambda session: None,
     ) -> None:
         self.protocol = protocol
@@ -77,10 +122,11 @@ class Session:
         self.closed = False
         self.tick_entry: Entry | None = None
         self._connection = connection
+        self._commander = commander
         self._on_end = on_end
         self._outbox: Outbox | None = None
         """Only while there is something that writing directly would overtake."""
-        self._commands: deque[Action] | None = None
+        self._commands: deque[Any] | None = None
         self._worker: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
         """What the worker waits for while the client reads nothing."""
@@ -89,24 +135,23 @@ class Session:
     def identity(self) -> Identity:
         return self.protocol.identity
 
-    def run(self, actions: Sequence[Action]) -> None:
+    def run(self, actions: Sequence[Any]) -> None:
         """Carry out what the protocol decided."""
         for action in actions:
             if isinstance(action, Send):
                 self.send(text_frame(action.payload))
-            elif isinstance(action, Authenticate):
-                self._authenticate(action)
-            elif isinstance(action, Close):
-                self.close(action.error)
-            elif isinstance(action, Options):
-                self._roll_up(action.rollup)
-                self.send(text_frame(message("reply", id=action.id, ok=True)))
-            else:
+            elif isinstance(action, End):
+                self._finish(action)
+            elif isinstance(action, Leave):
+                self.unsubscribe(action.channel)
+            elif not self._commander.at_once(self, action):
                 self._enqueue(action)
 
     def close(self, error: TidegateError) -> None:
-        """Tell the client why, and close with the error's code. Idempotent."""
-        self._leave(error.close_code or 1011, error.code, text_frame(error_message(error)))
+        """Tell the client why, and close. Idempotent."""
+        if not self.closed:
+            self.run(self.protocol.closing(error))
+            self._end()
 
     # The connection's side.
 
@@ -119,7 +164,7 @@ class Session:
     def go_away(self) -> None:
         """The replica stops: say when to come back, to another one, and close then (promise G9)."""
         delay = self.services.drain.delay()
-        self.send(text_frame(message("goaway", reconnect_in_ms=round(delay * 1000))))
+        self.run(self.protocol.goaway(delay))
         asyncio.get_running_loop().call_later(delay, self._leave)
 
     def lost(self) -> None:
@@ -158,12 +203,12 @@ class Session:
             self._outbox.deliver(channel, batches, block)
 
     def reset(self, channel: str) -> None:
-        self.unsubscribe(channel)
-        detail = "Messages were lost. Subscribe again, without an offset."
-        self.send(text_frame(message("gap", **channel_fields(channel), subscribed=False, message=detail)))
+        self.run(self.protocol.gap(channel))
 
     def ended(self, channel: str) -> None:
-        self.subscriptions.pop(channel, None)
+        if channel in self.subscriptions:
+            del self.subscriptions[channel]
+            self._commander.left(self, channel)
 
     # For commands.
 
@@ -189,11 +234,20 @@ class Session:
         subscription = self.subscriptions.pop(channel)
         if subscription is not None:
             self.services.hub.drop(subscription)
+        self._commander.left(self, channel)
         return True
+
+    def roll_up(self, seconds: float) -> None:
+        """Gather messages for ``seconds`` into fewer frames from now on; 0 for not at all."""
+        if seconds or self._outbox is not None:
+            outbox = self._need_outbox()
+            outbox.roll_up(seconds)
+            if not outbox.needed:
+                self._outbox = None
 
     # Private.
 
-    def _guard(self, step: Callable[..., Sequence[Action]], *args: Any) -> None:
+    def _guard(self, step: Callable[..., Sequence[Any]], *args: Any) -> None:
         """Run one step. A fault of ours ends this socket with a word to both sides, and no other."""
         try:
             self.run(step(*args))
@@ -201,18 +255,7 @@ class Session:
             _log.exception("a socket failed", connection_id=self.protocol.connection_id)
             self.close(TidegateError())
 
-    def _authenticate(self, action: Authenticate) -> None:
-        protocol = self.protocol
-        try:
-            identity = self.services.verifier.verify(action.token)
-        except TidegateError as error:
-            self.run(protocol.refused(error, id_=action.id))
-            return
-        now = self.services.clock()
-        self.run(protocol.authenticated(identity, now, id_=action.id, refresh=action.refresh))
-        self.services.ticker.watch(self)
-
-    def _enqueue(self, action: Action) -> None:
+    def _enqueue(self, action: Any) -> None:
         if self._commands is None:
             self._commands = deque()
         self._commands.append(action)
@@ -221,7 +264,7 @@ class Session:
         if self._worker is None:
             self._worker = self.services.tasks.start(self._work(self._commands), "commands of a session")
 
-    async def _work(self, commands: deque[Action]) -> None:
+    async def _work(self, commands: deque[Any]) -> None:
         try:
             while commands:
                 await self._perform(commands[0])
@@ -234,12 +277,12 @@ class Session:
 
     async def _perform(self, action: Any) -> None:
         try:
-            await perform(self, action)
+            await self._commander.perform(self, action)
         except TidegateError as error:
-            self.send(text_frame(error_message(error, action.id)))
+            self.run(self.protocol.failed(action, error))
         except Exception:
             _log.exception("a command failed", command=type(action).__name__)
-            self.send(text_frame(error_message(TidegateError(), action.id)))
+            self.run(self.protocol.failed(action, TidegateError()))
 
     def _steer_reading(self) -> None:
         """A client that reads no answers, or waits for many, may ask no more questions."""
@@ -250,13 +293,6 @@ class Session:
         else:
             self._connection.resume_reading()
 
-    def _roll_up(self, seconds: float) -> None:
-        if seconds or self._outbox is not None:
-            outbox = self._need_outbox()
-            outbox.roll_up(seconds)
-            if not outbox.needed:
-                self._outbox = None
-
     def _need_outbox(self) -> Outbox:
         if self._outbox is None:
             services = self.services
@@ -264,14 +300,18 @@ class Session:
             self._outbox = Outbox(self._connection, self.encoder, limit, services.rule, self._overflow)
         return self._outbox
 
-    def _leave(self, code: int = 1012, reason: str = "service restart", last: bytes = b"") -> None:
+    def _leave(self) -> None:
+        if not self.closed:
+            self.run(self.protocol.gone())
+
+    def _finish(self, end: End) -> None:
         if self.closed:
             return
         if self._outbox is not None and not self._outbox.paused:
             self._outbox.flush()
-        if last:
-            self._connection.write(last)
-        self._connection.close(code, reason)
+        if end.payload is not None:
+            self._connection.write(text_frame(end.payload))
+        self._connection.close(end.code, end.reason)
         self._end()
 
     def _overflow(self) -> None:

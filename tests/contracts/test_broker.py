@@ -16,7 +16,7 @@ async def test_many_writers_get_contiguous_offsets_and_all_listeners_one_order(p
     one, _ = await listen(pair.a, "room:1", replay=False)
     two, _ = await listen(pair.b, "room:1", replay=False)
     publish = [side.broker.publish("room:1", b"%d" % n, **KEPT) for n in range(25) for side in (pair.a, pair.b)]
-    assert sorted(await asyncio.gather(*publish)) == list(range(1, 51))
+    assert sorted(result.offset for result in await asyncio.gather(*publish)) == list(range(1, 51))
     await one.reaches(50)
     await two.reaches(50)
     assert one.items == two.items
@@ -44,7 +44,7 @@ async def test_messages_go_after_their_time_and_the_position_stays(pair: Pair) -
     await pair.pass_time(0.2)
     history = await pair.b.broker.history("room:1")
     assert (history.epoch, history.top, history.batches) == (epoch, 1, [])
-    assert await pair.a.broker.publish("room:1", b"2", size=5, ttl=30.0) == 2
+    assert (await pair.a.broker.publish("room:1", b"2", size=5, ttl=30.0)).offset == 2
     await recorder.reaches(2)
     assert recorder.items == [b"1", b"2"]
     assert not recorder.resets
@@ -63,7 +63,7 @@ async def test_a_channel_without_history_has_no_offsets(pair: Pair) -> None:
     one, _ = await listen(pair.a, "room:1", replay=False)
     two, _ = await listen(pair.b, "room:1", replay=False)
     for item in numbered(1, 3):
-        assert await pair.a.broker.publish("room:1", item) == 0
+        assert (await pair.a.broker.publish("room:1", item)).offset == 0
     for recorder in (one, two):
         await recorder.until(lambda recorder=recorder: len(recorder.loose) == 3)
         assert recorder.loose == numbered(1, 3)
@@ -125,7 +125,7 @@ async def test_leaving_and_coming_back_at_once_misses_nothing(pair: Pair) -> Non
     for offset in range(1, 31):
         pair.b.hub.drop(subscription)
         joining = asyncio.ensure_future(listen(pair.b, "room:1", recorder.position))
-        assert await pair.a.broker.publish("room:1", b"%d" % offset, **KEPT) == offset
+        assert (await pair.a.broker.publish("room:1", b"%d" % offset, **KEPT)).offset == offset
         recorder, subscription = await joining
         await recorder.reaches(offset)
         assert recorder.items == [b"%d" % offset]

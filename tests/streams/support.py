@@ -8,18 +8,21 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, Self
 
 from app.observe.tasks import TaskSet
-from app.streams.broker import Broker, Keys, Ledger, OwnedStream
+from app.streams.broker import Archive, Broker, Keys, Ledger, OwnedStream
 from app.streams.catchup import join
 from app.streams.hub import Hub, Subscription
-from app.streams.memory import MemoryBroker, MemoryKeys, MemoryLedger, MemoryStore
+from app.streams.memory import MemoryArchive, MemoryBroker, MemoryKeys, MemoryLedger, MemoryStore
 from app.streams.merge import NeverMerge
 from app.streams.position import Position
+from app.streams.presence import MemoryPresence, Presence
 from app.streams.publication import Batch, Publication
 from app.streams.recovery import Recovery
+from app.streams.redis.archive import RedisArchive
 from app.streams.redis.client import Client
 from app.streams.redis.keys import RedisKeys
 from app.streams.redis.layout import Layout
 from app.streams.redis.link import Link
+from app.streams.redis.presence import RedisPresence
 from app.streams.redis.reader import RedisBroker
 from app.streams.redis.writer import RedisLedger
 
@@ -124,6 +127,7 @@ class Replica:
         retention: float = 30.0,
         timeout: float = TIMEOUT,
         check_interval: float = 0.2,
+        presence_ttl: float = 0.4,
     ) -> None:
         self.node = node
         self.client = Client(url, connect_timeout=timeout, command_timeout=timeout)
@@ -142,6 +146,8 @@ class Replica:
             check_interval=check_interval,
         )
         self.keys = RedisKeys(self.client, self.layout)
+        self.archive = RedisArchive(self.client, self.layout, self.ledger)
+        self.presence = RedisPresence(self.client, self.layout, ttl=presence_ttl)
         self.hub.on_empty = self.broker.unsubscribe
         self.signals: list[bytes] = []
         self.hub.on_signal = self.signals.append
@@ -178,7 +184,7 @@ class Replica:
 class MemorySide:
     """The same in memory, with a clock that tests set."""
 
-    def __init__(self, node: str, *, lease: float, retention: float) -> None:
+    def __init__(self, node: str, *, lease: float, retention: float, presence_ttl: float = 0.4) -> None:
         self.now = 1000.0
         store = MemoryStore(self._clock)
         self.node = node
@@ -186,6 +192,8 @@ class MemorySide:
         self.broker = MemoryBroker(node, store, self.hub)
         self.ledger = MemoryLedger(node, store, self.hub, lease=lease, retention=retention)
         self.keys = MemoryKeys(self._clock)
+        self.archive = MemoryArchive(store)
+        self.presence = MemoryPresence(presence_ttl, self._clock)
         self.hub.on_empty = self.broker.unsubscribe
         self.signals: list[bytes] = []
         self.hub.on_signal = self.signals.append
@@ -207,6 +215,10 @@ class Side(Protocol):
     def ledger(self) -> Ledger: ...
     @property
     def keys(self) -> Keys: ...
+    @property
+    def archive(self) -> Archive: ...
+    @property
+    def presence(self) -> Presence: ...
 
 
 async def listen(

@@ -86,9 +86,9 @@ async def test_a_room_that_redis_lost_begins_anew_and_its_listeners_are_told(
     await a.relinked(*old)
     await b.relinked(*old)
     await b.broker.subscribe("room:1")
-    assert await a.broker.publish("room:1", b'"new 1"', size=10, ttl=30.0) == 1
+    assert (await a.broker.publish("room:1", b'"new 1"', size=10, ttl=30.0)).offset == 1
     await recorder.until(lambda: recorder.resets == 1)
-    assert await a.broker.publish("room:1", b'"new 2"', size=10, ttl=30.0) == 2
+    assert (await a.broker.publish("room:1", b'"new 2"', size=10, ttl=30.0)).offset == 2
     await recorder.reaches(2)
     assert not recorder.faults
     back, _ = await listen(b, "room:1", Position(epoch, 3), replay=True)

@@ -209,7 +209,9 @@ async def test_a_user_listens_to_his_own_channel_and_what_it_says_is_never_merge
         await client.command("options", rollup_ms=100)
         forged = b'{"type":"delta","text":"?","more":[1]}'
         for number in range(1000):
-            assert await served.parts._backend.broker.publish("user:alice", forged, size=2000, ttl=60) == number + 1
+            assert (
+                await served.parts._backend.broker.publish("user:alice", forged, size=2000, ttl=60)
+            ).offset == number + 1
         for number in range(1000):
             message = await client.receive()
             assert (message["type"], message["offset"], message["data"]) == (

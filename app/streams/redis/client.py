@@ -30,10 +30,15 @@ class Script(Enum):
 
     APPEND = "append"
     CLAIM = "claim"
+    ENTER = "enter"
     EXPIRED = "expired"
     HISTORY = "history"
     LEASE = "lease"
+    LEAVE = "leave"
+    PAGE = "page"
     POSITIONS = "positions"
+    PRESENT = "present"
+    PRESENT_COUNT = "present_count"
     PUBLISH = "publish"
     RENEW = "renew"
     SEAL = "seal"
@@ -78,6 +83,18 @@ class Client:
                 return await self._send("EVALSHA", script.sha, len(keys), *keys, *arguments)
             except NoScriptError:
                 return await self._send("EVAL", script.source, len(keys), *keys, *arguments)
+
+    async def scripts(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """Run ``script`` for each (keys, arguments) in one round trip. Where Redis does not know it, all run again."""
+        if not calls:
+            return []
+        commands = [("EVALSHA", script.sha, len(keys), *keys, *arguments) for keys, arguments in calls]
+        try:
+            return await self.pipeline(commands)
+        except BrokerUnavailable as error:
+            if not isinstance(error.__cause__, NoScriptError):
+                raise
+            return await self.pipeline([("SCRIPT", "LOAD", script.source), *commands])
 
     async def pipeline(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send ``commands`` in one round trip and return their replies in order."""

@@ -21,12 +21,30 @@ class Layout:
         self._prefix = prefix
         self._channel_prefix = f"{prefix}c:".encode()
         self.leases = f"{prefix}leases"
+        self.nodes = f"{prefix}nodes"
 
     def log(self, stream: str) -> str:
         return f"{self._prefix}{{{stream}}}:log"
 
     def meta(self, stream: str) -> str:
         return f"{self._prefix}{{{stream}}}:meta"
+
+    def version(self, channel: str) -> str:
+        return f"{self._prefix}{{{channel}}}:version"
+
+    def once(self, channel: str, key: str) -> str:
+        """What a publication with this idempotency key came to."""
+        return f"{self._prefix}{{{channel}}}:once:{key}"
+
+    def present(self, channel: str) -> str:
+        """Infos of those in ``channel``, by client; beside it their users, and when their entries end."""
+        return f"{self._prefix}{{{channel}}}:who"
+
+    def present_users(self, channel: str) -> str:
+        return f"{self._prefix}{{{channel}}}:whose"
+
+    def present_ends(self, channel: str) -> str:
+        return f"{self._prefix}{{{channel}}}:until"
 
     def channel(self, stream: str) -> str:
         return f"{self._prefix}c:{stream}"

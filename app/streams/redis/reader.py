@@ -16,7 +16,7 @@ import structlog
 
 from app.errors import BrokerUnavailable
 from app.observe.tasks import TaskSet
-from app.streams.broker import History, Sink
+from app.streams.broker import IDEMPOTENCY_KEPT, History, Published, Sink, Version
 from app.streams.catchup import fill
 from app.streams.log import POSITION_KEPT
 from app.streams.position import new_epoch
@@ -55,7 +55,7 @@ class RedisBroker:
     ) -> None:
         self._node = node
         self._layout = layout
-        self._signals = layout.node(node).encode()
+        self._signals = {layout.node(node).encode(), layout.nodes.encode()}
         self._sink = sink
         self._ledger = ledger
         self._client = client
@@ -129,15 +129,29 @@ class RedisBroker:
         batches = [decode_batch(message).after(since) for message in messages]
         return History(epoch.decode(), int(top), [batch for batch in batches if batch.items])
 
-    async def publish(self, channel: str, data: bytes, *, size: int = 0, ttl: float = 0.0) -> int:
+    async def publish(
+        self,
+        channel: str,
+        data: bytes,
+        *,
+        size: int = 0,
+        ttl: float = 0.0,
+        idempotency_key: str | None = None,
+        version: Version | None = None,
+    ) -> Published:
         announced = self._layout.channel(channel)
-        if size == 0:
+        if size == 0 and idempotency_key is None and version is None:
             await self._client.command("PUBLISH", announced, encode_batch("", 0, [data]))
-            return 0
-        keys = (self._layout.log(channel), self._layout.meta(channel))
+            return Published(0, "")
+        layout = self._layout
+        once = layout.once(channel, idempotency_key or "")
+        keys = (layout.log(channel), layout.meta(channel), layout.version(channel), once)
         times = (round(ttl * 1000), round((ttl + POSITION_KEPT) * 1000))
-        answer = await self._client.script(Script.PUBLISH, keys, one_line(data), size, *times, announced, new_epoch())
-        return int(answer)
+        unique = 0 if idempotency_key is None else round(IDEMPOTENCY_KEPT * 1000)
+        newness = ("", "") if version is None else version
+        arguments = (one_line(data), size, *times, announced, new_epoch(), unique, *newness)
+        offset, epoch, suppressed = await self._client.script(Script.PUBLISH, keys, *arguments)
+        return Published(offset, epoch.decode(), bool(suppressed))
 
     async def listeners(self, channels: Sequence[str]) -> list[int]:
         if not channels:
@@ -151,6 +165,10 @@ class RedisBroker:
             self._sink.signal(message)
             return True
         return bool(await self._client.command("PUBLISH", self._layout.node(node), message))
+
+    async def signal_all(self, message: bytes) -> int:
+        """:class:`~app.streams.control.Signals`."""
+        return int(await self._client.command("PUBLISH", self._layout.nodes, message))
 
     # Pub/Sub.
 
@@ -167,7 +185,8 @@ class RedisBroker:
 
     async def _linked(self, link: Link) -> None:
         self._unanswered = dict.fromkeys(self._wanted, 1)
-        link.send(pack("SUBSCRIBE", self._layout.node(self._node), *self._wanted.values()), [])
+        own = (self._layout.node(self._node), self._layout.nodes)
+        link.send(pack("SUBSCRIBE", *own, *self._wanted.values()), [])
         link.send(pack("PING"), [self._subscribed])
 
     def _subscribed(self, pong: Any) -> None:
@@ -182,7 +201,7 @@ class RedisBroker:
             if stream is not None:
                 self._heard.add(stream)
                 self._receive(stream, payload)
-            elif name == self._signals:
+            elif name in self._signals:
                 self._sink.signal(payload)
         elif kind == b"subscribe" and (stream := self._layout.stream_of(name)) is not None:
             self._acknowledge(stream)

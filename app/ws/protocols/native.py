@@ -28,8 +28,9 @@ from app.errors import (
     Unauthenticated,
     UnsupportedData,
 )
+from app.ws.protocols.actions import End, Leave
 from app.ws.protocols.native_commands import Action, Close, Send, read_command, read_id
-from app.ws.protocols.native_encoding import error_message, message
+from app.ws.protocols.native_encoding import channel_fields, error_message, message
 
 __all__ = ["NativeProtocol"]
 
@@ -114,6 +115,29 @@ class NativeProtocol:
         if self._state is _State.OPEN or error.close_code is None:
             return self._error(error, id_)
         return self._close(error)
+
+    # What the session and the hub tell.
+
+    def failed(self, command: Any, error: TidegateError) -> list[Action]:
+        """A command came to nothing."""
+        return [Send(error_message(error, command.id))]
+
+    def closing(self, error: TidegateError) -> list[Action]:
+        """The session can't go on."""
+        return [Close(error)]
+
+    def gap(self, channel: str) -> list[Action]:
+        """What comes next on ``channel`` does not follow what was delivered."""
+        detail = "Messages were lost. Subscribe again, without an offset."
+        told = message("gap", **channel_fields(channel), subscribed=False, message=detail)
+        return [Leave(channel), Send(told)]
+
+    def goaway(self, delay: float) -> list[Action]:
+        """The replica stops: say when to come back, to another one (promise G9)."""
+        return [Send(message("goaway", reconnect_in_ms=round(delay * 1000)))]
+
+    def gone(self) -> list[Action]:
+        return [End(1012, "service restart")]
 
     # Time.
 

@@ -12,6 +12,7 @@ from typing import Any
 from app.errors import BadRequest, TidegateError, UnknownCommand
 from app.generations.requests import StartRequest
 from app.streams.position import Position
+from app.ws.protocols.actions import End, Leave, Send
 from app.ws.protocols.native_encoding import GENERATION_PREFIX, message
 
 __all__ = [
@@ -32,13 +33,6 @@ __all__ = [
 _MAX_NAME = 256
 _MAX_TOKEN = 16 * 1024
 _MAX_RESUME = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send ``payload`` in one frame."""
-
-    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +94,7 @@ class Options:
     rollup: float
 
 
-Action = Send | Close | Authenticate | Generate | Cancel | Subscribe | Unsubscribe | Resume | Options
+Action = Send | Leave | End | Close | Authenticate | Generate | Cancel | Subscribe | Unsubscribe | Resume | Options
 
 
 def read_id(command: Mapping[str, Any]) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from app.errors import TidegateError
+from app.streams.envelope import ANNOUNCEMENTS, kind, plain
 from app.streams.publication import Batch, Publication
 from app.ws.frames import text_frame
 
@@ -27,7 +28,10 @@ class NativeEncoder:
         frames = []
         for batch in batches:
             head, key = _head(channel, batch.epoch)
-            for offset, data in enumerate(batch.items, batch.first):
+            for offset, item in enumerate(batch.items, batch.first):
+                if kind(item) in ANNOUNCEMENTS:
+                    continue
+                data = plain(item)
                 frames.append(text_frame(b'%b%d,"%b":%b}' % (head, offset, key, data)))
         return frames[0] if len(frames) == 1 else b"".join(frames)
 
@@ -35,8 +39,10 @@ class NativeEncoder:
         head, key = _head(channel, epoch)
         frames = []
         for publication in publications:
+            if kind(publication.data) in ANNOUNCEMENTS:
+                continue
             merged = b',"merged":%d' % publication.merged if publication.merged > 1 else b""
-            payload = b'%b%d%b,"%b":%b}' % (head, publication.offset, merged, key, publication.data)
+            payload = b'%b%d%b,"%b":%b}' % (head, publication.offset, merged, key, plain(publication.data))
             frames.append(text_frame(payload))
         return b"".join(frames)
 

@@ -1,0 +1,1 @@
+"""The I/O side of the Centrifuge protocol: what its commands do."""

@@ -1,0 +1,60 @@
+"""What the parts of a Centrifuge socket share: its session, its protocol's state, and the services around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from app.auth.identity import Identity
+from app.config import RealtimeConfig
+from app.streams.presence import Presence
+from app.ws.commands import Asker
+from app.ws.frames import text_frame
+from app.ws.protocols.centrifuge import CentrifugeProtocol
+from app.ws.protocols.centrifuge_encoding import reply
+
+__all__ = ["Client", "Tokens", "info_of"]
+
+
+class Tokens(Protocol):
+    """Verifies tokens whose claims matter beside the user."""
+
+    def claims(self, token: str, now: float | None = None) -> Mapping[str, Any]:
+        """Raises :exc:`~app.errors.InvalidToken`, ``TokenExpired``."""
+
+    def identity(self, claims: Mapping[str, Any]) -> Identity: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """One socket. ``handshake`` is who its HTTP request said it is, None when it said nothing."""
+
+    session: Asker
+    protocol: CentrifugeProtocol
+    tokens: Tokens
+    presence: Presence
+    handshake: Identity | None
+
+    @property
+    def config(self) -> RealtimeConfig:
+        return self.session.services.config
+
+    @property
+    def id(self) -> str:
+        return self.protocol.connection_id
+
+    def answer(self, id_: int, method: str, result: dict[str, Any] | None = None) -> None:
+        self.session.send(text_frame(reply(id_, method, result or {})))
+
+
+def info_of(protocol: CentrifugeProtocol, channel_info: bytes | None = None) -> bytes:
+    """Return the client's info as others see it, JSON text."""
+    info: dict[str, Any] = {"user": protocol.identity.user_id or "", "client": protocol.connection_id}
+    if protocol.info is not None:
+        info["conn_info"] = orjson.Fragment(protocol.info)
+    if channel_info is not None:
+        info["chan_info"] = orjson.Fragment(channel_info)
+    return orjson.dumps(info)

@@ -1,0 +1,80 @@
+"""``/connection/websocket``: sessions of the Centrifuge protocol, and what concerns all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import structlog
+
+from app.auth.identity import Identity
+from app.errors import TidegateError
+from app.streams.broker import Archive
+from app.streams.presence import Presence
+from app.ws.centrifuge.client import Client, Tokens
+from app.ws.centrifuge.commander import CentrifugeCommander
+from app.ws.connection import Connection
+from app.ws.handshake import Handshake
+from app.ws.protocols.centrifuge import CentrifugeProtocol
+from app.ws.session import Services, Session
+
+__all__ = ["SUBPROTOCOL", "Opener"]
+
+_log = structlog.get_logger(__name__)
+
+SUBPROTOCOL = "centrifuge-json"
+_RENEW_EVERY = 20.0
+"""Seconds between two renewals of who is present; entries live three times as long."""
+
+
+@dataclass(slots=True)
+class Opener:
+    """:class:`~app.ws.endpoint.Begin` of this protocol. ``clients`` are those that are there, by their ids."""
+
+    services: Services
+    tokens: Tokens
+    presence: Presence
+    archive: Archive
+    clients: dict[str, Client]
+
+    def __call__(
+        self,
+        connection: Connection,
+        handshake: Handshake,
+        identity: Identity | None,
+        error: TidegateError | None,
+        on_end: Callable[[Session], None],
+    ) -> Session:
+        services = self.services
+        client_id = str(uuid.uuid4())
+        protocol = CentrifugeProtocol(services.config, client_id, services.clock(), random.random())
+        commander = CentrifugeCommander(self.archive)
+
+        def ended(session: Session) -> None:
+            self.clients.pop(client_id, None)
+            on_end(session)
+
+        session = Session(connection, protocol, services, commander, ended)
+        client = Client(session, protocol, self.tokens, self.presence, identity)
+        commander.client = self.clients[client_id] = client
+        if error is not None:
+            session.run(protocol.refused(error))
+        return session
+
+    async def renew(self) -> None:
+        """Keep those who are here present, until cancelled."""
+        while True:
+            await asyncio.sleep(_RENEW_EVERY)
+            try:
+                await self.presence.renew(list(self._entries()))
+            except TidegateError:
+                _log.warning("presence could not be renewed")
+
+    def _entries(self) -> Iterable[tuple[str, str, bytes]]:
+        for client_id, client in list(self.clients.items()):
+            for channel, place in client.protocol.places.items():
+                if place.present:
+                    yield channel, client_id, place.info

@@ -1,0 +1,274 @@
+"""Subscribing, by command and by the server: permission, place, recovery, presence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import orjson
+
+from app.auth.grants import ChannelGrant, subscription_grant
+from app.config import ChannelConfig
+from app.errors import InvalidToken, NotFound, TidegateError, TokenExpired
+from app.streams.catchup import join
+from app.streams.envelope import joined
+from app.streams.hub import Listener, Subscription
+from app.streams.merge import NeverMerge, merge
+from app.streams.position import Position
+from app.streams.recovery import Recovery
+from app.ws.centrifuge.access import Options, settings_of, subscribable
+from app.ws.centrifuge.client import Client, info_of
+from app.ws.centrifuge.seat import Seat
+from app.ws.protocols.centrifuge import Place
+from app.ws.protocols.centrifuge_codes import (
+    ALREADY_SUBSCRIBED,
+    BAD_REQUEST,
+    CLOSE_INVALID_TOKEN,
+    EXPIRED,
+    LIMIT_EXCEEDED,
+    NOT_AVAILABLE,
+    PERMISSION_DENIED,
+    TOKEN_EXPIRED,
+    UNKNOWN_CHANNEL,
+    UNRECOVERABLE,
+    Disconnected,
+    Refused,
+)
+from app.ws.protocols.centrifuge_commands import SubRefresh, Subscribe
+from app.ws.protocols.centrifuge_encoding import publication
+
+__all__ = ["Joining", "appear", "enter", "read_grant", "seconds_left", "sub_refresh", "subscribe"]
+
+_PREFIX = "gen:"
+_NEVER_MERGE = NeverMerge()
+_MANY = 1000
+"""Events of a generation that are recovered one by one; of more the texts are merged."""
+
+_GENERATION = ChannelConfig(history_size=1, force_recovery=True)
+"""The settings of every generation's channel; what is kept of it is settled elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """A subscription to be made."""
+
+    channel: str
+    options: Options
+    grant: ChannelGrant
+    since: Position | None
+    positioned: bool = False
+    recoverable: bool = False
+    join_leave: bool = False
+    reject_unrecovered: bool = False
+    server_side: bool = False
+
+    @property
+    def generation(self) -> bool:
+        return self.channel.startswith(_PREFIX)
+
+    @property
+    def recovers(self) -> bool:
+        return self.options.recovers(self.recoverable or self.since is not None)
+
+    @property
+    def keeps_position(self) -> bool:
+        return self.recovers or self.options.positions(self.positioned)
+
+
+async def subscribe(client: Client, command: Subscribe) -> None:
+    """Answer a subscribe command. Raises :exc:`~app.errors.TidegateError`."""
+    joining = _joining(client, command)
+
+    def send(result: dict[str, Any]) -> None:
+        client.answer(command.id, "subscribe", result)
+
+    await enter(client, joining, client.session, send)
+    await appear(client, command.channel)
+
+
+async def sub_refresh(client: Client, command: SubRefresh) -> None:
+    """Answer a sub_refresh command: the subscription's new token."""
+    channel = command.channel or _named_channel(client, command.token)
+    place = client.protocol.places.get(channel)
+    if place is None:
+        raise Refused(PERMISSION_DENIED)
+    grant = read_grant(client, channel, command.token)
+    place.expires_at = grant.expires_at
+    client.session.services.ticker.watch(client.session)
+    client.answer(command.id, "sub_refresh", _expiry(client, grant.expires_at))
+
+
+async def enter(client: Client, joining: Joining, listener: Listener, send: Callable[[dict[str, Any]], None]) -> None:
+    """Join a channel; ``send`` writes the result, in the step in which its messages begin."""
+    protocol, session = client.protocol, client.session
+    if session.closed:
+        return
+    channel, options = joining.channel, joining.options
+    protocol.places[channel] = Place(
+        server_side=joining.server_side,
+        positioned=joining.keeps_position,
+        info=info_of(protocol, joining.grant.info),
+        expires_at=joining.grant.expires_at,
+        presence=options.presence,
+        announces=options.join_leave,
+    )
+    if options.join_leave and not options.pushes_join_leave(joining.join_leave) and not isinstance(listener, Seat):
+        listener = Seat(listener, quiet=True)
+    session.subscriptions[channel] = None
+    try:
+        subscription = await _attach(client, joining, listener, send)
+    except BaseException:
+        session.subscriptions.pop(channel, None)
+        protocol.places.pop(channel, None)
+        raise
+    if channel in session.subscriptions:
+        session.subscriptions[channel] = subscription
+        session.services.ticker.watch(session)
+    else:
+        session.services.hub.drop(subscription)
+
+
+async def appear(client: Client, channel: str) -> None:
+    """Let others know that the client is in ``channel``, and itself."""
+    place = client.protocol.places.get(channel)
+    if place is None or client.session.closed:
+        return
+    try:
+        if place.presence:
+            place.present = True
+            await client.presence.enter(channel, client.id, place.info)
+            if client.protocol.places.get(channel) is not place:
+                await client.presence.leave(channel, client.id)  # It left meanwhile, and may have been faster.
+        if place.announces and client.protocol.places.get(channel) is place:
+            place.announced = True
+            await client.session.services.broker.publish(channel, joined(place.info))
+    except TidegateError:
+        pass  # The subscription stands; presence is renewed in a moment.
+
+
+def read_grant(client: Client, channel: str, token: str) -> ChannelGrant:
+    """Read a subscription's token. Raises :exc:`Refused`, and :exc:`Disconnected` for somebody else's token."""
+    now = client.session.services.clock()
+    try:
+        claims = client.tokens.claims(token, now)
+        grant = subscription_grant(claims, client.protocol.identity, channel, client.id)
+    except TokenExpired:
+        raise Refused(TOKEN_EXPIRED) from None
+    except InvalidToken:
+        raise Refused(PERMISSION_DENIED) from None
+    if grant is None:
+        raise Disconnected(CLOSE_INVALID_TOKEN)
+    if grant.expires_at is not None and grant.expires_at <= now:
+        raise Refused(EXPIRED)
+    return grant
+
+
+def seconds_left(client: Client, expires_at: float | None) -> int:
+    """Return a time to live in whole seconds, 0 for no end."""
+    return 0 if expires_at is None else max(1, math.floor(expires_at - client.session.services.clock()))
+
+
+def _joining(client: Client, command: Subscribe) -> Joining:
+    config, channel = client.config, command.channel
+    if len(channel) > config.centrifuge.max_channel_length:
+        raise Refused(BAD_REQUEST)
+    if channel in client.protocol.places:
+        raise Refused(ALREADY_SUBSCRIBED)
+    if len(client.protocol.places) >= config.centrifuge.max_channels:
+        raise Refused(LIMIT_EXCEEDED)
+    grant = ChannelGrant()
+    if channel.startswith(_PREFIX):
+        settings = _GENERATION
+    elif command.token:
+        settings = settings_of(config, channel)
+        grant = read_grant(client, channel, command.token)
+    else:
+        settings = subscribable(config, client.protocol.identity, channel)
+    return Joining(
+        channel,
+        Options(settings, grant.override),
+        grant,
+        command.since,
+        command.positioned,
+        command.recoverable,
+        command.join_leave,
+        command.reject_unrecovered,
+    )
+
+
+async def _attach(
+    client: Client, joining: Joining, listener: Listener, send: Callable[[dict[str, Any]], None]
+) -> Subscription:
+    services, channel = client.session.services, joining.channel
+    since = joining.since if joining.recovers else None
+
+    def sent(recovery: Recovery) -> None:
+        send(_result(client, joining, since, recovery))
+
+    if joining.generation:
+        watch = services.generations.watch
+        generation_id = channel[len(_PREFIX) :]
+        try:
+            return await watch(client.protocol.identity, generation_id, listener, since, sent, rule=_NEVER_MERGE)
+        except NotFound:
+            raise Refused(UNKNOWN_CHANNEL) from None
+    if since is not None and not since.epoch:
+        history = await services.broker.history(channel, since.offset)
+        since = Position(history.epoch, since.offset)
+    attach = partial(join, services.hub, services.broker, channel, listener, since, replay=False)
+    return await attach(rule=_NEVER_MERGE, send=sent)
+
+
+def _result(client: Client, joining: Joining, since: Position | None, recovery: Recovery) -> dict[str, Any]:
+    """Return the result of a subscription. Who recovered stands where he asked; others at the top of the log.
+
+    A generation is begun from its first event by those who don't say where they stand.
+    """
+    publications = recovery.publications
+    recovered = recovery.recovered and since is not None
+    limit = joining.options.settings.recovery_max_publications
+    if recovered and not joining.generation and len(publications) > limit:
+        recovered = False
+    if since is not None and not recovered and joining.reject_unrecovered:
+        raise Refused(UNRECOVERABLE)
+    offset = recovery.top
+    if recovered or (joining.generation and since is None):
+        offset = recovery.position.offset
+        if len(publications) > _MANY:
+            publications = merge(publications, client.session.services.rule)
+    else:
+        publications = []
+    result: dict[str, Any] = {
+        **_expiry(client, joining.grant.expires_at),
+        "recoverable": joining.recovers,
+        "positioned": joining.keeps_position,
+        "recovered": recovered,
+        "was_recovering": joining.since is not None,
+    }
+    if joining.keeps_position:
+        epoch = recovery.position.epoch
+        pieces = [orjson.Fragment(publication(epoch, each).replace(b"\n", b" ")) for each in publications]
+        result |= {"epoch": epoch, "offset": offset, "publications": pieces}
+    if joining.grant.data is not None:
+        result["data"] = orjson.Fragment(joining.grant.data)
+    return {name: value for name, value in result.items() if value}
+
+
+def _expiry(client: Client, expires_at: float | None) -> dict[str, Any]:
+    return {} if expires_at is None else {"expires": True, "ttl": seconds_left(client, expires_at)}
+
+
+def _named_channel(client: Client, token: str) -> str:
+    """Return the channel that a token names, for clients that leave it to the token."""
+    try:
+        channel = client.tokens.claims(token, client.session.services.clock()).get("channel")
+    except TokenExpired:
+        raise Refused(TOKEN_EXPIRED) from None
+    except InvalidToken:
+        raise Refused(PERMISSION_DENIED) from None
+    if not isinstance(channel, str) or not channel:
+        raise Refused(NOT_AVAILABLE)
+    return channel

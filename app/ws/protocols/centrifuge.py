@@ -1,0 +1,264 @@
+"""The Centrifuge client protocol, JSON v2: the state of one socket, without I/O.
+
+Its clients put ``connect`` and all their subscriptions into one frame as soon as the socket is open. So a socket is
+*connecting* from its connect command on and takes more commands at once; the session carries them out in their order,
+and what follows a connect that failed is never looked at: the socket is *unusable* then, and its client leaves. What
+is no command at all ends the socket. The moves are :data:`MOVES`; ``docs/protocol.md`` tells clients the same.
+
+Deadlines: a socket that never connects is stale. A ping (``{}``) goes out at each interval, however busy the socket is,
+because some clients listen for nothing else; its answer is due soon after. A token's end is no deadline by itself, for
+the client was told of it and refreshes: a while later it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from math import inf
+
+from app.auth.identity import ANONYMOUS, Identity
+from app.config import RealtimeConfig
+from app.errors import TidegateError
+from app.ws.protocols.actions import End, Leave, Send
+from app.ws.protocols.centrifuge_codes import (
+    CLOSE_BAD_REQUEST,
+    CLOSE_EXPIRED,
+    CLOSE_INSUFFICIENT,
+    CLOSE_INVALID_TOKEN,
+    CLOSE_NO_PONG,
+    CLOSE_NOT_AVAILABLE,
+    CLOSE_PROTOCOL,
+    CLOSE_SHUTDOWN,
+    CLOSE_STALE,
+    CLOSE_SUBSCRIPTION_EXPIRED,
+    LOST_PLACE,
+    SUBSCRIPTION_EXPIRED,
+    Disconnect,
+    Disconnected,
+    Unsubscription,
+    disconnect_of,
+    fault_of,
+)
+from app.ws.protocols.centrifuge_commands import Command, Connect, Malformed, parse
+from app.ws.protocols.centrifuge_encoding import PING, error_reply, unsubscribe_push
+
+__all__ = ["MOVES", "Action", "CentrifugeProtocol", "Place", "State"]
+
+Action = Send | End | Leave | Command
+
+
+@dataclass(slots=True)
+class Place:
+    """One subscription of the socket.
+
+    ``info`` is the client's info as others see it in this channel, JSON text. ``expires_at`` is the end of the token
+    that it was granted by, in seconds since 1970. ``present`` and ``announced`` say whether the client is entered in
+    the channel's presence, and was announced to it.
+    """
+
+    server_side: bool = False
+    positioned: bool = False
+    info: bytes = b"{}"
+    expires_at: float | None = None
+    presence: bool = False
+    announces: bool = False
+    present: bool = False
+    announced: bool = False
+
+
+class State(Enum):
+    FRESH = "fresh"
+    CONNECTING = "connecting"
+    OPEN = "open"
+    UNUSABLE = "unusable"
+    CLOSED = "closed"
+
+
+MOVES: dict[State, frozenset[State]] = {
+    State.FRESH: frozenset({State.CONNECTING, State.CLOSED}),
+    State.CONNECTING: frozenset({State.OPEN, State.UNUSABLE, State.CLOSED}),
+    State.OPEN: frozenset({State.CLOSED}),
+    State.UNUSABLE: frozenset({State.CLOSED}),
+    State.CLOSED: frozenset(),
+}
+
+
+class CentrifugeProtocol:
+    """One socket. ``now`` is always in seconds since 1970; ``jitter`` (0 to 1) spreads the first pings of many."""
+
+    __slots__ = (
+        "_config",
+        "_next_ping",
+        "_pong_due",
+        "_stale_at",
+        "connection_id",
+        "expires_at",
+        "identity",
+        "info",
+        "places",
+        "state",
+    )
+
+    def __init__(self, config: RealtimeConfig, connection_id: str, now: float, jitter: float = 1.0) -> None:
+        self._config = config
+        self._stale_at = now + config.auth_timeout
+        self._next_ping = now + config.ping_interval * (0.5 + jitter / 2)
+        self._pong_due: float | None = None
+        self.connection_id = connection_id
+        self.identity: Identity = ANONYMOUS
+        self.info: bytes | None = None
+        """What the connection token says of its bearer, JSON text."""
+        self.expires_at: float | None = None
+        self.places: dict[str, Place] = {}
+        """Subscriptions, those that are being joined included."""
+        self.state = State.FRESH
+
+    # Frames.
+
+    def receive(self, data: bytes) -> list[Action]:
+        """Take a text frame's payload: commands, one a line."""
+        actions: list[Action] = []
+        for line in data.strip().split(b"\n"):
+            if self.state is State.CLOSED:
+                break
+            actions += self._line(line)
+        return actions
+
+    def receive_binary(self) -> list[Action]:
+        """Take a binary frame, which the JSON flavour has no use for."""
+        return self._end(CLOSE_PROTOCOL)
+
+    # Results of commands.
+
+    def opened(self, expires_at: float | None) -> None:
+        """The connect command was carried out. ``identity`` and ``info`` were set before."""
+        self._move(State.OPEN)
+        self.expires_at = expires_at
+
+    def failed(self, command: Command, error: TidegateError) -> list[Action]:
+        """A command came to nothing: by an answer, or by the end of the connection."""
+        if self.state is State.CLOSED:
+            return []
+        if isinstance(error, Disconnected):
+            return self._end(error.disconnect)
+        if isinstance(command, Connect):
+            self._move(State.UNUSABLE)
+        return [Send(error_reply(command.id, fault_of(error)))]
+
+    def closing(self, error: TidegateError) -> list[Action]:
+        """The session can't go on."""
+        return self._end(disconnect_of(error))
+
+    def refused(self, error: TidegateError) -> list[Action]:
+        """The handshake's credential was not accepted. Only an expired one is worth another try."""
+        return self._end(CLOSE_EXPIRED if error.retryable else CLOSE_INVALID_TOKEN)
+
+    def goaway(self, delay: float) -> list[Action]:
+        """The replica stops; clients learn it from the end of the connection."""
+        return []
+
+    def gone(self) -> list[Action]:
+        return self._end(CLOSE_SHUTDOWN)
+
+    # The hub's side.
+
+    def gap(self, channel: str) -> list[Action]:
+        """What comes next on ``channel`` does not follow what was delivered. Who asked for no position does not mind.
+
+        A client-side subscription ends so that its client comes back and recovers; of server-side ones it knows no
+        other way than to connect again.
+        """
+        place = self.places.get(channel)
+        if place is None or not place.positioned:
+            return []
+        if place.server_side:
+            return self._end(CLOSE_INSUFFICIENT)
+        return self.put_out(channel, LOST_PLACE)
+
+    def put_out(self, channel: str, why: Unsubscription) -> list[Action]:
+        """End a subscription and tell the client."""
+        return [Leave(channel), Send(unsubscribe_push(channel, why))]
+
+    # Time.
+
+    def due(self) -> float:
+        """Return when :meth:`tick` has something to do."""
+        if self.state is not State.OPEN:
+            return self._stale_at if self.state is not State.CLOSED else inf
+        return min(self._next_ping, inf if self._pong_due is None else self._pong_due, *self._ends())
+
+    def tick(self, now: float) -> list[Action]:
+        """Do what is due."""
+        if self.state is State.CLOSED:
+            return []
+        if self.state is not State.OPEN:
+            return self._end(CLOSE_STALE) if now >= self._stale_at else []
+        delay = self._config.centrifuge.expired_delay
+        if self.expires_at is not None and now >= self.expires_at + delay:
+            return self._end(CLOSE_EXPIRED)
+        if self._pong_due is not None and now >= self._pong_due:
+            return self._end(CLOSE_NO_PONG)
+        actions: list[Action] = []
+        for channel, place in list(self.places.items()):
+            if place.expires_at is not None and now >= place.expires_at + delay:
+                if place.server_side:
+                    return self._end(CLOSE_SUBSCRIPTION_EXPIRED)
+                place.expires_at = None
+                actions += self.put_out(channel, SUBSCRIPTION_EXPIRED)
+        if now >= self._next_ping:
+            self._next_ping = max(self._next_ping + self._config.ping_interval, now)
+            if self._pong_due is None:
+                self._pong_due = now + self._config.centrifuge.pong_timeout
+            actions.append(Send(PING))
+        return actions
+
+    def closed(self) -> None:
+        """The socket is gone."""
+        self.state = State.CLOSED
+
+    # Private.
+
+    def _line(self, line: bytes) -> list[Action]:
+        if self.state is State.UNUSABLE:
+            return self._end(CLOSE_BAD_REQUEST)
+        try:
+            command = parse(line)
+        except Malformed:
+            return self._end(CLOSE_BAD_REQUEST)
+        if command == "pong":
+            return self._pong()
+        if isinstance(command, Connect):
+            if self.state is not State.FRESH:
+                return self._end(CLOSE_BAD_REQUEST)
+            self._move(State.CONNECTING)
+        elif self.state is State.FRESH:
+            return self._end(CLOSE_BAD_REQUEST)
+        if isinstance(command, str):
+            return self._end(CLOSE_NOT_AVAILABLE)  # There is nobody to send a message to.
+        return [command]
+
+    def _pong(self) -> list[Action]:
+        """An answer to nothing is a fault of the client's."""
+        if self._pong_due is None:
+            return self._end(CLOSE_BAD_REQUEST)
+        self._pong_due = None
+        return []
+
+    def _ends(self) -> Iterator[float]:
+        delay = self._config.centrifuge.expired_delay
+        if self.expires_at is not None:
+            yield self.expires_at + delay
+        for place in self.places.values():
+            if place.expires_at is not None:
+                yield place.expires_at + delay
+
+    def _end(self, disconnect: Disconnect) -> list[Action]:
+        if self.state is State.CLOSED:
+            return []
+        self.state = State.CLOSED
+        return [End(disconnect.code, disconnect.reason)]
+
+    def _move(self, state: State) -> None:
+        assert state in MOVES[self.state], f"{self.state} does not become {state}"
+        self.state = state

@@ -1,0 +1,63 @@
+// Drives the npm package `centrifuge` as it is: one JSON command a line on stdin, one JSON result or event a line on stdout.
+"use strict";
+const { createRequire } = require("node:module");
+const packages = createRequire(process.env.SDK_PACKAGES + "/");
+const { Centrifuge } = packages("centrifuge");
+const websocket = packages("ws");
+
+const tokens = [];
+const waiting = [];
+let client;
+const say = (value) => process.stdout.write(JSON.stringify(value) + "\n");
+const askToken = (what) => (context) => {
+  say({ event: what, channel: context && context.channel });
+  return new Promise((resolve) => (tokens.length ? resolve(tokens.shift()) : waiting.push(resolve)));
+};
+
+function watch(emitter, source, names) {
+  for (const name of names) emitter.on(name, (context) => say({ event: name, source, ...context }));
+}
+
+const subscriptionEvents = ["subscribing", "subscribed", "unsubscribed", "publication", "join", "leave", "error"];
+const clientEvents = ["connecting", "connected", "disconnected", ...subscriptionEvents];
+
+const operations = {
+  open({ url, token, refreshes, options }) {
+    const more = refreshes ? { getToken: askToken("getToken") } : {};
+    client = new Centrifuge(url, { websocket, token, minReconnectDelay: 10, maxReconnectDelay: 50, ...more, ...options });
+    watch(client, "", clientEvents);
+  },
+  connect: () => client.connect(),
+  disconnect: () => client.disconnect(),
+  token({ token }) {
+    if (waiting.length) waiting.shift()(token);
+    else tokens.push(token);
+  },
+  subscription({ channel, options, refreshes }) {
+    const more = refreshes ? { getToken: askToken("getSubscriptionToken") } : {};
+    const delays = { minResubscribeDelay: 10, maxResubscribeDelay: 50 };
+    const subscription = client.newSubscription(channel, { ...delays, ...more, ...options });
+    watch(subscription, channel, subscriptionEvents);
+    subscription.subscribe();
+  },
+  subscribe: ({ channel }) => client.getSubscription(channel).subscribe(),
+  unsubscribe: ({ channel }) => client.getSubscription(channel).unsubscribe(),
+  publish: ({ channel, data }) => client.publish(channel, data),
+  presence: ({ channel }) => client.presence(channel),
+  presenceStats: ({ channel }) => client.presenceStats(channel),
+  history: ({ channel, options }) => client.history(channel, options),
+  rpc: ({ method, data }) => client.rpc(method, data),
+};
+
+async function run(command) {
+  try {
+    say({ id: command.id, result: (await operations[command.op](command)) ?? null });
+  } catch (error) {
+    say({ id: command.id, error: { code: error.code, message: error.message } });
+  }
+}
+
+require("node:readline")
+  .createInterface({ input: process.stdin })
+  .on("line", (line) => void run(JSON.parse(line)))
+  .on("close", () => process.exit(0));
