@@ -234,7 +234,8 @@ class _Parts:
     def _centrifuge_opener(self) -> centrifuge.Opener:
         services = replace(self._socket_services(), encoder=ENCODER)
         backend = self._backend
-        return centrifuge.Opener(services, self._verifier, backend.presence, backend.archive, {})
+        ttl = self._config.realtime.presence_ttl
+        return centrifuge.Opener(services, self._verifier, backend.presence, backend.archive, {}, ttl)
 
     def _api(self, tickets: Tickets) -> Any:
         config = self._config

@@ -8,7 +8,7 @@ from typing import Any
 from app.auth.grants import ChannelGrant, ConnectionGrant, connection_grant
 from app.auth.identity import ANONYMOUS
 from app.config import ChannelConfig
-from app.errors import InvalidToken, TokenExpired
+from app.errors import InvalidToken, SlowConsumer, TokenExpired
 from app.streams.position import Position
 from app.ws.centrifuge.access import Options, settings_of
 from app.ws.centrifuge.client import Client
@@ -44,9 +44,10 @@ async def connect(client: Client, command: Connect) -> None:
     client.protocol.identity, client.protocol.info = grant.identity, grant.info
     results: dict[str, Any] = {}
     seats = []
+    room = client.session.services.config.send_queue
     for channel, channel_grant in channels.items():
         joining = server_side(client, channel, channel_grant, command.subs.get(channel))
-        seat = Seat(client.session, quiet=not joining.options.pushes_join_leave(asked=True), shut=True)
+        seat = Seat(client.session, quiet=not joining.options.pushes_join_leave(asked=True), room=room)
         seats.append(seat)
         await enter(client, joining, seat, partial(results.__setitem__, channel))
     if client.session.closed:
@@ -57,7 +58,9 @@ async def connect(client: Client, command: Connect) -> None:
     ping = max(1, round(client.config.ping_interval))
     client.answer(command.id, "connect", {**result, "ping": ping, "pong": True})
     for seat in seats:
-        seat.open()
+        if not seat.open():
+            client.session.close(SlowConsumer())
+            return
     for channel in channels:
         await appear(client, channel)
 

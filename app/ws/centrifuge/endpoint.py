@@ -26,8 +26,8 @@ __all__ = ["SUBPROTOCOL", "Opener"]
 _log = structlog.get_logger(__name__)
 
 SUBPROTOCOL = "centrifuge-json"
-_RENEW_EVERY = 20.0
-"""Seconds between two renewals of who is present; entries live three times as long."""
+_RENEWALS = 3
+"""How often an entry of presence is renewed within its time to live."""
 
 
 @dataclass(slots=True)
@@ -39,6 +39,8 @@ class Opener:
     presence: Presence
     archive: Archive
     clients: dict[str, Client]
+    presence_ttl: float
+    """Seconds that an entry of presence lives."""
 
     def __call__(
         self,
@@ -67,7 +69,7 @@ class Opener:
     async def renew(self) -> None:
         """Keep those who are here present, until cancelled."""
         while True:
-            await asyncio.sleep(_RENEW_EVERY)
+            await asyncio.sleep(self.presence_ttl / _RENEWALS)
             try:
                 await self.presence.renew(list(self._entries()))
             except TidegateError:

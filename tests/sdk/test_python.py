@@ -1,0 +1,112 @@
+"""The Python SDK, as it comes from PyPI."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import Any
+
+import centrifuge
+import pytest
+
+from tests.support.gateway import Gateway, running, settings, token
+from tests.support.upstream import Call, scripted
+from tests.support.valkey import ValkeyServer
+
+ROOM = {
+    "history_size": 500, "history_ttl": 60, "force_recovery": True, "presence": True, "join_leave": True,
+    "allow_subscribe": True, "allow_publish": True, "allow_history": True, "allow_presence": True,
+}  # fmt: skip
+TOKENS = [f" {number}" for number in range(80)]
+
+
+class Seen(centrifuge.SubscriptionEventHandler):
+    """Keeps what a subscription was told."""
+
+    def __init__(self) -> None:
+        self.data: list[Any] = []
+        self.subscribed: list[Any] = []
+        self.news = asyncio.Condition()
+
+    async def on_subscribed(self, ctx: Any) -> None:
+        self.subscribed.append(ctx)
+        await self._tell()
+
+    async def on_publication(self, ctx: Any) -> None:
+        self.data.append(ctx.pub.data)
+        await self._tell()
+
+    async def until(self, done: Any) -> None:
+        async with asyncio.timeout(15), self.news:
+            await self.news.wait_for(lambda: done(self))
+
+    async def _tell(self) -> None:
+        async with self.news:
+            self.news.notify_all()
+
+
+class Ended(centrifuge.ClientEventHandler):
+    def __init__(self) -> None:
+        self.disconnected: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    async def on_disconnected(self, ctx: Any) -> None:
+        if not self.disconnected.done():
+            self.disconnected.set_result(ctx)
+
+
+def client(gateway: Gateway, user: str = "alice", **options: Any) -> centrifuge.Client:
+    url = f"ws://127.0.0.1:{gateway.port}/connection/websocket"
+    return centrifuge.Client(url, token=options.pop("token", token(user)), min_reconnect_delay=0.05, **options)
+
+
+async def test_it_publishes_and_reads_history_and_presence() -> None:
+    async with running(settings("http://127.0.0.1:1", realtime={"namespaces": {"room": ROOM}})) as gateway:
+        sdk, seen = client(gateway), Seen()
+        await sdk.connect()
+        subscription = sdk.new_subscription("room:1", events=seen)
+        await subscription.subscribe()
+        await seen.until(lambda s: s.subscribed)
+        for number in range(5):
+            await subscription.publish({"n": number})
+        await seen.until(lambda s: len(s.data) == 5)
+        assert seen.data == [{"n": number} for number in range(5)]
+        history = await subscription.history(limit=-1)
+        assert [publication.data for publication in history.publications] == seen.data
+        present = await subscription.presence()
+        assert [info.user for info in present.clients.values()] == ["alice"]
+        await subscription.unsubscribe()
+        await sdk.disconnect()
+
+
+async def test_an_invalid_token_is_the_end() -> None:
+    async with running(settings("http://127.0.0.1:1")) as gateway:
+        ended = Ended()
+        sdk = client(gateway, token="not-a-token", events=ended)
+        await sdk.connect()
+        async with asyncio.timeout(5):
+            assert (await ended.disconnected).code == 3500
+
+
+@pytest.mark.parametrize("cuts", [0, 3])
+async def test_a_generation_is_whole_through_cuts(valkey: ValkeyServer, prefix: str, cuts: int) -> None:
+    async def script(call: Call) -> None:
+        await call.answer(TOKENS, pause=0.01)
+
+    config = None
+    async with scripted(script) as upstream:
+        config = settings(upstream.url, broker={"redis_url": valkey.url, "key_prefix": prefix})
+        async with running(config) as gateway:
+            sdk, seen = client(gateway), Seen()
+            await sdk.connect()
+            started = await sdk.rpc("generate", {"kind": "chat", "input": {"message": "Hello"}})
+            subscription = sdk.new_subscription(started.data["channel"], events=seen)
+            await subscription.subscribe()
+            for cut in range(1, cuts + 1):
+                await seen.until(lambda s, cut=cut: len(s.data) >= 15 * cut)
+                sdk._conn.transport.abort()
+            await seen.until(lambda s: bool(s.data) and s.data[-1]["type"] == "completed")
+            await sdk.disconnect()
+    text = "".join(event["text"] for event in seen.data if event["type"] == "delta")
+    assert text == "".join(TOKENS)
+    assert seen.data[-1]["receipt"]["sha256"] == hashlib.sha256(text.encode()).hexdigest()
+    assert len(seen.subscribed) == cuts + 1
