@@ -172,7 +172,7 @@ class RealtimeConfig(Section):
     """How long a socket that came without a token may wait before it sends one."""
     ping_interval: float = Field(25.0, gt=0)
     """Time between two pings to a socket."""
-    pong_timeout: float = Field(20.0, gt=0)
+    pong_timeout: float = Field(15.0, gt=0)
     """How long the answer to a ping may take before the socket counts as dead."""
     expiry_warning: float = Field(60.0, ge=0)
     """How long before a token's expiry its socket is warned."""

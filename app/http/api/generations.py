@@ -56,42 +56,33 @@ class _Waiter:
         self.over.set()
 
 
-def generations_router(
-    generations: Generations, streams: EventStreams, caller: Caller, service_keys: ServiceKeys
-) -> APIRouter:
-    """Return the routes; ``caller`` tells who asks."""
-    router = APIRouter(prefix="/api/v1/generations", tags=["generations"], responses=_PROBLEMS)
+class _Routes:
+    """The routes' functions; ``caller`` tells who asks."""
 
-    async def events(identity: Identity, generation_id: str, since: Position | None) -> Response:
-        listener = SseListener(_RULE)
-        subscription = await generations.watch(identity, generation_id, listener, since, listener.recovered)
-        return streams.open(listener, subscription)
+    def __init__(
+        self, generations: Generations, streams: EventStreams, caller: Caller, service_keys: ServiceKeys
+    ) -> None:
+        self._generations = generations
+        self._streams = streams
+        self._caller = caller
+        self._service_keys = service_keys
 
-    async def finished(identity: Identity, generation_id: str) -> Response:
-        waiter = _Waiter()
-        subscription = await generations.watch(identity, generation_id, waiter, None, lambda recovery: None)
-        try:
-            await waiter.over.wait()
-        finally:
-            streams.hub.drop(subscription)
-        return JSONResponse(_answer(await generations.read(identity, generation_id)))
-
-    @router.post("", status_code=202, response_model=StartAnswer, summary="Start a generation")
     async def start(
+        self,
         body: StartBody,
         request: Request,
         wait: Annotated[bool, Query(description="Answer when it has ended, with its result.")] = False,
         accept: Annotated[str | None, Header()] = None,
     ) -> Any:
         """Answers 202 at once; with `Accept: text/event-stream` its events; with `wait=true` its result."""
-        identity = caller(request)
+        identity = self._caller(request)
         streamed = "text/event-stream" in (accept or "")
         asked = StartRequest.parse(body.model_dump(), attended=streamed or wait)
-        generation_id, position = await generations.start(identity, asked)
+        generation_id, position = await self._generations.start(identity, asked)
         if streamed:
-            return await events(identity, generation_id, None)
+            return await self._events(identity, generation_id, None)
         if wait:
-            return await finished(identity, generation_id)
+            return await self._finished(identity, generation_id)
         return StartAnswer(
             id=generation_id,
             channel=channel_of(generation_id),
@@ -100,43 +91,68 @@ def generations_router(
             status="queued",
         )
 
-    @router.get("/{generation_id}", response_model=GenerationAnswer, summary="Read a generation")
-    async def read(generation_id: str, request: Request) -> Any:
-        return _answer(await generations.read(caller(request), generation_id))
+    async def read(self, generation_id: str, request: Request) -> Any:
+        return _answer(await self._generations.read(self._caller(request), generation_id))
 
-    @router.get("/{generation_id}/events", response_class=Response, summary="Watch a generation")
     async def watch(
+        self,
         generation_id: str,
         request: Request,
         last_event_id: Annotated[str | None, Header()] = None,
     ) -> Response:
         """Server-sent events from the beginning, or from after `Last-Event-ID`. 204 when nothing is left to send."""
-        identity = caller(request)
+        identity = self._caller(request)
         since = parse_event_id(last_event_id)
-        record = await generations.record(identity, generation_id)
+        record = await self._generations.record(identity, generation_id)
         if record.closed and since is not None:
-            place = await generations.place(record, since)
+            place = await self._generations.place(record, since)
             if place is not None and place.offset == record.top:
                 return Response(status_code=204)
-        return await events(identity, generation_id, since)
+        return await self._events(identity, generation_id, since)
 
-    @router.post("/{generation_id}/events", status_code=202, response_class=Response, summary="Report progress")
     async def report(
+        self,
         generation_id: str,
         body: Annotated[dict[str, Any], Body(examples=[{"type": "progress", "step": 7, "total": 20}])],
         x_service_key: Annotated[str | None, Header()] = None,
     ) -> Response:
         """For upstreams: `queued`, `progress`, `preview` and `artifact`, one or `{"events": [...]}`, in order."""
-        service_keys.check(x_service_key)
-        await generations.report(generation_id, body)
+        self._service_keys.check(x_service_key)
+        await self._generations.report(generation_id, body)
         return Response(status_code=202)
 
-    @router.delete("/{generation_id}", response_model=CancelAnswer, summary="Cancel a generation")
-    async def cancel(generation_id: str, request: Request) -> Any:
+    async def cancel(self, generation_id: str, request: Request) -> Any:
         """A second time changes nothing. The upstream's connection is closed at once."""
-        status = await generations.cancel(caller(request), generation_id)
+        status = await self._generations.cancel(self._caller(request), generation_id)
         return CancelAnswer(id=generation_id, status=status)
 
+    async def _events(self, identity: Identity, generation_id: str, since: Position | None) -> Response:
+        listener = SseListener(_RULE)
+        subscription = await self._generations.watch(identity, generation_id, listener, since, listener.recovered)
+        return self._streams.open(listener, subscription)
+
+    async def _finished(self, identity: Identity, generation_id: str) -> Response:
+        waiter = _Waiter()
+        subscription = await self._generations.watch(identity, generation_id, waiter, None, lambda recovery: None)
+        try:
+            await waiter.over.wait()
+        finally:
+            self._streams.hub.drop(subscription)
+        return JSONResponse(_answer(await self._generations.read(identity, generation_id)))
+
+
+def generations_router(
+    generations: Generations, streams: EventStreams, caller: Caller, service_keys: ServiceKeys
+) -> APIRouter:
+    """Return the routes; ``caller`` tells who asks."""
+    routes = _Routes(generations, streams, caller, service_keys)
+    router = APIRouter(prefix="/api/v1/generations", tags=["generations"], responses=_PROBLEMS)
+    one, events = "/{generation_id}", "/{generation_id}/events"
+    router.post("", status_code=202, response_model=StartAnswer, summary="Start a generation")(routes.start)
+    router.get(one, response_model=GenerationAnswer, summary="Read a generation")(routes.read)
+    router.get(events, response_class=Response, summary="Watch a generation")(routes.watch)
+    router.post(events, status_code=202, response_class=Response, summary="Report progress")(routes.report)
+    router.delete(one, response_model=CancelAnswer, summary="Cancel a generation")(routes.cancel)
     return router
 
 
