@@ -14,7 +14,6 @@ import uvloop
 
 from tests.support.valkey import ValkeyServer
 
-
 # Where a change is judged the same examples are tried each time; everywhere else new ones.
 hypothesis.settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
