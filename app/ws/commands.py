@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from app.auth.identity import Identity
 from app.errors import BadRequest, BrokerUnavailable, NotFound, PermissionDenied, TidegateError, TooManyRequests
+from app.generations.channels import GENERATION_PREFIX
 from app.streams.catchup import join
 from app.streams.hub import Listener, Subscription
 from app.streams.merge import NeverMerge
@@ -27,7 +28,7 @@ from app.ws.protocols.native_commands import (
     Subscribe,
     Unsubscribe,
 )
-from app.ws.protocols.native_encoding import GENERATION_PREFIX, channel_fields, error_message, message
+from app.ws.protocols.native_encoding import channel_fields, error_message, message
 from app.ws.services import Services
 from app.ws.ticker import Ticked
 

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable
-from typing import Protocol
 
 from starlette.requests import Request
 
 from app.auth.identity import ANONYMOUS, Identity
 from app.errors import InvalidToken, Unauthenticated
+from app.http.proxy import Verifier
 
-__all__ = ["Caller", "ServiceKeys", "Verifier"]
-
-
-class Verifier(Protocol):
-    def verify(self, token: str) -> Identity:
-        """Raises :exc:`~app.errors.Unauthenticated`."""
+__all__ = ["Caller", "ServiceKeys"]
 
 
 class Caller:

@@ -10,6 +10,7 @@ import orjson
 
 from app.config import ChannelConfig, RealtimeConfig
 from app.errors import TidegateError, TooManyRequests
+from app.generations.channels import GENERATION_PREFIX
 from app.http.api.server_requests import (
     BAD_REQUEST,
     BatchRequest,
@@ -31,7 +32,6 @@ from app.streams.publication import Publication
 __all__ = ["ServerMethods"]
 
 Result = dict[str, Any]
-_GENERATION = "gen:"
 _PERSONAL = "user"
 _AT_ONCE = 16
 """Publications of one request that are on their way to the broker together."""
@@ -106,7 +106,7 @@ class ServerMethods:
 
     async def _publish_to(self, channel: str, request: PublishRequest | BroadcastRequest, data: bytes) -> Result:
         settings = self._settings(channel)
-        if channel.startswith(_GENERATION):
+        if channel.startswith(GENERATION_PREFIX):
             raise Fault(PERMISSION_DENIED, "permission denied: a generation's channel has one writer")
         published = await self._broker.publish(
             channel,
@@ -147,7 +147,7 @@ class ServerMethods:
     async def _history_remove(self, body: Any) -> Result:
         channel = parse(ChannelRequest, body).channel
         self._need_history(channel)
-        if channel.startswith(_GENERATION):
+        if channel.startswith(GENERATION_PREFIX):
             raise Fault(PERMISSION_DENIED, "permission denied: a generation's log is kept whole")
         await self._archive.remove(channel)
         return {}
@@ -163,7 +163,7 @@ class ServerMethods:
     def _settings(self, channel: str) -> ChannelConfig:
         """Return a channel's settings. Raises :exc:`Fault`."""
         namespace, colon, _ = channel.partition(":")
-        if not colon or channel.startswith(("#", _GENERATION)):
+        if not colon or channel.startswith(("#", GENERATION_PREFIX)):
             return self._config.channel
         settings = self._config.namespaces.get(namespace)
         if settings is None and namespace == _PERSONAL:
@@ -173,12 +173,12 @@ class ServerMethods:
         return settings
 
     def _need_history(self, channel: str) -> None:
-        if not self._settings(channel).history_size and not channel.startswith(_GENERATION):
+        if not self._settings(channel).history_size and not channel.startswith(GENERATION_PREFIX):
             raise Fault(NOT_AVAILABLE, "not available")
 
     def _with_presence(self, body: Any) -> str:
         channel = parse(ChannelRequest, body).channel
-        if channel.startswith(_GENERATION) or not self._settings(channel).presence:
+        if channel.startswith(GENERATION_PREFIX) or not self._settings(channel).presence:
             raise Fault(NOT_AVAILABLE, "not available")
         return channel
 

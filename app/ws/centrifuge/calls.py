@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from app.errors import BadRequest, NotFound, PermissionDenied
+from app.generations.channels import GENERATION_PREFIX
 from app.generations.requests import StartRequest
 from app.streams.position import Position
 from app.ws.centrifuge.client import Client
@@ -13,8 +14,6 @@ from app.ws.protocols.centrifuge_codes import METHOD_NOT_FOUND, Refused
 from app.ws.protocols.native_commands import Resume, read_command
 
 __all__ = ["call"]
-
-_PREFIX = "gen:"
 
 
 async def call(client: Client, method: str, data: Any) -> dict[str, Any]:
@@ -35,7 +34,7 @@ async def _generate(client: Client, data: dict[str, Any]) -> dict[str, Any]:
     """The asker subscribes to the channel next, from the position that he gets."""
     request = StartRequest.parse(data, attended=False)
     generation_id, position = await client.session.services.generations.start(client.protocol.identity, request)
-    return {"generation_id": generation_id, "channel": _PREFIX + generation_id, **position._asdict()}
+    return {"generation_id": generation_id, "channel": GENERATION_PREFIX + generation_id, **position._asdict()}
 
 
 async def _cancel(client: Client, data: dict[str, Any]) -> dict[str, Any]:

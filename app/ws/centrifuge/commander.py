@@ -8,6 +8,7 @@ import orjson
 
 from app.config import ChannelConfig
 from app.errors import NotFound, TidegateError
+from app.generations.channels import GENERATION_PREFIX
 from app.streams.broker import Archive
 from app.streams.envelope import enveloped, left
 from app.ws.centrifuge.access import settings_of, subscribable
@@ -41,8 +42,6 @@ from app.ws.protocols.centrifuge_commands import (
 from app.ws.protocols.centrifuge_encoding import publication
 
 __all__ = ["CentrifugeCommander"]
-
-_PREFIX = "gen:"
 
 
 class CentrifugeCommander:
@@ -103,7 +102,7 @@ class CentrifugeCommander:
 
     async def _publish(self, command: Publish) -> None:
         client, channel = self.client, command.channel
-        if channel.startswith(_PREFIX):
+        if channel.startswith(GENERATION_PREFIX):
             raise Refused(PERMISSION_DENIED)
         settings = self._allowed(channel, "allow_publish")
         place = client.protocol.places.get(channel)
@@ -126,9 +125,11 @@ class CentrifugeCommander:
     async def _history(self, command: History) -> None:
         client, channel, since = self.client, command.channel, command.since
         limit: int | None = command.limit if command.limit >= 0 else None
-        if channel.startswith(_PREFIX):
+        if channel.startswith(GENERATION_PREFIX):
             try:
-                await client.session.services.generations.record(client.protocol.identity, channel[len(_PREFIX) :])
+                await client.session.services.generations.record(
+                    client.protocol.identity, channel[len(GENERATION_PREFIX) :]
+                )
             except NotFound:
                 raise Refused(UNKNOWN_CHANNEL) from None
         else:
@@ -146,7 +147,7 @@ class CentrifugeCommander:
         client.answer(command.id, "history", {"publications": pieces, "epoch": page.epoch, "offset": page.top})
 
     def _present(self, channel: str) -> None:
-        if channel.startswith(_PREFIX) or not settings_of(self.client.config, channel).presence:
+        if channel.startswith(GENERATION_PREFIX) or not settings_of(self.client.config, channel).presence:
             raise Refused(NOT_AVAILABLE)
         self._allowed(channel, "allow_presence")
 

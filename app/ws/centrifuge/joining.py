@@ -13,6 +13,7 @@ import orjson
 from app.auth.grants import ChannelGrant, subscription_grant
 from app.config import ChannelConfig
 from app.errors import InvalidToken, NotFound, TidegateError, TokenExpired
+from app.generations.channels import GENERATION_PREFIX
 from app.streams.catchup import join
 from app.streams.envelope import joined
 from app.streams.hub import Listener, Subscription
@@ -42,7 +43,6 @@ from app.ws.protocols.centrifuge_encoding import publication
 
 __all__ = ["Joining", "appear", "enter", "read_grant", "seconds_left", "sub_refresh", "subscribe"]
 
-_PREFIX = "gen:"
 _NEVER_MERGE = NeverMerge()
 _MANY = 1000
 """Events of a generation that are recovered one by one; of more the texts are merged."""
@@ -67,7 +67,7 @@ class Joining:
 
     @property
     def generation(self) -> bool:
-        return self.channel.startswith(_PREFIX)
+        return self.channel.startswith(GENERATION_PREFIX)
 
     @property
     def recovers(self) -> bool:
@@ -180,7 +180,7 @@ def _joining(client: Client, command: Subscribe) -> Joining:
     if len(client.protocol.places) >= config.centrifuge.max_channels:
         raise Refused(LIMIT_EXCEEDED)
     grant = ChannelGrant()
-    if channel.startswith(_PREFIX):
+    if channel.startswith(GENERATION_PREFIX):
         settings = _GENERATION
     elif command.token:
         settings = settings_of(config, channel)
@@ -210,7 +210,7 @@ async def _attach(
 
     if joining.generation:
         watch = services.generations.watch
-        generation_id = channel[len(_PREFIX) :]
+        generation_id = channel[len(GENERATION_PREFIX) :]
         try:
             return await watch(client.protocol.identity, generation_id, listener, since, sent, rule=_NEVER_MERGE)
         except NotFound:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.errors import BadRequest, TidegateError, UnknownCommand
+from app.generations.channels import GENERATION_PREFIX
 from app.generations.requests import StartRequest
 from app.streams.position import Position
 from app.ws.protocols.actions import End, Leave, Send
-from app.ws.protocols.native_encoding import GENERATION_PREFIX, message
+from app.ws.protocols.native_encoding import message
 
 __all__ = [
     "Action",

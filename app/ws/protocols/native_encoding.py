@@ -11,14 +11,12 @@ from typing import Any
 import orjson
 
 from app.errors import TidegateError
+from app.generations.channels import GENERATION_PREFIX
 from app.streams.envelope import ANNOUNCEMENTS, kind, plain
 from app.streams.publication import Batch, Publication
 from app.ws.frames import text_frame
 
-__all__ = ["GENERATION_PREFIX", "NativeEncoder", "channel_fields", "error_message", "message"]
-
-GENERATION_PREFIX = "gen:"
-"""Channels of generations; on the wire they go by the generation's id alone."""
+__all__ = ["NativeEncoder", "channel_fields", "error_message", "message"]
 
 
 class NativeEncoder:
