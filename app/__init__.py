@@ -1,0 +1,9 @@
+"""The map of the code; ``docs/architecture.md`` has it with its layers.
+
+- ``cli``, ``serving``: the commands, and uvicorn as sockets and proxying need it
+- ``main``, ``composition``: the ASGI application, and the one place that joins all parts
+- ``ws``, ``http``: the two front doors; they do not know each other
+- ``generations``: what upstream jobs are, from their bytes to their receipts
+- ``streams``: positions, fan-out, catch-up, and the brokers; ``auth``: who somebody is
+- ``observe``, ``config``, ``errors``: what everything may use
+"""

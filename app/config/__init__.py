@@ -1,21 +1,18 @@
 """The configuration.
 
-``model`` and ``services`` say what can be set, ``loading`` reads it from a file, the environment and flags.
+``model`` and a module for each of its tables say what can be set; ``loading`` reads it from a file, the environment
+and flags.
 """
 
+from app.config.auth import DEVELOPMENT_SECRET, AuthConfig, ServerApiConfig
+from app.config.broker import BrokerConfig
+from app.config.generations import GenerationConfig, GenerationsConfig
 from app.config.loading import load_config
-from app.config.model import (
-    DEVELOPMENT_SECRET,
-    AuthConfig,
-    BrokerConfig,
-    CentrifugeConfig,
-    ChannelConfig,
-    Config,
-    RealtimeConfig,
-    ServerApiConfig,
-    ServerConfig,
-)
-from app.config.services import GenerationConfig, GenerationsConfig, RouteConfig, UpstreamConfig
+from app.config.model import Config
+from app.config.realtime import CentrifugeConfig, ChannelConfig, RealtimeConfig
+from app.config.routes import RouteConfig
+from app.config.server import ServerConfig
+from app.config.upstreams import UpstreamConfig
 
 __all__ = [
     "DEVELOPMENT_SECRET",

@@ -1,0 +1,166 @@
+"""All parts of a running gateway, in the order in which they need each other."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter
+
+from app.auth.tickets import Tickets
+from app.auth.tokens import TokenVerifier
+from app.composition.broker import create_backend
+from app.composition.rest import create_rest_api, version
+from app.composition.sockets import Sockets
+from app.config import Config
+from app.generations.channels import ends_channel
+from app.generations.service import Generations
+from app.http.api.caller import Caller, ServiceKeys
+from app.http.api.generations import generations_router
+from app.http.api.health import health_router
+from app.http.api.server import server_router
+from app.http.api.server_methods import ServerMethods
+from app.http.api.tickets import tickets_router
+from app.http.dispatch import Dispatch
+from app.http.event_stream import EventStreams
+from app.http.proxy import Proxy
+from app.http.routes import RouteTable
+from app.http.transport import HttpTransport
+from app.observe.tasks import TaskSet
+from app.streams.census import Census
+from app.streams.control import Replicas
+from app.streams.hub import Hub
+from app.ws.drain import Drain
+
+__all__ = ["Parts"]
+
+_SETTLE = 3.0
+"""Seconds that the log gets at the end to take what was appended last."""
+
+
+class Parts:
+    """They live from lifespan start-up to shutdown."""
+
+    def __init__(self, config: Config) -> None:
+        loop = asyncio.get_running_loop()
+        self._config = config
+        self._started = time.monotonic()
+        self._drain_began: float | None = None
+        self._drain = Drain(config.server.drain_window)
+        self._tasks = TaskSet()
+        self._node = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+        self._verifier = TokenVerifier(config.auth)
+        self._transport = HttpTransport(config.upstreams)
+        self._hub = Hub(loop.call_soon, ends_channel)
+        self._event_streams = EventStreams(self._hub, self._tasks)
+        self._backend = create_backend(config, self._node, self._hub)
+        self._hub.on_empty = self._backend.broker.unsubscribe
+        self._generations = Generations(
+            config.generations,
+            self._hub,
+            self._backend.broker,
+            self._backend.ledger,
+            self._backend.keys,
+            self._transport,
+        )
+        self._replicas = Replicas(self._node, self._backend.signals, self._generations.receive_signal)
+        self._hub.on_signal = self._replicas.receive
+        self._census = Census(self._replicas, self._hub.counts, self._description)
+        self._tickets = Tickets(self._backend.keys, config.auth.ticket_ttl)
+        self.sockets = Sockets(
+            config,
+            self._verifier,
+            self._generations,
+            self._hub,
+            self._backend,
+            self._tickets,
+            self._drain,
+            self._tasks,
+        )
+        self._proxy = Proxy(self._transport, self._verifier, body_limit=config.server.body_limit)
+        self.dispatch = Dispatch(RouteTable(config.routes), self._proxy, create_rest_api(config, self._routers()))
+
+        for name, run in self._backend.tasks.items():
+            self._tasks.start(run(), name)
+        self._tasks.start(self._generations.run(), "leases and orphans")
+
+    def begin_drain(self) -> None:
+        """This replica is about to stop: tell load balancers."""
+        self._drain_began = time.monotonic()
+        self._drain.begin()
+
+    def leave(self) -> None:
+        """Send the readers of event streams elsewhere; the server does the same with sockets, one by one."""
+        self._event_streams.close()
+
+    async def close(self) -> None:
+        """End what runs, and let the log have its end."""
+        grace = 0.0
+        if self._drain_began is not None:
+            grace = max(0.0, self._drain_began + self._config.server.drain_grace - time.monotonic())
+        await self._generations.close(grace)
+        await self._backend.settle(_SETTLE)
+        await self._proxy.close()
+        await self._replicas.close()
+        await self._tasks.close()
+        self.sockets.close()
+        await self._backend.close()
+        await self._transport.close()
+
+    # HealthSource
+
+    def draining(self) -> bool:
+        return self._drain.active
+
+    def broker_healthy(self) -> bool:
+        return self._backend.healthy()
+
+    def upstream_probes(self) -> Mapping[str, Callable[[float], Awaitable[bool]]]:
+        return {name: partial(self._transport.probe, name) for name in self._config.upstreams}
+
+    def figures(self) -> dict[str, Any]:
+        return {
+            "node": self._node,
+            "broker": "redis" if self._config.broker.redis_url is not None else "memory",
+            "uptime_seconds": round(time.monotonic() - self._started, 3),
+            "sockets": self.sockets.count(),
+            "channels": self._hub.channels(),
+            "generations_running": self._generations.running,
+            "messages_delivered": self._hub.delivered,
+        }
+
+    # Private.
+
+    def _description(self) -> dict[str, Any]:
+        """Describe this replica, as the server API's ``info`` does."""
+        sessions = list(self.sockets.sessions())
+        return {
+            "name": socket.gethostname(),
+            "version": version(),
+            "num_clients": len(sessions),
+            "num_users": len({session.identity.user_id for session in sessions}),
+            "num_subs": sum(len(session.subscriptions) for session in sessions),
+            "num_channels": self._hub.channels(),
+            "uptime": round(time.monotonic() - self._started),
+        }
+
+    def _routers(self) -> list[APIRouter]:
+        config, backend = self._config, self._backend
+        caller = Caller(self._verifier, insecure=config.realtime.insecure)
+        service_keys = ServiceKeys(key.get_secret_value() for key in config.auth.service_keys.values())
+        routers = [
+            health_router(self, version()),
+            generations_router(self._generations, self._event_streams, caller, service_keys),
+            tickets_router(self._tickets, caller, config.auth.ticket_ttl),
+        ]
+        if config.server_api.keys:
+            calls = ServerMethods(config.realtime, backend.broker, backend.archive, backend.presence, self._census)
+            routers.append(server_router(calls, [key.get_secret_value() for key in config.server_api.keys]))
+        return routers

@@ -1,0 +1,43 @@
+"""The gateway's own HTTP endpoints, as one FastAPI application."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI
+from starlette.staticfiles import StaticFiles
+
+import app
+from app.config import DEVELOPMENT_SECRET, Config
+from app.http.api.app import create_api
+from app.http.api.playground import playground_router
+
+__all__ = ["create_rest_api", "version"]
+
+_WEB = Path(app.__file__).parent / "web"
+
+
+def version() -> str:
+    """Return the installed package's version; 0 where it runs from its folder."""
+    try:
+        return importlib.metadata.version("tidegate")
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
+
+
+def create_rest_api(config: Config, routers: list[APIRouter]) -> FastAPI:
+    """Return ``routers`` as one application, with the playground where it is wanted."""
+    playground = config.server.playground
+    api = create_api(
+        routers,
+        version=version(),
+        home="/playground/" if playground else "/docs",
+        body_limit=config.server.body_limit,
+    )
+    if playground:
+        # Where the secret is everybody's, everybody may have a token of it.
+        if config.auth.secret.get_secret_value() == DEVELOPMENT_SECRET and "HS256" in config.auth.algorithms:
+            api.include_router(playground_router(config.auth))
+        api.mount("/playground", StaticFiles(directory=_WEB / "playground", html=True))
+    return api
