@@ -16,7 +16,14 @@ from app.streams.merge import MergeRule
 from app.ws.drain import Drain
 from app.ws.ticker import Ticker
 
-__all__ = ["Services", "Verifier"]
+__all__ = ["Services", "SocketEncoder", "Verifier"]
+
+
+class SocketEncoder(Encoder, Protocol):
+    """A wire format of sockets, which knows how its messages are framed."""
+
+    def frame(self, payload: bytes) -> bytes:
+        """Return the bytes that carry ``payload``, one message of the protocol."""
 
 
 class Verifier(Protocol):
@@ -36,6 +43,6 @@ class Services:
     ticker: Ticker
     drain: Drain
     tasks: TaskSet
-    encoder: Encoder
+    encoder: SocketEncoder
     rule: MergeRule
     clock: Callable[[], float]

@@ -16,12 +16,11 @@ import structlog
 
 from app.auth.identity import Identity
 from app.errors import SlowConsumer, TidegateError
-from app.streams.hub import Encoder, Subscription
+from app.streams.hub import Subscription
 from app.streams.publication import Batch
-from app.ws.frames import text_frame
 from app.ws.outbox import Outbox
 from app.ws.protocols.actions import End, Leave, Send
-from app.ws.services import Services, Verifier
+from app.ws.services import Services, SocketEncoder, Verifier
 from app.ws.ticker import Entry
 
 __all__ = ["Commander", "ConnectionPort", "Services", "Session", "SocketProtocol", "Verifier"]
@@ -116,7 +115,7 @@ class Session:
     ) -> None:
         self.protocol = protocol
         self.services = services
-        self.encoder: Encoder = services.encoder
+        self.encoder: SocketEncoder = services.encoder
         self.subscriptions: dict[str, Subscription | None] = {}
         """By channel; None while it is being joined."""
         self.closed = False
@@ -139,7 +138,7 @@ class Session:
         """Carry out what the protocol decided."""
         for action in actions:
             if isinstance(action, Send):
-                self.send(text_frame(action.payload))
+                self.send(self.encoder.frame(action.payload))
             elif isinstance(action, End):
                 self._finish(action)
             elif isinstance(action, Leave):
@@ -310,7 +309,7 @@ class Session:
         if self._outbox is not None and not self._outbox.paused:
             self._outbox.flush()
         if end.payload is not None:
-            self._connection.write(text_frame(end.payload))
+            self._connection.write(self.encoder.frame(end.payload))
         self._connection.close(end.code, end.reason)
         self._end()
 

@@ -12,7 +12,6 @@ from app.auth.identity import Identity
 from app.config import RealtimeConfig
 from app.streams.presence import Presence
 from app.ws.commands import Asker
-from app.ws.frames import text_frame
 from app.ws.protocols.centrifuge import CentrifugeProtocol
 from app.ws.protocols.centrifuge_encoding import reply
 
@@ -47,7 +46,7 @@ class Client:
         return self.protocol.connection_id
 
     def answer(self, id_: int, method: str, result: dict[str, Any] | None = None) -> None:
-        self.session.send(text_frame(reply(id_, method, result or {})))
+        self.session.send(self.session.encoder.frame(reply(id_, method, result or {})))
 
 
 def info_of(protocol: CentrifugeProtocol, channel_info: bytes | None = None) -> bytes:

@@ -36,6 +36,9 @@ class CentrifugeEncoder:
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
 
+    def frame(self, payload: bytes) -> bytes:
+        return text_frame(payload)
+
     def batches(self, channel: str, batches: Sequence[Batch]) -> bytes:
         head = _head(channel)
         lines: list[bytes] = []
@@ -48,7 +51,7 @@ class CentrifugeEncoder:
                     lines.append(b'%b"pub":{"data":%b,"offset":%d}}}' % (head, item, offset))
                 else:
                     lines.append(b'%b"pub":%b}}' % (head, _publication(batch.epoch, offset, item)))
-        return _frame(lines)
+        return self._lines(lines)
 
     def publications(self, channel: str, epoch: str, publications: Sequence[Publication]) -> bytes:
         head = _head(channel)
@@ -58,7 +61,16 @@ class CentrifugeEncoder:
                 lines.append(b'%b"pub":%b}}' % (head, publication(epoch, each)))
             elif line := self._unplaced(head, each.data):
                 lines.append(line)
-        return _frame(lines)
+        return self._lines(lines)
+
+    def _lines(self, lines: list[bytes]) -> bytes:
+        if not lines:
+            return b""
+        body = b"\n".join(lines)
+        # A line feed within one is space between two tokens: JSON has no other.
+        if body.count(b"\n") != len(lines) - 1:
+            body = b"\n".join([line.replace(b"\n", b" ") for line in lines])
+        return self.frame(body)
 
     def _unplaced(self, head: bytes, item: bytes) -> bytes | None:
         """Return the line of what has no place in a log."""
@@ -111,12 +123,3 @@ def _publication(epoch: str, offset: int, item: bytes, merged: int = 1) -> bytes
     if merged > 1:
         parts.append(b'"tags":{"merged":"%d"}' % merged)
     return b",".join(parts) + b"}"
-
-
-def _frame(lines: list[bytes]) -> bytes:
-    if not lines:
-        return b""
-    body = b"\n".join(lines)
-    if body.count(b"\n") != len(lines) - 1:  # A line feed within one is space between two tokens: JSON has no other.
-        body = b"\n".join([line.replace(b"\n", b" ") for line in lines])
-    return text_frame(body)

@@ -22,6 +22,9 @@ __all__ = ["NativeEncoder", "channel_fields", "error_message", "message"]
 class NativeEncoder:
     """:class:`~app.streams.hub.Encoder` of the native protocol."""
 
+    def frame(self, payload: bytes) -> bytes:
+        return text_frame(payload)
+
     def batches(self, channel: str, batches: Sequence[Batch]) -> bytes:
         frames = []
         for batch in batches:
