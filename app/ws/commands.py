@@ -29,7 +29,7 @@ from app.ws.protocols.native_commands import (
     Unsubscribe,
 )
 from app.ws.protocols.native_encoding import channel_fields, error_message, message
-from app.ws.services import Services
+from app.ws.services import Services, SocketEncoder
 from app.ws.ticker import Ticked
 
 __all__ = ["Asker", "NativeCommander"]
@@ -40,6 +40,8 @@ _NEVER_MERGE = NeverMerge()
 class Asker(Listener, Ticked, Protocol):
     """The session, as its commands see it. ``subscriptions`` holds None for a channel that is being joined."""
 
+    @property
+    def encoder(self) -> SocketEncoder: ...
     @property
     def services(self) -> Services: ...
     @property
