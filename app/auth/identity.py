@@ -17,10 +17,17 @@ class Identity:
     roles: tuple[str, ...] = ()
     token_id: str | None = None
     expires_at: float | None = None
+    scopes: tuple[str, ...] = ()
+    claims: tuple[tuple[str, str], ...] = ()
+    """Further claims that the configuration asks for, each a path and its value as text."""
 
     @property
     def anonymous(self) -> bool:
         return self.user_id is None
+
+    def claim(self, path: str) -> str | None:
+        """Return the claim at ``path``; None when the token has none, or nobody asked for it."""
+        return next((value for name, value in self.claims if name == path), None)
 
 
 ANONYMOUS = Identity()

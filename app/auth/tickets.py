@@ -60,7 +60,9 @@ class Tickets:
         if value is None:
             raise InvalidToken("The ticket is unknown, used, or too old. Get a fresh one.")
         fields = json.loads(value)
-        identity = Identity(**{**fields, "roles": tuple(fields["roles"])})
+        tuples = {"roles": tuple(fields["roles"]), "scopes": tuple(fields["scopes"])}
+        claims = tuple((path, value) for path, value in fields["claims"])
+        identity = Identity(**{**fields, **tuples, "claims": claims})
         now = time.time() if now is None else now
         if identity.expires_at is not None and now >= identity.expires_at:
             raise TokenExpired

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import jwt
@@ -41,8 +41,10 @@ Claims = Mapping[str, Any]
 class TokenVerifier:
     """Verifies tokens under one configuration. Raises :exc:`~app.errors.ConfigError` when its key is of no use."""
 
-    def __init__(self, config: AuthConfig) -> None:
+    def __init__(self, config: AuthConfig, kept_claims: Iterable[str] = ()) -> None:
+        """``kept_claims`` are the paths of further claims that identities carry."""
         self._config = config
+        self._kept = tuple(sorted(set(kept_claims)))
         self._key = verification_key(config)
         self._algorithms = list(config.algorithms)
         self._options: Options = {
@@ -169,8 +171,10 @@ class TokenVerifier:
             company_id=_name_or_number(claims, config.company_claim),
             email=_text(claims, config.email_claim, _LONGEST_EMAIL),
             roles=_words(claims, config.roles_claim),
+            scopes=_words(claims, config.scopes_claim),
             token_id=_text(claims, "jti", _LONGEST_NAME),
             expires_at=None if expiry is None else expiry + config.leeway,
+            claims=tuple((path, value) for path in self._kept if (value := _as_text(claims, path)) is not None),
         )
 
 
@@ -211,6 +215,18 @@ def _name_or_number(claims: Claims, path: str) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**64:
         return str(value)
     return None if value is None else _checked(value, path, _LONGEST_NAME)
+
+
+def _as_text(claims: Claims, path: str) -> str | None:
+    """Return a claim as headers carry it: texts as they are, numbers and truth as JSON writes them; None for others."""
+    value = _claim(claims, path)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    if not isinstance(value, str) or not value:
+        return None
+    return _checked(value, path, _LONGEST_NAME)
 
 
 def _words(claims: Claims, path: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""``tidegate check``: what a configuration means, as tables."""
+"""``tidegate check`` and ``tidegate routes``: what a configuration means, as tables."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from rich.table import Table
 from app.auth.tokens import TokenVerifier
 from app.config import Config, RouteConfig
 from app.errors import ConfigError
-from app.http.routes import RouteTable, unreachable_routes
+from app.http.route_checks import findings, unreachable_routes
+from app.http.routes import RouteTable
 
-__all__ = ["show"]
+__all__ = ["show", "show_routes"]
 
 
 def show(config: Config, file: str) -> None:
     """Print routes, generations and upstreams. Raises :exc:`~app.errors.ConfigError` for what cannot work."""
-    try:
-        TokenVerifier(config.auth)
-        RouteTable(config.routes)
-        _refuse_unreachable(config)
-    except ConfigError as error:
-        raise ConfigError("\n".join(f"{file}: {line}" for line in error.message.splitlines())) from None
+    _refuse_faults(config, file)
     console = Console(highlight=False)
     for table in (_routes(config), _generations(config), _upstreams(config)):
         if table.row_count:
             console.print(table)
+    for finding in findings(config.routes):
+        console.print(
+            f"[yellow]Look at[/] routes\\[{finding.route.index}]: {finding.route.config.path} {finding.what}."
+        )
     broker = "Redis" if config.broker.redis_url else "an embedded Valkey" if config.broker.embedded else "memory"
     server = config.server
     console.print(
@@ -33,27 +33,68 @@ def show(config: Config, file: str) -> None:
     )
 
 
+def show_routes(config: Config, file: str) -> None:
+    """Print the table of routes alone. Raises like :func:`show`."""
+    _refuse_faults(config, file)
+    table = _routes(config)
+    console = Console(highlight=False)
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print("There are no routes: add a table \\[\\[routes]] with a path and an upstream.")
+
+
+def _refuse_faults(config: Config, file: str) -> None:
+    try:
+        TokenVerifier(config.auth)
+        RouteTable(config.routes)
+        _refuse_unreachable(config)
+    except ConfigError as error:
+        raise ConfigError("\n".join(f"{file}: {line}" for line in error.message.splitlines())) from None
+
+
 def _refuse_unreachable(config: Config) -> None:
     faults = []
     for shadowed in unreachable_routes(config.routes):
-        index = config.routes.index(shadowed.route)
-        earlier = " and ".join(route.path for route in shadowed.by)
-        faults.append(f"routes[{index}] ({shadowed.route.path}) is never taken: {earlier}, which is earlier, takes all "
-                      f"of its requests. Move it up, or remove it.")  # fmt: skip
+        route = shadowed.route
+        earlier = " and ".join(other.config.path for other in shadowed.by)
+        faults.append(
+            f"routes[{route.index}] ({route.config.path}) is never taken: {earlier}, which is earlier, takes all of "
+            "its requests. Move it up, or remove it."
+        )
     if faults:
         raise ConfigError("\n".join(faults))
 
 
 def _routes(config: Config) -> Table:
-    table = Table("path", "methods", "token", "upstream", title="Routes", title_justify="left")
+    table = Table("path", "methods", "token", "goes to", title="Routes", title_justify="left")
     for route in config.routes:
-        table.add_row(route.path, _methods(route), route.auth, route.upstream)
+        hosts = "".join(f"{host} " for host in route.hosts)
+        table.add_row(f"{hosts}{route.path}", _methods(route), _demands(route), _goal(route))
     return table
 
 
 def _methods(route: RouteConfig) -> str:
     every = RouteConfig.model_fields["methods"].default
     return "all" if set(route.methods) == set(every) else " ".join(route.methods)
+
+
+def _demands(route: RouteConfig) -> str:
+    lines: list[str] = [route.auth]
+    if route.roles:
+        lines.append("role " + " or ".join(route.roles))
+    if route.scopes:
+        lines.append("scope " + " and ".join(route.scopes))
+    lines += [path if value == "*" else f"{path} = {value}" for path, value in route.required_claims.items()]
+    return "\n".join(lines)
+
+
+def _goal(route: RouteConfig) -> str:
+    if route.answer is not None:
+        return f"answered here: {route.answer.status}"
+    if route.rewrite:
+        return f"{route.upstream} {route.rewrite}"
+    return f"{route.upstream} without {route.strip_prefix}" if route.strip_prefix else route.upstream
 
 
 def _generations(config: Config) -> Table:

@@ -18,7 +18,7 @@ import typer
 
 from app.auth.development import mint
 from app.cli.chat import ask
-from app.cli.checking import show
+from app.cli.checking import show, show_routes
 from app.cli.conversation import Conversation, ConversationFailed, End
 from app.config import AuthConfig, load_config
 from app.errors import ConfigError, TidegateError
@@ -111,6 +111,13 @@ def check(config: ConfigFile = None) -> None:
         show(loaded, str(config or "the configuration"))
     except ConfigError as error:
         _fail(error.message, 1)
+
+
+@application.command(epilog="Example: tidegate routes --config gateway.toml")
+def routes(config: ConfigFile = None) -> None:
+    """Print which requests are passed on, what they need, and where they go."""
+    loaded = load_config(config, os.environ)
+    show_routes(loaded, str(config or "the configuration"))
 
 
 @application.command(epilog="Example: TOKEN=$(tidegate token --sub 42 --company acme --ttl 8h)")

@@ -21,6 +21,7 @@ from app.composition.sockets import Sockets
 from app.config import Config
 from app.generations.channels import ends_channel
 from app.generations.service import Generations
+from app.http.access import kept_claims
 from app.http.api.caller import Caller, ServiceKeys
 from app.http.api.generations import generations_router
 from app.http.api.health import health_router
@@ -56,7 +57,7 @@ class Parts:
         self._tasks = TaskSet()
         self._node = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
-        self._verifier = TokenVerifier(config.auth)
+        self._verifier = TokenVerifier(config.auth, kept_claims(config.routes))
         self._transport = HttpTransport(config.upstreams)
         self._hub = Hub(loop.call_soon, ends_channel)
         self._event_streams = EventStreams(self._hub, self._tasks)

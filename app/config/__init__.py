@@ -10,12 +10,13 @@ from app.config.generations import GenerationConfig, GenerationsConfig
 from app.config.loading import load_config
 from app.config.model import Config
 from app.config.realtime import CentrifugeConfig, ChannelConfig, RealtimeConfig
-from app.config.routes import RouteConfig
+from app.config.routes import AnswerConfig, HeadersConfig, RouteConfig
 from app.config.server import ServerConfig
 from app.config.upstreams import UpstreamConfig
 
 __all__ = [
     "DEVELOPMENT_SECRET",
+    "AnswerConfig",
     "AuthConfig",
     "BrokerConfig",
     "CentrifugeConfig",
@@ -23,6 +24,7 @@ __all__ = [
     "Config",
     "GenerationConfig",
     "GenerationsConfig",
+    "HeadersConfig",
     "RealtimeConfig",
     "RouteConfig",
     "ServerApiConfig",

@@ -40,6 +40,8 @@ class AuthConfig(Section):
     """The claim that holds the e-mail address."""
     roles_claim: str = "roles"
     """The claim that holds the roles: a list, or words in one text."""
+    scopes_claim: str = "scope"
+    """The claim that holds the scopes: a list, or words in one text (RFC 8693 section 4.2)."""
     service_keys: dict[str, SecretStr] = Field(default_factory=dict)
     """Keys, by the upstream's name, with which upstreams report events of their generations."""
     ticket_ttl: float = Field(30.0, gt=0, le=300)

@@ -44,7 +44,7 @@ class Config(Section):
                 key = ("generations", "kinds", kind, "upstream")
                 raise WrongSetting(key, _not_an_upstream(generation.upstream))
         for index, route in enumerate(self.routes):
-            if route.upstream not in self.upstreams:
+            if route.upstream and route.upstream not in self.upstreams:
                 raise WrongSetting(("routes", index, "upstream"), _not_an_upstream(route.upstream))
         return self
 

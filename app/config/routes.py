@@ -2,13 +2,58 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from app.config.section import UPPER_CASE, Section
+from app.config.section import LOWER_CASE, UPPER_CASE, Section, WrongSetting
 
-__all__ = ["RouteConfig"]
+__all__ = ["AnswerConfig", "HeadersConfig", "RouteConfig"]
+
+_FIELD_NAME = re.compile(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+_FIELD_VALUE = re.compile(r"^[\t\x20-\x7e\x80-\xff]*$")
+_HOST = re.compile(r"^(\*\.)?[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?$|^\[[0-9a-f:.]+\]$")
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+REST = "rest"
+"""The placeholder of ``rewrite`` that stands for what ``/*`` matched."""
+_NEVER_EDITED = frozenset(
+    {"connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+"""Framing and routing are the gateway's."""
+
+
+class HeadersConfig(Section):
+    """Edits of header fields, after everything else: what is removed, then what is set, then what is added."""
+
+    remove: tuple[Annotated[str, LOWER_CASE], ...] = ()
+    """Fields that do not cross."""
+    set: dict[str, str] = Field(default_factory=dict)
+    """Fields that get this one value, whatever they had."""
+    add: dict[str, str] = Field(default_factory=dict)
+    """Fields that get this value beside those they have."""
+
+    @model_validator(mode="after")
+    def _fields_can_be_sent(self) -> HeadersConfig:
+        for key, fields in (("set", self.set), ("add", self.add)):
+            for name, value in fields.items():
+                check_field_name((key, name), name)
+                if not _FIELD_VALUE.fullmatch(value) or value != value.strip():
+                    raise WrongSetting((key, name), "holds what a header cannot: write one line of visible characters")
+        for index, name in enumerate(self.remove):
+            check_field_name(("remove", index), name)
+        return self
+
+
+class AnswerConfig(Section):
+    """What the gateway answers by itself."""
+
+    status: int = Field(200, ge=200, le=599)
+    """The status of the answer."""
+    body: str = ""
+    """The body, as it stands."""
+    content_type: str = "application/json"
+    """What the body is."""
 
 
 class RouteConfig(Section):
@@ -18,12 +63,40 @@ class RouteConfig(Section):
     """An exact path, or a prefix that ends in `/*`; `{name}` stands for one segment."""
     methods: tuple[Annotated[str, UPPER_CASE], ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
     """The methods that are passed on; others are answered 405."""
-    upstream: str
-    """The name of a table under `[upstreams]`."""
+    hosts: tuple[Annotated[str, LOWER_CASE], ...] = ()
+    """Names by which the request must have asked, without port: `api.example.com`, or `*.example.com` for any name
+    below; empty for all."""
+    upstream: str = ""
+    """The name of a table under `[upstreams]`. Only a route with an `answer` of its own needs none."""
+    answer: AnswerConfig | None = None
+    """`[routes.answer]`: what the gateway answers by itself, instead of asking an upstream."""
+    label: str = ""
+    """What logs, metrics and analytics call the route; empty for its path."""
     strip_prefix: str = ""
     """What is taken off the front of the path before it is passed on."""
+    rewrite: str = ""
+    """The path that is passed on instead: `/v2/{id}/{rest}`, with the path's own names, and `{rest}` for what `/*`
+    matched. Not together with `strip_prefix`."""
     auth: Literal["none", "optional", "required"] = "required"
     """Whether a token is not looked at, verified where there is one, or demanded."""
+    roles: tuple[str, ...] = ()
+    """The caller must have one of these, or gets 403."""
+    scopes: tuple[str, ...] = ()
+    """The caller's token must have all of these, or gets 403."""
+    required_claims: dict[str, str] = Field(default_factory=dict)
+    """Claims that the token must carry, or the caller gets 403: `"app_metadata.company_id" = "*"` for any value, else
+    the value itself."""
+    missing_claim: str = ""
+    """What the caller is told who lacks one of `required_claims`; empty for a text that names it."""
+    claim_headers: dict[str, str] = Field(default_factory=dict)
+    """Further headers for the upstream, from claims of the token: `"X-Plan" = "app_metadata.plan"`. Clients cannot send
+    them themselves. Who the caller is (`X-User-ID`, `X-Company-ID`, `X-User-Email`, `X-User-Roles`) is always told."""
+    forward_authorization: bool | None = None
+    """Whether the caller's `Authorization` is passed on; by default only where `auth` is `none`."""
+    request_headers: HeadersConfig = HeadersConfig()
+    """Edits of the request's headers. Who the caller is cannot be edited."""
+    response_headers: HeadersConfig = HeadersConfig()
+    """Edits of the answer's headers."""
     body_limit: int | None = Field(None, ge=1)
     """Overrides `server.body_limit`."""
 
@@ -33,3 +106,56 @@ class RouteConfig(Section):
         if not path.startswith("/") or "*" in path.removesuffix("/*"):
             raise ValueError("must start with / and may hold * only as a last segment, for example /v1/*")
         return path
+
+    @field_validator("hosts")
+    @classmethod
+    def _hosts_are_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"holds {host!r}, which is no host name. Write api.example.com or *.example.com")
+        return hosts
+
+    @model_validator(mode="after")
+    def _goes_somewhere(self) -> RouteConfig:
+        if not self.upstream and self.answer is None:
+            raise WrongSetting(("upstream",), "is missing. Name a table under [upstreams], or give the route an answer")
+        if self.upstream and self.answer is not None:
+            raise WrongSetting(("upstream",), "cannot stand beside an answer. Keep one of the two")
+        return self
+
+    @model_validator(mode="after")
+    def _rewrite_is_possible(self) -> RouteConfig:
+        if not self.rewrite:
+            return self
+        if self.strip_prefix:
+            raise WrongSetting(("rewrite",), "goes not together with strip_prefix. Keep one of the two")
+        if not self.rewrite.startswith("/"):
+            raise WrongSetting(("rewrite",), "must start with /")
+        known = set(_PLACEHOLDER.findall(self.path)) | ({REST} if self.path.endswith("/*") else set())
+        for name in _PLACEHOLDER.findall(self.rewrite):
+            if name not in known:
+                raise WrongSetting(("rewrite",), f"holds {{{name}}}, which {self.path} does not have")
+        if f"{{{REST}}}" in self.rewrite.removesuffix(f"{{{REST}}}"):
+            raise WrongSetting(("rewrite",), "holds {rest} before its end, where it could be empty")
+        if "*" in self.rewrite:
+            raise WrongSetting(("rewrite",), "holds *. Write {rest} for what /* matched")
+        return self
+
+    @model_validator(mode="after")
+    def _demands_need_a_token(self) -> RouteConfig:
+        for key in ("roles", "scopes", "required_claims"):
+            if getattr(self, key) and self.auth != "required":
+                raise WrongSetting(
+                    (key,), f"demands something of a token, but auth is {self.auth}. Set auth to required"
+                )
+        for name in self.claim_headers:
+            check_field_name(("claim_headers", name), name)
+        return self
+
+
+def check_field_name(key: tuple[str | int, ...], name: str) -> None:
+    """Raises :exc:`~app.config.section.WrongSetting` for what is no name of a header field, or may not be edited."""
+    if not _FIELD_NAME.fullmatch(name):
+        raise WrongSetting(key, f"names {name!r}, which is no name of a header")
+    if name.lower() in _NEVER_EDITED:
+        raise WrongSetting(key, f"names {name}, which only the gateway itself sets. Remove it")

@@ -31,8 +31,9 @@ class Section(BaseModel):
     def _read_text(cls, value: Any, info: ValidationInfo) -> Any:
         """Take what a variable of the environment can hold, which is text, for what is meant."""
         annotation = cls.model_fields[str(info.field_name)].annotation
-        if isinstance(value, bool) != (annotation is bool) and not isinstance(value, str):
-            raise ValueError("must be true or false" if annotation is bool else f"must not be {str(value).lower()}")
+        is_switch = annotation is bool or bool in get_args(annotation)
+        if isinstance(value, bool) != is_switch and value is not None and not isinstance(value, str):
+            raise ValueError("must be true or false" if is_switch else f"must not be {str(value).lower()}")
         if value == "" and type(None) in get_args(annotation):
             return None
         if isinstance(value, str) and get_origin(annotation) is tuple:

@@ -31,8 +31,9 @@ class Dispatch:
             await self._fallback(scope, receive, send)
             return
         try:
-            _check_host(scope)
-            match = self._table.match(scope["method"], scope["raw_path"])
+            host = _host(scope)
+            table = self._table
+            match = table.match(scope["method"], scope["raw_path"], _name(host) if table.by_host else "")
         except TidegateError as error:
             await send_problem(send, error)
             return
@@ -44,10 +45,20 @@ class Dispatch:
             await self._proxy(scope, receive, send, match)
 
 
-def _check_host(scope: Scope) -> None:
-    """RFC 9112 section 3.2: exactly one Host; HTTP/1.0 knew none."""
-    hosts = [value for name, value in scope["headers"] if name == b"host"]
+def _host(scope: Scope) -> bytes:
+    """Return Host; empty for HTTP/1.0, which knew none. Otherwise there is exactly one (RFC 9112 section 3.2)."""
+    hosts: list[bytes] = [value for name, value in scope["headers"] if name == b"host"]
     if len(hosts) == 1 and valid_host(hosts[0]):
-        return
+        return hosts[0]
     if hosts or scope["http_version"] != "1.0":
         raise BadRequest("Send exactly one valid Host header.")
+    return b""
+
+
+def _name(host: bytes) -> str:
+    """Return the name in a valid Host: in lower case, without the port and the dot at its end."""
+    name = host.decode("ascii").lower()
+    if not name.endswith("]"):
+        head, colon, _ = name.rpartition(":")
+        name = head if colon else name
+    return name.removesuffix(".")

@@ -21,8 +21,10 @@ from app.errors import InvalidToken
 __all__ = [
     "Origin",
     "bearer_token",
+    "normal_name",
     "request_headers",
     "response_headers",
+    "says_who",
     "valid_host",
     "valid_request_id",
 ]
@@ -88,7 +90,7 @@ def request_headers(
     names = {name for name, _ in received}
     if b"connection" in names:
         named = _named_by_connection(received)
-        kept = [field for field in kept if _normal(field[0]) not in named]
+        kept = [field for field in kept if normal_name(field[0]) not in named]
     if b"via" in names:
         via = b", ".join([*(value for name, value in received if name == b"via"), _VIA])
     if b"authorization" in names and not keep_authorization:
@@ -115,7 +117,7 @@ def response_headers(received: Sequence[tuple[bytes, bytes]], status: int, reque
     names = {name for name, _ in received}
     if b"connection" in names:
         named = _named_by_connection(received)
-        kept = [field for field in kept if _normal(field[0]) not in named]
+        kept = [field for field in kept if normal_name(field[0]) not in named]
     if status in _BODILESS and b"content-length" in names:
         kept = [field for field in kept if field[0] != b"content-length"]
     if b"x-request-id" not in names:
@@ -159,23 +161,30 @@ def _address(text: str) -> bytes:
     return safe_value(text)
 
 
-def _normal(name: bytes) -> str:
+def normal_name(name: bytes) -> str:
+    """Return the form in which names are compared."""
     return _SEPARATOR.sub("-", name.decode("latin-1").lower())
 
 
+def says_who(name: bytes) -> bool:
+    """Whether a field of this name, in whatever spelling, tells an upstream who the caller is."""
+    normal = normal_name(name)
+    return _IDENTITY.match(normal) is not None or normal.replace("-", "") in _IDENTITY_SQUEEZED
+
+
 def _crosses_up(name: bytes) -> bool:
-    normal = _normal(name)
+    normal = normal_name(name)
     if normal in _HOP_BY_HOP or normal in _SET_BY_US:
         return False
     if normal == "x-user-agent":  # gRPC-Web's; it says nothing about the caller
         return True
-    return _IDENTITY.match(normal) is None and normal.replace("-", "") not in _IDENTITY_SQUEEZED
+    return not says_who(name)
 
 
 def _named_by_connection(received: Iterable[tuple[bytes, bytes]]) -> frozenset[str]:
     """Return the normal forms of what ``Connection`` lists, over all its lines."""
     values = [value for name, value in received if name == b"connection"]
-    return frozenset(_normal(token.strip()) for value in values for token in value.split(b",") if token.strip())
+    return frozenset(normal_name(token.strip()) for value in values for token in value.split(b",") if token.strip())
 
 
 def _is_event_stream(headers: Headers) -> bool:

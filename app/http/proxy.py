@@ -15,12 +15,15 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from app.auth.identity import ANONYMOUS, Identity
-from app.errors import BadRequest, MessageTooBig, TidegateError, Unauthenticated, UpstreamError
+from app.config import RouteConfig
+from app.errors import BadRequest, MessageTooBig, TidegateError, UpstreamError
 from app.http.aborted import ResponseAborted
+from app.http.access import authorize
 from app.http.client_watch import ClientGone, ClientWatch, Watches
+from app.http.header_edits import RouteHeaders
 from app.http.headers import Origin, bearer_token, request_headers, response_headers, valid_request_id
 from app.http.problems import problem
-from app.http.routes import Match
+from app.http.routes import Match, Route
 from app.http.transport import HttpTransport
 from app.http.upstream_response import UpstreamResponse
 
@@ -28,6 +31,7 @@ __all__ = ["Proxy", "Verifier", "send_problem"]
 
 _WHOLE = 64 * 1024
 """Bytes: a body declared to be this small is received whole, so that it can be sent with its length."""
+_BODILESS = frozenset({204, 205, 304})
 _log = structlog.get_logger(__name__)
 
 
@@ -56,10 +60,14 @@ class Proxy:
         fields = dict(scope["headers"])
         request_id = _request_id(fields.get(b"x-request-id"))
         try:
+            if match.route.config.answer is not None:
+                self._identify(match.route.config, scope["headers"])
+                await _answer_itself(match.route, send, request_id)
+                return
             with ClientWatch(self._watches, receive) as watch:
                 response = await self._forward(scope, receive, match, watch, fields, request_id)
                 try:
-                    await _answer(response, send, watch, request_id)
+                    await _answer(response, send, watch, request_id, match.route.headers)
                 except UpstreamError as error:
                     _log.warning("answer broke off", upstream=match.route.config.upstream, code=error.code,
                                  request_id=request_id.decode("ascii"))  # fmt: skip
@@ -90,23 +98,24 @@ class Proxy:
         """Send the request on; return when the answer's head has come."""
         route = match.route.config
         received: Sequence[tuple[bytes, bytes]] = scope["headers"]
-        identity = self._identify(route.auth, received)
+        identity = self._identify(route, received)
         client = scope.get("client")
         origin = Origin(client[0] if client else None, scope["scheme"], fields.get(b"host"), request_id)
-        headers = request_headers(received, origin, identity, keep_authorization=route.auth == "none")
+        keeps = route.auth == "none" if route.forward_authorization is None else route.forward_authorization
+        headers = request_headers(received, origin, identity, keep_authorization=keeps)
+        headers = match.route.headers.request(headers, identity)
         body = await _body(fields, receive, watch, route.body_limit or self._body_limit)
         path = match.path
         if scope["query_string"]:
             path = f"{path}?{_query(scope['query_string'])}"
         return await self._transport.request(route.upstream, scope["method"], path, headers, body)
 
-    def _identify(self, auth: str, received: Sequence[tuple[bytes, bytes]]) -> Identity:
-        if auth == "none":
+    def _identify(self, route: RouteConfig, received: Sequence[tuple[bytes, bytes]]) -> Identity:
+        if route.auth == "none":
             return ANONYMOUS
         token = bearer_token(received)
         identity = ANONYMOUS if token is None else self._verifier.verify(token)
-        if auth == "required" and identity.anonymous:
-            raise Unauthenticated
+        authorize(route, identity)
         return identity
 
 
@@ -122,9 +131,27 @@ async def send_problem(
     await send({"type": "http.response.body", "body": body})
 
 
-async def _answer(response: UpstreamResponse, send: Send, watch: ClientWatch, request_id: bytes) -> None:
+async def _answer_itself(route: Route, send: Send, request_id: bytes) -> None:
+    """Answer with what the configuration says."""
+    answer = route.config.answer
+    assert answer is not None, "the caller looked"
+    body = answer.body.encode()
+    headers = [(b"content-type", answer.content_type.encode("latin-1")), (b"x-request-id", request_id)]
+    if answer.status not in _BODILESS:
+        headers.append((b"content-length", b"%d" % len(body)))
+    if route.headers.response is not None:
+        headers = route.headers.response(headers)
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if answer.status in _BODILESS else body})
+
+
+async def _answer(
+    response: UpstreamResponse, send: Send, watch: ClientWatch, request_id: bytes, edits: RouteHeaders
+) -> None:
     """Stream the answer down. ``send`` waits while the client is slow, which pauses the upstream."""
     headers = response_headers(response.headers, response.status, request_id)
+    if edits.response is not None:
+        headers = edits.response(headers)
     if not response.complete:
         watch.streaming()
     await send({"type": "http.response.start", "status": response.status, "headers": headers})

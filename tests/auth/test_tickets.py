@@ -9,7 +9,7 @@ from app.auth.tickets import Tickets
 from app.errors import InvalidToken, TokenExpired
 
 NOW = 1_800_000_000.0
-WHO = Identity("42", "acme", "a@b.example", ("admin", "dev"), "t1", NOW + 60)
+WHO = Identity("42", "acme", "a@b.example", ("admin", "dev"), "t1", NOW + 60, ("read", "write"), (("org", "7"),))
 
 
 class Store:

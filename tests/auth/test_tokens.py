@@ -75,6 +75,14 @@ def test_a_token_says_who_the_caller_is():
     assert (identity.roles, identity.token_id, identity.expires_at) == (("admin",), "t1", NOW + 60)
 
 
+def test_scopes_and_the_claims_that_are_asked_for_come_along():
+    claims = CLAIMS | {"scope": "read write", "app": {"plan": "pro", "seats": 3, "beta": True, "list": [1]}}
+    paths = ("app.plan", "app.seats", "app.beta", "app.list", "app.none")
+    identity = TokenVerifier(config(), paths).verify(sign(claims), NOW)
+    assert identity.scopes == ("read", "write")
+    assert identity.claims == (("app.beta", "true"), ("app.plan", "pro"), ("app.seats", "3"))
+
+
 def test_a_token_can_be_short_of_everything_but_its_user():
     identity = verify(sign({"sub": "42"}), required_claims=["sub"])
     assert (identity.company_id, identity.email, identity.roles, identity.expires_at) == (None, None, (), None)

@@ -486,3 +486,96 @@ async def test_answers_never_swap_whatever_clients_do():
             await asyncio.sleep(0.01)
     assert done >= 500
     assert cut > 0
+
+
+# What routes ask for.
+
+
+class Scoped:
+    """The token is the list of its scopes."""
+
+    def verify(self, token: str) -> Identity:
+        return Identity("42", scopes=tuple(token.split("+")), claims=(("app.plan", "pro"),))
+
+
+@contextlib.asynccontextmanager
+async def routed(*routes):
+    """Yields the port of a gateway with these routes to an upstream that answers with what it got."""
+    async with raw_server(echoes) as server:
+        transport = HttpTransport({"u": UpstreamConfig(targets=(server.url,))})
+        proxy = Proxy(transport, Scoped(), body_limit=LIMIT)
+        try:
+            table = RouteTable([RouteConfig.model_validate(options) for options in routes])
+            async with asgi_server(Dispatch(table, proxy, nothing)) as port:
+                yield port
+        finally:
+            await proxy.close()
+            await transport.close()
+
+
+async def test_a_route_asks_for_scopes_and_claims_and_says_what_is_missing():
+    route = {"path": "/a", "upstream": "u", "scopes": ["read"], "required_claims": {"app.plan": "pro"}}
+    claimed = {"path": "/b", "upstream": "u", "required_claims": {"org": "*"}, "missing_claim": "No company."}
+    async with routed(route, claimed) as port:
+        assert (await ask(port, "GET /a HTTP/1.1"))[0] == 401
+        assert (await ask(port, "GET /a HTTP/1.1", "Authorization: Bearer write"))[0] == 403
+        assert (await ask(port, "GET /a HTTP/1.1", "Authorization: Bearer read+write"))[0] == 200
+        status, _, body = await ask(port, "GET /b HTTP/1.1", "Authorization: Bearer read")
+        assert (status, orjson.loads(body)["detail"]) == (403, "No company.")
+
+
+async def test_a_token_goes_on_only_where_the_route_says_so():
+    routes = [{"path": f"/{name}", "upstream": "u", "auth": auth, "forward_authorization": forward}
+              for name, auth, forward in [("kept", "required", True), ("open", "none", None), ("cut", "none", False),
+                                          ("usual", "required", None)]]  # fmt: skip
+    async with routed(*routes) as port:
+        for name, passed in [("kept", True), ("open", True), ("cut", False), ("usual", False)]:
+            _, _, body = await ask(port, f"GET /{name} HTTP/1.1", "Authorization: Bearer read")
+            assert (b"authorization: bearer read" in body) == passed, name
+
+
+async def test_headers_are_edited_and_claims_told_both_ways():
+    route = {
+        "path": "/a/{id}/*",
+        "upstream": "u",
+        "rewrite": "/v2/{id}/{rest}",
+        "claim_headers": {"X-Plan": "app.plan"},
+        "request_headers": {"remove": ["x-debug"], "set": {"X-Env": "live"}},
+        "response_headers": {"set": {"Cache-Control": "no-store"}},
+    }
+    async with routed(route) as port:
+        forged = ["X_Plan: gold", "X-Debug: 1", "x-env: test", "Authorization: Bearer read"]
+        status, fields, body = await ask(port, "GET /a/7/b/c?d=e HTTP/1.1", *forged)
+    assert status == 200
+    assert (b"cache-control", b"no-store") in fields
+    lines = body.split(b"\r\n")
+    assert lines[0] == b"get /v2/7/b/c?d=e http/1.1"
+    assert [line for line in lines if line.startswith((b"x-plan", b"x_plan", b"x-debug", b"x-env"))] == [
+        b"x-plan: pro",
+        b"x-env: live",
+    ]
+
+
+async def test_hosts_choose_the_route():
+    async with routed(
+        {"path": "/*", "upstream": "u", "auth": "none", "hosts": ["*.example.com"], "rewrite": "/named/{rest}"},
+        {"path": "/*", "upstream": "u", "auth": "none"},
+    ) as port:
+        _, _, body = await ask(port, "GET /a HTTP/1.1")
+        assert body.startswith(b"get /named/a ")
+        async with client(port) as (reader, writer):
+            writer.write(b"GET /a HTTP/1.1\r\nHost: EXAMPLE.com:80\r\n\r\n")
+            assert (await read_answer(reader))[2].startswith(b"get /a ")
+
+
+async def test_a_route_may_be_answered_by_the_gateway_itself():
+    answer = {"status": 501, "body": '{"detail": "not set up"}'}
+    async with routed(
+        {"path": "/", "auth": "none", "answer": {"body": '{"message": "running"}'}},
+        {"path": "/auth/*", "answer": answer},
+    ) as port:
+        status, fields, body = await ask(port, "GET / HTTP/1.1")
+        assert (status, body) == (200, b'{"message": "running"}')
+        assert dict(fields)[b"content-type"] == b"application/json"
+        assert (await ask(port, "POST /auth/login HTTP/1.1", "Content-Length: 2", body=b"{}"))[0] == 401
+        assert (await ask(port, "GET /auth/x HTTP/1.1", "Authorization: Bearer read"))[0] == 501

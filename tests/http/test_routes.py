@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from app.config import RouteConfig
 from app.errors import BadRequest, ConfigError
-from app.http.routes import Match, MethodMismatch, RouteTable, unreachable_routes
+from app.http.route_checks import unreachable_routes
+from app.http.routes import Match, MethodMismatch, RouteTable
 
 
 def route(path, upstream="u", **options):
@@ -80,37 +81,6 @@ def test_a_route_that_no_request_can_have_is_an_error_that_names_it(path, strip_
         RouteTable([route(path, strip_prefix=strip_prefix)])
 
 
-@pytest.mark.parametrize(
-    ("earlier", "later", "shadowed"),
-    [
-        ("/a", "/a", True),
-        ("/*", "/a", True),
-        ("/*", "/", True),
-        ("/*", "/a/*", True),
-        ("/a/*", "/*", False),
-        ("/a/*", "/a", False),
-        ("/a/*", "/a/", True),
-        ("/a/*", "/a/{x}", True),
-        ("/a/{x}", "/a/b", True),
-        ("/a/{x}", "/a/", False),
-        ("/a/b", "/a/{x}", False),
-        ("/{x}/b", "/{y}/b", True),
-        ("/{x}/*", "/a/b/*", True),
-        ("/{x}/*", "/a", False),
-        ("/{x}/*", "/*", False),
-    ],
-)
-def test_routes_that_are_never_taken_are_found(earlier, later, shadowed):
-    assert [found.route.path for found in unreachable_routes([route(earlier), route(later)])] == [later] * shadowed
-
-
-def test_several_routes_together_may_shadow_one():
-    get, rest = route("/a/*", methods=("GET",)), route("/*", methods=("POST", "GET"))
-    (shadow,) = unreachable_routes([get, rest, route("/a/b", methods=("GET", "POST"))])
-    assert shadow.by == (get, rest)
-    assert unreachable_routes([get, rest, route("/a/b", methods=("PUT", "GET"))]) == []
-
-
 PATHS = st.builds(
     lambda parts, end: ("/" + "/".join(parts) if parts else "") + (end if parts or end else "/"),
     st.lists(st.sampled_from(["a", "b", "{x}"]), max_size=3),
@@ -126,4 +96,44 @@ def test_an_unreachable_route_is_never_taken_and_the_first_match_is(paths, segme
     alone = [r for r in routes if RouteTable([r]).match("GET", path.encode())]
     assert (match.route.config if match else None) == (alone[0] if alone else None)
     if match:
-        assert match.route.config not in [shadow.route for shadow in unreachable_routes(routes)]
+        assert match.route.index not in [shadow.route.index for shadow in unreachable_routes(routes)]
+
+
+def test_hosts_are_part_of_the_match():
+    table = RouteTable(
+        [
+            route("/a", "wild", hosts=("*.example.com",)),
+            route("/a", "named", hosts=("example.com", "other.org")),
+            route("/a", "rest", methods=("POST",)),
+        ]
+    )
+    assert table.by_host
+    for host, upstream in [("x.example.com", "wild"), ("x.y.example.com", "wild"), ("example.com", "named"),
+                           ("other.org", "named")]:  # fmt: skip
+        assert table.match("GET", b"/a", host).route.config.upstream == upstream
+    assert table.match("GET", b"/a", "badexample.com") == MethodMismatch(("POST",))
+    assert table.match("GET", b"/a", "") == MethodMismatch(("POST",))
+    assert not RouteTable([route("/a")]).by_host
+
+
+def test_a_path_is_rewritten_from_its_own_parts():
+    table = RouteTable(
+        [
+            route("/users/{id}/files/*", rewrite="/v2/{id}/{rest}"),
+            route("/old/{year}/{month}", rewrite="/archive/{month}-{year}"),
+            route("/here", rewrite="/there"),
+        ]
+    )
+    assert found(table, b"/users/7%20a/files/b/c/")[1] == "/v2/7%20a/b/c/"
+    assert found(table, b"/users/7/files/")[1] == "/v2/7/"
+    assert found(table, b"/old/2026/11")[1] == "/archive/11-2026"
+    assert found(table, b"/here")[1] == "/there"
+
+
+def test_a_wide_route_leaves_the_gateways_own_paths_alone_and_one_that_names_them_takes_them():
+    table = RouteTable([route("/health", "mine"), route("/{page}", "pages"), route("/*", "all")])
+    assert found(table, b"/health") == ("mine", "/health")
+    assert found(table, b"/about") == ("pages", "/about")
+    for own in (b"/docs", b"/health/ready", b"/api/v1/generations/gen_1", b"/connection/sse", b"/playground/"):
+        assert table.match("GET", own) is None
+    assert found(table, b"/api/v1/other") == ("all", "/api/v1/other")

@@ -1,0 +1,37 @@
+"""Where the gateway itself answers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = ["OWN_PATHS", "OwnPaths"]
+
+OWN_PATHS = (
+    "/health",
+    "/health/*",
+    "/api/v1/ws",
+    "/api/v1/ws/*",
+    "/api/v1/generations",
+    "/api/v1/generations/*",
+    "/connection/*",
+    "/emulation",
+    "/docs",
+    "/docs/*",
+    "/redoc",
+    "/openapi.json",
+    "/playground/*",
+)
+"""In the form of a route's path."""
+
+
+class OwnPaths:
+    """A set of paths. A route takes one of them only if it names the very path, not by a name or ``/*`` in its own."""
+
+    def __init__(self, paths: Iterable[str] = OWN_PATHS) -> None:
+        every = tuple(paths)
+        self._exact = frozenset(path for path in every if not path.endswith("/*"))
+        self._prefixes = tuple(path[:-1] for path in every if path.endswith("/*"))
+
+    def __contains__(self, path: str) -> bool:
+        """Whether the gateway answers at ``path``, which is in its normal form."""
+        return path in self._exact or path.startswith(self._prefixes)

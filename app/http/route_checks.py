@@ -1,0 +1,113 @@
+"""What is wrong with a table of routes that can be said before any request comes. Pure.
+
+An unreachable route is an error: somebody wrote it for requests that another one takes. The other findings are
+warnings, for each can be meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from app.config import RouteConfig
+from app.http.own_paths import OwnPaths
+from app.http.routes import ANY, Route, compile_routes
+
+__all__ = ["Finding", "Shadowed", "findings", "unreachable_routes"]
+
+_OWN = OwnPaths()
+
+
+@dataclass(frozen=True, slots=True)
+class Shadowed:
+    """A route that can never be taken, and the earlier ones that take all of its requests."""
+
+    route: Route
+    by: tuple[Route, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that may not be meant, in words for whoever wrote the file."""
+
+    route: Route
+    what: str
+
+
+def unreachable_routes(routes: Sequence[RouteConfig]) -> list[Shadowed]:
+    """Return the routes that are never taken: earlier ones take every request they match.
+
+    Raises :exc:`~app.errors.ConfigError` as :class:`~app.http.routes.RouteTable` does.
+    """
+    compiled = compile_routes(routes)
+    shadowed = []
+    for route in compiled:
+        left = set(route.methods)
+        by = []
+        for earlier in compiled[: route.index]:
+            if left & set(earlier.methods) and _covers(earlier, route):
+                left -= set(earlier.methods)
+                by.append(earlier)
+        if not left:
+            shadowed.append(Shadowed(route, tuple(by)))
+    return shadowed
+
+
+def findings(routes: Sequence[RouteConfig]) -> list[Finding]:
+    """Return what is ambiguous or unsafe, in the file's order."""
+    compiled = compile_routes(routes)
+    return [Finding(route, what) for route in compiled for what in _doubts(route, compiled[: route.index])]
+
+
+def _doubts(route: Route, earlier: Sequence[Route]) -> Iterator[str]:
+    config = route.config
+    for other in earlier:
+        if not set(other.methods) & set(route.methods) or not _meet(other, route):
+            continue
+        if not _covers(other, route) and not _covers(route, other):
+            yield (f"and {other.config.path} match some of the same requests, and the earlier one takes them. "
+                   "If that is not meant, make one of the two narrower")  # fmt: skip
+        elif _opens(other, route):
+            yield (f"asks for a token, but {other.config.path}, which is earlier, takes some of its requests without "
+                   "one")  # fmt: skip
+    if config.auth == "none" and config.forward_authorization is None and config.upstream and route.open_end:
+        yield "passes everything below it on without looking at a token. Set auth, or name the paths that are public"
+    if config.auth != "none" and config.forward_authorization:
+        yield "passes the caller's token on: the upstream can act as the caller everywhere until the token ends"
+    if not route.open_end and not route.names and config.path in _OWN:
+        yield "takes the place of the gateway's own answer at this path"
+
+
+def _opens(earlier: Route, later: Route) -> bool:
+    wider = earlier.open_end and not _covers(later, earlier)
+    return wider and earlier.config.auth != "required" and later.config.auth == "required"
+
+
+def _covers(earlier: Route, later: Route) -> bool:
+    """Whether every path that ``later`` matches is one that ``earlier`` matches, too."""
+    if earlier.config.hosts and not set(later.config.hosts or ("",)) <= set(earlier.config.hosts):
+        return False
+    long, short = len(later.segments), len(earlier.segments)
+    if earlier.open_end:
+        if long < short or (long == short and not later.open_end):
+            return False
+    elif later.open_end or long != short:
+        return False
+    pairs = zip(earlier.segments, later.segments, strict=False)
+    return all(mine == other or (mine == ANY and other != "") for mine, other in pairs)
+
+
+def _meet(one: Route, other: Route) -> bool:
+    """Whether some path is matched by both. Hosts with wildcards are taken to meet."""
+    hosts, others = set(one.config.hosts), set(other.config.hosts)
+    if hosts and others and not hosts & others and not any(name[0] == "*" for name in hosts | others):
+        return False
+    for mine, theirs in zip_longest(one.segments, other.segments):
+        if mine is None:
+            return one.open_end
+        if theirs is None:
+            return other.open_end
+        if mine != theirs and (ANY not in (mine, theirs) or "" in (mine, theirs)):
+            return False
+    return one.open_end == other.open_end or len(one.segments) != len(other.segments)
