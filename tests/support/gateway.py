@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -83,16 +84,27 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
         listener.close()
 
 
+def free_port() -> int:
+    """Return a port that nobody listens on, below those that the system gives to connections going out."""
+    while True:
+        port = random.randrange(10_240, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 class Process(Gateway):
     """A gateway in a process of its own."""
 
     def __init__(self, config_file: Path, **environ: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         super().__init__(port)
         command = [sys.executable, "-m", "app.cli", "serve", "--config", str(config_file), "--port", str(port)]
         self.process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environ})
-        self.wait_until_ready()
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self.kill()
+            raise
 
     def wait_until_ready(self, within: float = 20.0) -> None:
         deadline = time.monotonic() + within
