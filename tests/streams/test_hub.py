@@ -57,6 +57,27 @@ def test_a_batch_is_encoded_once_for_all_listeners_of_a_format(hub: Hub, turn: T
     assert hub.delivered == 4
 
 
+def test_a_listener_with_a_writer_is_written_to_there_and_delivered_to_once_it_has_none(hub: Hub, turn: Turn) -> None:
+    class Wire:
+        def __init__(self) -> None:
+            self.blocks: list[bytes] = []
+
+        def write(self, block: bytes) -> None:
+            self.blocks.append(block)
+            if len(self.blocks) == 2:
+                recorder.direct = None  # the wire is full: what follows must not overtake what waits
+
+    recorder, wire = live(hub)[0], Wire()
+    other, _ = live(hub)
+    recorder.direct = wire
+    for offset in range(1, 4):
+        hub.broadcast("c", batch(offset, offset))
+        turn.end()
+    assert len(wire.blocks) == 2
+    assert recorder.items == numbered(3, 3)
+    assert other.items == numbered(1, 3)
+
+
 def test_channels_do_not_mix(hub: Hub, turn: Turn) -> None:
     first, _ = live(hub, "one")
     second, _ = live(hub, "two")
