@@ -64,6 +64,7 @@ class SseListener:
     """:class:`~app.streams.hub.Listener` whose bytes are taken by one reader."""
 
     encoder = _ENCODER
+    direct = None
 
     def __init__(self, rule: MergeRule) -> None:
         self._queue = SendQueue(_QUEUE_LIMIT, rule)

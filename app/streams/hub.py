@@ -14,7 +14,7 @@ from app.streams.broker import History
 from app.streams.position import Position
 from app.streams.publication import Batch, Publication
 
-__all__ = ["Encoder", "Hub", "Listener", "Subscription"]
+__all__ = ["Encoder", "Hub", "Listener", "Subscription", "Writer"]
 
 
 class Encoder(Protocol):
@@ -27,11 +27,24 @@ class Encoder(Protocol):
         """Return the same for publications that may be merged."""
 
 
+class Writer(Protocol):
+    """What takes ready bytes: a socket's transport, or the connection around it."""
+
+    def write(self, block: bytes, /) -> Any: ...
+
+
 class Listener(Protocol):
     """Someone who gets the messages of channels."""
 
     @property
     def encoder(self) -> Encoder: ...
+
+    @property
+    def direct(self) -> Writer | None:
+        """Where blocks can be written as they are; None while they must go through :meth:`deliver`.
+
+        Of a fan-out's cost what is not the kernel's is calls: this leaves one for each listener.
+        """
 
     def deliver(self, channel: str, batches: Sequence[Batch], block: bytes) -> None:
         """Take ``block``, which is ``batches`` encoded. Must not raise, block, or change the hub's channels."""
@@ -231,9 +244,13 @@ class Hub:
         name = channel.name
         for encoder, group in channel.groups.items():
             block = encoder.batches(name, batches)
-            for listener in group:
-                listener.deliver(name, batches, block)
             self.delivered += len(group)
+            for listener in group:
+                writer = listener.direct
+                if writer is not None:
+                    writer.write(block)
+                else:
+                    listener.deliver(name, batches, block)
         for subscription in channel.held:
             assert subscription.held is not None
             subscription.held += batches

@@ -9,6 +9,7 @@ websockets' work.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Protocol, cast
 
 from uvicorn.protocols.utils import ClientDisconnected
@@ -55,6 +56,11 @@ class Connection(WebSocketsSansIOProtocol):
         self.resume_reading()
         for data in early or ():
             self._hand_over(session, data)
+
+    @property
+    def direct(self) -> asyncio.Transport:
+        """The transport: it takes ready frames until the session is told that it lost the connection, or closes it."""
+        return self.transport
 
     def write(self, block: bytes) -> None:
         """Write ready frames. Does nothing once the connection closes."""

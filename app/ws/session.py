@@ -16,7 +16,7 @@ import structlog
 
 from app.auth.identity import Identity
 from app.errors import SlowConsumer, TidegateError
-from app.streams.hub import Subscription
+from app.streams.hub import Subscription, Writer
 from app.streams.publication import Batch
 from app.ws.outbox import Outbox
 from app.ws.protocols.actions import End, Leave, Send
@@ -30,6 +30,10 @@ _log = structlog.get_logger(__name__)
 
 class ConnectionPort(Protocol):
     """The socket."""
+
+    @property
+    def direct(self) -> Writer:
+        """What takes ready frames with nothing in between. Not to be written to once the connection closes."""
 
     def write(self, block: bytes) -> None: ...
     def close(self, code: int, reason: str) -> None: ...
@@ -98,6 +102,7 @@ class Session:
         "_room",
         "_worker",
         "closed",
+        "direct",
         "encoder",
         "protocol",
         "services",
@@ -119,6 +124,8 @@ class Session:
         self.subscriptions: dict[str, Subscription | None] = {}
         """By channel; None while it is being joined."""
         self.closed = False
+        self.direct: Writer | None = connection.direct
+        """While open and without an outbox: whoever writes here then overtakes nothing."""
         self.tick_entry: Entry | None = None
         self._connection = connection
         self._commander = commander
@@ -179,8 +186,7 @@ class Session:
         if outbox is None:
             return
         outbox.resume()
-        if not outbox.needed:
-            self._outbox = None
+        self._drop_outbox(outbox)
         if not outbox.congested:
             self._make_room()
         self._steer_reading()
@@ -241,8 +247,7 @@ class Session:
         if seconds or self._outbox is not None:
             outbox = self._need_outbox()
             outbox.roll_up(seconds)
-            if not outbox.needed:
-                self._outbox = None
+            self._drop_outbox(outbox)
 
     # Private.
 
@@ -296,8 +301,15 @@ class Session:
         if self._outbox is None:
             services = self.services
             limit = services.config.send_queue
+            self.direct = None
             self._outbox = Outbox(self._connection, self.encoder, limit, services.rule, self._overflow)
         return self._outbox
+
+    def _drop_outbox(self, outbox: Outbox) -> None:
+        """Write directly from now on, unless there is still a need not to."""
+        if not outbox.needed:
+            self._outbox = None
+            self.direct = None if self.closed else self._connection.direct
 
     def _leave(self) -> None:
         if not self.closed:
@@ -325,6 +337,7 @@ class Session:
         if self.closed:
             return
         self.closed = True
+        self.direct = None
         self.protocol.closed()
         self.services.ticker.forget(self)
         if self._outbox is not None:

@@ -10,7 +10,7 @@ from typing import Protocol, Self
 from app.observe.tasks import TaskSet
 from app.streams.broker import Archive, Broker, Keys, Ledger, OwnedStream
 from app.streams.catchup import join
-from app.streams.hub import Hub, Subscription
+from app.streams.hub import Hub, Subscription, Writer
 from app.streams.memory import MemoryArchive, MemoryBroker, MemoryKeys, MemoryLedger, MemoryStore
 from app.streams.merge import NeverMerge
 from app.streams.position import Position
@@ -52,6 +52,7 @@ class Recorder:
 
     def __init__(self, encoder: PlainEncoder = PLAIN) -> None:
         self.encoder = encoder
+        self.direct: Writer | None = None
         self.position = Position("", 0)
         self.items: list[bytes] = []
         """What came since the catch-up or the last reset."""

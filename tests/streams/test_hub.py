@@ -8,8 +8,9 @@ import pytest
 
 from app.streams.broker import History
 from app.streams.hub import Hub, Subscription
+from app.streams.position import Position
 from app.streams.publication import Batch
-from tests.streams.support import PlainEncoder, Recorder, numbered
+from tests.streams.support import PLAIN, PlainEncoder, Recorder, numbered
 
 
 class Turn:
@@ -19,7 +20,8 @@ class Turn:
         self.scheduled: list[Callable[[], None]] = []
 
     def end(self) -> None:
-        scheduled, self.scheduled = self.scheduled, []
+        scheduled = self.scheduled.copy()
+        self.scheduled.clear()
         for callback in scheduled:
             callback()
 
@@ -55,6 +57,30 @@ def test_a_batch_is_encoded_once_for_all_listeners_of_a_format(hub: Hub, turn: T
     assert (one.calls, two.calls) == (1, 1)
     assert all(recorder.items == numbered(1, 5) for recorder in recorders)
     assert hub.delivered == 4
+
+
+def test_a_listener_with_a_writer_is_written_to_there_and_delivered_to_once_it_has_none(hub: Hub, turn: Turn) -> None:
+    class Wire:
+        def __init__(self) -> None:
+            self.blocks: list[bytes] = []
+
+        def write(self, block: bytes) -> None:
+            self.blocks.append(block)
+            if len(self.blocks) == 2:
+                recorder.direct = None  # the wire is full: what follows must not overtake what waits
+
+    recorder, wire = Recorder(), Wire()
+    recorder.position = Position("e", 2)
+    other, _ = live(hub)
+    live(hub, recorder=recorder)
+    recorder.direct = wire
+    for offset in range(1, 4):
+        hub.broadcast("c", batch(offset, offset))
+        turn.end()
+    assert wire.blocks == [PLAIN.batches("c", [batch(offset, offset)]) for offset in (1, 2)]
+    assert recorder.items == numbered(3, 3)
+    assert other.items == numbered(1, 3)
+    assert hub.delivered == 6
 
 
 def test_channels_do_not_mix(hub: Hub, turn: Turn) -> None:

@@ -44,6 +44,7 @@ class Witness:
     """A listener who knows what each offset must hold."""
 
     encoder = PLAIN
+    direct = None
 
     def __init__(self, since: Position | None, replay: bool, leaves: bool) -> None:
         self.since = since

@@ -11,6 +11,7 @@ from app.ws.protocols.centrifuge_encoding import ENCODER
 
 class Taken:
     encoder = ENCODER
+    direct = None
 
     def __init__(self) -> None:
         self.blocks: list[bytes] = []

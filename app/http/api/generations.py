@@ -42,6 +42,7 @@ class _Waiter:
     """A listener that only wants to know the end."""
 
     encoder = _NullEncoder()
+    direct = None
 
     def __init__(self) -> None:
         self.over = asyncio.Event()

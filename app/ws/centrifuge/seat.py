@@ -21,6 +21,7 @@ class Seat:
     One with ``room``, in bytes, is shut: it keeps what comes until it is opened.
     """
 
+    direct = None
     __slots__ = ("_listener", "_room", "_shut", "encoder")
 
     def __init__(self, listener: Listener, *, quiet: bool, room: int = 0) -> None:
