@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
 
 from app.auth.tickets import Tickets
 from app.auth.tokens import TokenVerifier
@@ -18,7 +17,6 @@ from app.streams.hub import Hub
 from app.ws.centrifuge import endpoint as centrifuge
 from app.ws.drain import Drain
 from app.ws.endpoint import Endpoint
-from app.ws.protocols.centrifuge_encoding import ENCODER
 from app.ws.protocols.native_encoding import NativeEncoder
 from app.ws.session import Services, Session
 from app.ws.ticker import Ticker
@@ -58,11 +56,9 @@ class Sockets:
             rule=EventMergeRule(),
             clock=time.time,
         )
-        opener = centrifuge.Opener(
-            replace(services, encoder=ENCODER), verifier, backend.presence, backend.archive, {}, realtime.presence_ttl
-        )
+        opener = centrifuge.Opener(services, verifier, backend.presence, backend.archive, {}, realtime.presence_ttl)
         self._native = Endpoint(services, tickets, origins, problem)
-        self._centrifuge = Endpoint(opener.services, tickets, origins, problem, centrifuge.SUBPROTOCOL, opener)
+        self._centrifuge = Endpoint(services, tickets, origins, problem, centrifuge.SUBPROTOCOLS, opener)
         self.endpoints: dict[str, Callable[..., Awaitable[None]]] = {
             _NATIVE_PATH: self._native,
             _CENTRIFUGE_PATH: self._centrifuge,

@@ -35,7 +35,7 @@ class SessionPort(Protocol):
     """
 
     def receive_text(self, data: bytes) -> None: ...
-    def receive_binary(self) -> None: ...
+    def receive_binary(self, data: bytes) -> None: ...
     def pause_writing(self) -> None: ...
     def resume_writing(self) -> None: ...
     def lost(self) -> None: ...
@@ -46,16 +46,16 @@ class Connection(WebSocketsSansIOProtocol):
     """One WebSocket. Until :meth:`attach` it behaves as uvicorn's own."""
 
     session: SessionPort | None = None
-    _early: list[bytes | None] | None = None
-    """Messages that came before the session; None stands for a binary one."""
+    _early: list[tuple[bool, bytes]] | None = None
+    """Messages that came before the session: whether it is a text one, and what it says."""
 
     def attach(self, session: SessionPort) -> None:
         """From now on the session gets what arrives. Call it when the handshake was accepted."""
         self.session = session
         early, self._early = self._early, None
         self.resume_reading()
-        for data in early or ():
-            self._hand_over(session, data)
+        for text, data in early or ():
+            self._hand_over(session, text, data)
 
     @property
     def direct(self) -> asyncio.Transport:
@@ -127,14 +127,14 @@ class Connection(WebSocketsSansIOProtocol):
             self.send_receive_event_to_app()
 
     def send_receive_event_to_app(self) -> None:
-        data: bytes | None = b"".join(self.frames) if self.curr_msg_data_type == "text" else None
+        text, data = self.curr_msg_data_type == "text", b"".join(self.frames)
         self.frames = []
         if self.close_sent:
             return
         if self.session is not None:
-            self._hand_over(self.session, data)
+            self._hand_over(self.session, text, data)
         else:
-            self._early = [*(self._early or ()), data]
+            self._early = [*(self._early or ()), (text, data)]
             self.pause_reading()
 
     def handle_close(self, event: Frame) -> None:
@@ -188,11 +188,11 @@ class Connection(WebSocketsSansIOProtocol):
 
     # Private.
 
-    def _hand_over(self, session: SessionPort, data: bytes | None) -> None:
-        if data is None:
-            session.receive_binary()
-        else:
+    def _hand_over(self, session: SessionPort, text: bool, data: bytes) -> None:
+        if text:
             session.receive_text(data)
+        else:
+            session.receive_binary(data)
 
     def _refuse_request(self) -> None:
         """Send the answer that websockets has to a request that it does not take; uvicorn never learns of one."""

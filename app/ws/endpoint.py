@@ -52,11 +52,11 @@ class Endpoint:
         tickets: TicketOffice,
         origins: tuple[str, ...],
         problem: Problem,
-        subprotocol: str = SUBPROTOCOL,
+        subprotocols: tuple[str, ...] = (SUBPROTOCOL,),
         begin: Begin | None = None,
     ) -> None:
         self._services = services
-        self._subprotocol = subprotocol
+        self._subprotocols = subprotocols
         self._begin = begin or partial(begin_native, services)
         self._tickets = tickets
         self._origins = origins
@@ -70,7 +70,7 @@ class Endpoint:
         try:
             handshake = read_handshake(
                 scope,
-                subprotocol=self._subprotocol,
+                subprotocols=self._subprotocols,
                 origins=self._origins,
                 query_token=self._services.config.query_token,
             )

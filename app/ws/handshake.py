@@ -33,18 +33,25 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """``connection_id`` is the client's own name for the socket, or a new one."""
+    """``connection_id`` is the client's own name for the socket, or a new one; ``format`` is the flavour of a protocol
+    that its URL asks for, empty when it doesn't.
+    """
 
     connection_id: str
     subprotocol: str | None
     credential: Credential | None
     origin_allowed: bool
+    format: str
 
 
 def read_handshake(
-    scope: Mapping[str, Any], *, origins: tuple[str, ...], query_token: bool, subprotocol: str = SUBPROTOCOL
+    scope: Mapping[str, Any],
+    *,
+    origins: tuple[str, ...],
+    query_token: bool,
+    subprotocols: tuple[str, ...] = (SUBPROTOCOL,),
 ) -> Handshake:
-    """Read an ASGI WebSocket scope. ``subprotocol`` is the one that is spoken here.
+    """Read an ASGI WebSocket scope. ``subprotocols`` are those that are spoken here.
 
     ``origins`` are allowed beside the gateway's own; ``*`` allows all.
 
@@ -56,9 +63,10 @@ def read_handshake(
     name = query.get("connection_id", [""])[0]
     return Handshake(
         name if _CONNECTION_ID.fullmatch(name) else f"conn_{secrets.token_urlsafe(9)}",
-        subprotocol if subprotocol in offered else None,
+        next((each for each in offered if each in subprotocols), None),
         _credential(headers, offered, query, query_token=query_token),
         _origin_allowed(headers, origins),
+        (query.get("cf_protocol") or query.get("format") or [""])[0],
     )
 
 

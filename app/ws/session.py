@@ -51,7 +51,7 @@ class SocketProtocol(Protocol):
     identity: Identity
 
     def receive(self, data: bytes) -> Sequence[Any]: ...
-    def receive_binary(self) -> Sequence[Any]: ...
+    def receive_binary(self, data: bytes) -> Sequence[Any]: ...
     def due(self) -> float: ...
     def tick(self, now: float) -> Sequence[Any]: ...
 
@@ -164,8 +164,8 @@ class Session:
     def receive_text(self, data: bytes) -> None:
         self._guard(self.protocol.receive, data)
 
-    def receive_binary(self) -> None:
-        self._guard(self.protocol.receive_binary)
+    def receive_binary(self, data: bytes) -> None:
+        self._guard(self.protocol.receive_binary, data)
 
     def go_away(self) -> None:
         """The replica stops: say when to come back, to another one, and close then (promise G9)."""

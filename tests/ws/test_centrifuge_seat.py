@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from app.streams.publication import Batch
 from app.ws.centrifuge.seat import Seat
-from app.ws.protocols.centrifuge_encoding import ENCODER
+from app.ws.protocols.centrifuge_json import JSON
 
 
 class Taken:
-    encoder = ENCODER
+    encoder = JSON.encoder
     direct = None
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Taken:
 
 def test_what_came_before_it_opened_comes_in_order() -> None:
     taken = Taken()
-    seat = Seat(taken, quiet=False, room=100)
+    seat = Seat(taken, JSON, quiet=False, room=100)
     for block in (b"a", b"b"):
         seat.deliver("room", [Batch("e", 1, [b"1"])], block)
     assert taken.blocks == []
@@ -39,7 +39,7 @@ def test_what_came_before_it_opened_comes_in_order() -> None:
 
 def test_more_than_there_is_room_for_is_not_kept_and_said() -> None:
     taken = Taken()
-    seat = Seat(taken, quiet=False, room=10)
+    seat = Seat(taken, JSON, quiet=False, room=10)
     for _ in range(1000):
         seat.deliver("room", [Batch("e", 1, [b"1"])], b"x" * 4)
     assert not seat.open()

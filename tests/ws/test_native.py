@@ -208,9 +208,9 @@ def test_an_id_that_is_none_is_a_bad_request(id_):
 
 def test_a_binary_frame_closes_with_1003():
     protocol = opened()
-    assert closing(protocol.receive_binary()) == "unsupported_data"
+    assert closing(protocol.receive_binary(b"")) == "unsupported_data"
     assert CODES["unsupported_data"] == 1003
-    assert protocol.receive_binary() == []
+    assert protocol.receive_binary(b"") == []
 
 
 # Authentication.
@@ -349,7 +349,7 @@ def test_nothing_happens_after_the_socket_is_gone():
     protocol = opened()
     protocol.closed()
     assert protocol.receive(b'{"type":"ping"}') == []
-    assert protocol.receive_binary() == []
+    assert protocol.receive_binary(b"") == []
     assert protocol.tick(5000.0) == []
     assert protocol.authenticated(ALICE, 1000.0, refresh=True) == []
     assert protocol.refused(InvalidToken()) == []
@@ -389,7 +389,7 @@ class Driver:
             actions = self.protocol.receive(value)
             assert self.closed or len(actions) == 1, "every frame has one answer"
         elif kind == "binary":
-            actions = self.protocol.receive_binary()
+            actions = self.protocol.receive_binary(b"")
         elif kind == "time":
             self.now += value
             due = self.protocol.due()

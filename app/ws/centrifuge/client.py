@@ -13,7 +13,7 @@ from app.config import RealtimeConfig
 from app.streams.presence import Presence
 from app.ws.commands import Asker
 from app.ws.protocols.centrifuge import CentrifugeProtocol
-from app.ws.protocols.centrifuge_encoding import reply
+from app.ws.protocols.centrifuge_codec import Codec
 
 __all__ = ["Client", "Tokens", "info_of"]
 
@@ -29,13 +29,14 @@ class Tokens(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One socket. ``handshake`` is who its HTTP request said it is, None when it said nothing."""
+    """One socket, which speaks ``codec``. ``handshake`` is who its request said it is, None when it said nothing."""
 
     session: Asker
     protocol: CentrifugeProtocol
     tokens: Tokens
     presence: Presence
     handshake: Identity | None
+    codec: Codec
 
     @property
     def config(self) -> RealtimeConfig:
@@ -46,7 +47,7 @@ class Client:
         return self.protocol.connection_id
 
     def answer(self, id_: int, method: str, result: dict[str, Any] | None = None) -> None:
-        self.session.send(self.session.encoder.frame(reply(id_, method, result or {})))
+        self.session.send(self.session.encoder.frame(self.codec.reply(id_, method, result or {})))
 
 
 def info_of(protocol: CentrifugeProtocol, channel_info: bytes | None = None) -> bytes:

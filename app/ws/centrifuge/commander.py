@@ -18,6 +18,7 @@ from app.ws.centrifuge.connecting import connect, refresh
 from app.ws.centrifuge.joining import sub_refresh, subscribe
 from app.ws.commands import Asker
 from app.ws.protocols.centrifuge import Place
+from app.ws.protocols.centrifuge_codec import Publications
 from app.ws.protocols.centrifuge_codes import (
     BAD_REQUEST,
     NOT_AVAILABLE,
@@ -39,7 +40,6 @@ from app.ws.protocols.centrifuge_commands import (
     Subscribe,
     Unsubscribe,
 )
-from app.ws.protocols.centrifuge_encoding import publication
 
 __all__ = ["CentrifugeCommander"]
 
@@ -81,7 +81,7 @@ class CentrifugeCommander:
                 await self._history(action)
             case Rpc():
                 data = await call(client, action.method, action.data)
-                client.answer(action.id, "rpc", {"data": orjson.Fragment(orjson.dumps(data))})
+                client.answer(action.id, "rpc", {"data": orjson.dumps(data)})
             case _:
                 raise AssertionError(f"{type(action).__name__} is no command")
 
@@ -114,8 +114,7 @@ class CentrifugeCommander:
     async def _presence(self, command: Presence) -> None:
         self._present(command.channel)
         present = await self.client.presence.present(command.channel)
-        clients = orjson.dumps({client: orjson.Fragment(info) for client, info in present.items()})
-        self.client.answer(command.id, "presence", {"presence": orjson.Fragment(clients)})
+        self.client.answer(command.id, "presence", {"presence": present})
 
     async def _presence_stats(self, command: PresenceStats) -> None:
         self._present(command.channel)
@@ -143,8 +142,8 @@ class CentrifugeCommander:
         page = await self._archive.page(channel, since=offset, limit=limit, reverse=command.reverse)
         if since is not None and since.epoch not in {"", page.epoch}:
             raise Refused(UNRECOVERABLE)
-        pieces = [orjson.Fragment(publication(page.epoch, each).replace(b"\n", b" ")) for each in page.publications]
-        client.answer(command.id, "history", {"publications": pieces, "epoch": page.epoch, "offset": page.top})
+        publications = Publications(page.epoch, page.publications)
+        client.answer(command.id, "history", {"publications": publications, "epoch": page.epoch, "offset": page.top})
 
     def _present(self, channel: str) -> None:
         if channel.startswith(GENERATION_PREFIX) or not settings_of(self.client.config, channel).presence:

@@ -47,16 +47,15 @@ async def connect(client: Client, command: Connect) -> None:
     room = client.session.services.config.send_queue
     for channel, channel_grant in channels.items():
         joining = server_side(client, channel, channel_grant, command.subs.get(channel))
-        seat = Seat(client.session, quiet=not joining.options.pushes_join_leave(asked=True), room=room)
+        seat = Seat(client.session, client.codec, quiet=not joining.options.pushes_join_leave(asked=True), room=room)
         seats.append(seat)
         await enter(client, joining, seat, partial(results.__setitem__, channel))
     if client.session.closed:
         return
     client.protocol.opened(grant.expires_at)
     client.session.services.ticker.watch(client.session)
-    result = {**_life(client, grant.expires_at), "subs": results}
-    ping = max(1, round(client.config.ping_interval))
-    client.answer(command.id, "connect", {**result, "ping": ping, "pong": True})
+    result = {**_life(client, grant.expires_at), "ping": max(1, round(client.config.ping_interval)), "pong": True}
+    client.answer(command.id, "connect", {**result, "subs": results} if results else result)
     for seat in seats:
         if not seat.open():
             client.session.close(SlowConsumer())

@@ -6,7 +6,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -19,13 +19,16 @@ from app.ws.centrifuge.commander import CentrifugeCommander
 from app.ws.connection import Connection
 from app.ws.handshake import Handshake
 from app.ws.protocols.centrifuge import CentrifugeProtocol
-from app.ws.session import Services, Session
+from app.ws.protocols.centrifuge_codec import Codec
+from app.ws.protocols.centrifuge_json import JSON
+from app.ws.session import ConnectionPort, Services, Session
 
-__all__ = ["SUBPROTOCOL", "Opener"]
+__all__ = ["SUBPROTOCOLS", "Opener", "spoken"]
 
 _log = structlog.get_logger(__name__)
 
-SUBPROTOCOL = "centrifuge-json"
+_CODECS: tuple[Codec, ...] = (JSON,)
+SUBPROTOCOLS = tuple(codec.subprotocol for codec in _CODECS)
 _RENEWALS = 3
 """How often an entry of presence is renewed within its time to live."""
 
@@ -41,6 +44,7 @@ class Opener:
     clients: dict[str, Client]
     presence_ttl: float
     """Seconds that an entry of presence lives."""
+    _services: dict[Codec, Services] = field(init=False, default_factory=dict)
 
     def __call__(
         self,
@@ -50,9 +54,22 @@ class Opener:
         error: TidegateError | None,
         on_end: Callable[[Session], None],
     ) -> Session:
-        services = self.services
+        return self.open(connection, spoken(handshake), identity, error, on_end)
+
+    def open(
+        self,
+        connection: ConnectionPort,
+        codec: Codec,
+        identity: Identity | None,
+        error: TidegateError | None,
+        on_end: Callable[[Session], None],
+    ) -> Session:
+        """Start a session of one flavour. ``identity`` is who the request says it is; ``error`` ends it at once."""
+        services = self._services.get(codec)
+        if services is None:
+            services = self._services[codec] = replace(self.services, encoder=codec.encoder)
         client_id = str(uuid.uuid4())
-        protocol = CentrifugeProtocol(services.config, client_id, services.clock(), random.random())
+        protocol = CentrifugeProtocol(services.config, client_id, services.clock(), random.random(), codec)
         commander = CentrifugeCommander(self.archive)
 
         def ended(session: Session) -> None:
@@ -60,7 +77,7 @@ class Opener:
             on_end(session)
 
         session = Session(connection, protocol, services, commander, ended)
-        client = Client(session, protocol, self.tokens, self.presence, identity)
+        client = Client(session, protocol, self.tokens, self.presence, identity, codec)
         commander.client = self.clients[client_id] = client
         if error is not None:
             session.run(protocol.refused(error))
@@ -80,3 +97,9 @@ class Opener:
             for channel, place in client.protocol.places.items():
                 if place.present:
                     yield channel, client_id, place.info
+
+
+def spoken(handshake: Handshake) -> Codec:
+    """Return the flavour that a client asks for, by a subprotocol or by the query; JSON when it doesn't."""
+    asked = handshake.subprotocol or f"centrifuge-{handshake.format}"
+    return next((codec for codec in _CODECS if codec.subprotocol == asked), JSON)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import orjson
-
 from app.auth.grants import ChannelGrant, subscription_grant
 from app.config import ChannelConfig
 from app.errors import InvalidToken, NotFound, TidegateError, TokenExpired
@@ -24,6 +22,7 @@ from app.ws.centrifuge.access import Options, settings_of, subscribable
 from app.ws.centrifuge.client import Client, info_of
 from app.ws.centrifuge.seat import Seat
 from app.ws.protocols.centrifuge import Place
+from app.ws.protocols.centrifuge_codec import Publications
 from app.ws.protocols.centrifuge_codes import (
     ALREADY_SUBSCRIBED,
     BAD_REQUEST,
@@ -39,7 +38,6 @@ from app.ws.protocols.centrifuge_codes import (
     Refused,
 )
 from app.ws.protocols.centrifuge_commands import SubRefresh, Subscribe
-from app.ws.protocols.centrifuge_encoding import publication
 
 __all__ = ["Joining", "appear", "enter", "read_grant", "seconds_left", "sub_refresh", "subscribe"]
 
@@ -116,7 +114,7 @@ async def enter(client: Client, joining: Joining, listener: Listener, send: Call
         announces=options.join_leave,
     )
     if options.join_leave and not options.pushes_join_leave(joining.join_leave) and not isinstance(listener, Seat):
-        listener = Seat(listener, quiet=True)
+        listener = Seat(listener, client.codec, quiet=True)
     session.subscriptions[channel] = None
     try:
         subscription = await _attach(client, joining, listener, send)
@@ -250,11 +248,10 @@ def _result(client: Client, joining: Joining, since: Position | None, recovery: 
     }
     if joining.keeps_position:
         epoch = recovery.position.epoch
-        pieces = [orjson.Fragment(publication(epoch, each).replace(b"\n", b" ")) for each in publications]
-        result |= {"epoch": epoch, "offset": offset, "publications": pieces}
+        result |= {"epoch": epoch, "offset": offset, "publications": Publications(epoch, publications)}
     if joining.grant.data is not None:
-        result["data"] = orjson.Fragment(joining.grant.data)
-    return {name: value for name, value in result.items() if value}
+        result["data"] = joining.grant.data
+    return result
 
 
 def _expiry(client: Client, expires_at: float | None) -> dict[str, Any]:

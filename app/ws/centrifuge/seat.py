@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from app.streams.envelope import ANNOUNCEMENTS, kind
 from app.streams.hub import Encoder, Listener
 from app.streams.publication import Batch
-from app.ws.protocols.centrifuge_encoding import ENCODER, QUIET_ENCODER
+from app.ws.protocols.centrifuge_codec import Codec
 
 __all__ = ["Seat"]
 
@@ -22,11 +23,12 @@ class Seat:
     """
 
     direct = None
-    __slots__ = ("_listener", "_room", "_shut", "encoder")
+    __slots__ = ("_listener", "_quiet", "_room", "_shut", "encoder")
 
-    def __init__(self, listener: Listener, *, quiet: bool, room: int = 0) -> None:
-        self.encoder: Encoder = QUIET_ENCODER if quiet else ENCODER
+    def __init__(self, listener: Listener, codec: Codec, *, quiet: bool, room: int = 0) -> None:
+        self.encoder: Encoder = codec.quiet if quiet else codec.encoder
         self._listener = listener
+        self._quiet = quiet
         self._shut: list[tuple[str, Sequence[Batch], bytes]] | None = [] if room else None
         self._room = room
 
@@ -42,8 +44,8 @@ class Seat:
     def deliver(self, channel: str, batches: Sequence[Batch], block: bytes) -> None:
         if not block:
             return
-        if self.encoder is QUIET_ENCODER:
-            batches = [batch for batch in batches if self.encoder.batches(channel, [batch])]
+        if self._quiet:
+            batches = [batch for batch in batches if batch.epoch or not _announces(batch)]
         if self._shut is not None:
             self._room -= len(block)
             if self._room < 0:
@@ -58,3 +60,8 @@ class Seat:
 
     def ended(self, channel: str) -> None:
         self._listener.ended(channel)
+
+
+def _announces(batch: Batch) -> bool:
+    """Whether a batch says nothing but who comes and goes. Announcements have no place in a log, and travel alone."""
+    return all(kind(item) in ANNOUNCEMENTS for item in batch.items)

@@ -1,11 +1,11 @@
-"""The Centrifuge client protocol, JSON v2: the state of one socket, without I/O.
+"""The Centrifuge client protocol, v2, in any of its flavours: the state of one socket, without I/O.
 
 Its clients put ``connect`` and all their subscriptions into one frame as soon as the socket is open. So a socket is
 *connecting* from its connect command on and takes more commands at once; the session carries them out in their order,
 and what follows a connect that failed is never looked at: the socket is *unusable* then, and its client leaves. What
 is no command at all ends the socket. The moves are :data:`MOVES`; ``docs/protocol.md`` tells clients the same.
 
-Deadlines: a socket that never connects is stale. A ping (``{}``) goes out at each interval, however busy the socket is,
+Deadlines: a socket that never connects is stale. A ping goes out at each interval, however busy the socket is,
 because some clients listen for nothing else; its answer is due soon after. A token's end is no deadline by itself, for
 the client was told of it and refreshes: a while later it is.
 """
@@ -21,6 +21,7 @@ from app.auth.identity import ANONYMOUS, Identity
 from app.config import RealtimeConfig
 from app.errors import TidegateError
 from app.ws.protocols.actions import End, Leave, Send
+from app.ws.protocols.centrifuge_codec import Codec
 from app.ws.protocols.centrifuge_codes import (
     CLOSE_BAD_REQUEST,
     CLOSE_EXPIRED,
@@ -40,8 +41,8 @@ from app.ws.protocols.centrifuge_codes import (
     disconnect_of,
     fault_of,
 )
-from app.ws.protocols.centrifuge_commands import Command, Connect, Malformed, parse
-from app.ws.protocols.centrifuge_encoding import PING, error_reply, unsubscribe_push
+from app.ws.protocols.centrifuge_commands import Command, Connect, Malformed, Word
+from app.ws.protocols.centrifuge_json import JSON
 
 __all__ = ["MOVES", "Action", "CentrifugeProtocol", "Place", "State"]
 
@@ -85,9 +86,13 @@ MOVES: dict[State, frozenset[State]] = {
 
 
 class CentrifugeProtocol:
-    """One socket. ``now`` is always in seconds since 1970; ``jitter`` (0 to 1) spreads the first pings of many."""
+    """One socket. ``now`` is always in seconds since 1970; ``jitter`` (0 to 1) spreads the first pings of many.
+
+    ``codec`` is the flavour that the socket speaks.
+    """
 
     __slots__ = (
+        "_codec",
         "_config",
         "_next_ping",
         "_pong_due",
@@ -100,7 +105,10 @@ class CentrifugeProtocol:
         "state",
     )
 
-    def __init__(self, config: RealtimeConfig, connection_id: str, now: float, jitter: float = 1.0) -> None:
+    def __init__(
+        self, config: RealtimeConfig, connection_id: str, now: float, jitter: float = 1.0, codec: Codec = JSON
+    ) -> None:
+        self._codec = codec
         self._config = config
         self._stale_at = now + config.auth_timeout
         self._next_ping = now + config.ping_interval * (0.5 + jitter / 2)
@@ -117,17 +125,12 @@ class CentrifugeProtocol:
     # Frames.
 
     def receive(self, data: bytes) -> list[Action]:
-        """Take a text frame's payload: commands, one a line."""
-        actions: list[Action] = []
-        for line in data.strip().split(b"\n"):
-            if self.state is State.CLOSED:
-                break
-            actions += self._line(line)
-        return actions
+        """Take a text frame's payload."""
+        return self._end(CLOSE_PROTOCOL) if self._codec.binary else self._commands(data)
 
-    def receive_binary(self) -> list[Action]:
-        """Take a binary frame, which the JSON flavour has no use for."""
-        return self._end(CLOSE_PROTOCOL)
+    def receive_binary(self, data: bytes) -> list[Action]:
+        """Take a binary frame's payload."""
+        return self._commands(data) if self._codec.binary else self._end(CLOSE_PROTOCOL)
 
     # Results of commands.
 
@@ -144,7 +147,7 @@ class CentrifugeProtocol:
             return self._end(error.disconnect)
         if isinstance(command, Connect):
             self._move(State.UNUSABLE)
-        return [Send(error_reply(command.id, fault_of(error)))]
+        return [Send(self._codec.error(command.id, fault_of(error)))]
 
     def closing(self, error: TidegateError) -> list[Action]:
         """The session can't go on."""
@@ -178,7 +181,7 @@ class CentrifugeProtocol:
 
     def put_out(self, channel: str, why: Unsubscription) -> list[Action]:
         """End a subscription and tell the client."""
-        return [Leave(channel), Send(unsubscribe_push(channel, why))]
+        return [Leave(channel), Send(self._codec.push(channel, "unsubscribe", why._asdict()))]
 
     # Time.
 
@@ -210,7 +213,7 @@ class CentrifugeProtocol:
             self._next_ping = max(self._next_ping + self._config.ping_interval, now)
             if self._pong_due is None:
                 self._pong_due = now + self._config.centrifuge.pong_timeout
-            actions.append(Send(PING))
+            actions.append(Send(self._codec.ping))
         return actions
 
     def closed(self) -> None:
@@ -219,14 +222,21 @@ class CentrifugeProtocol:
 
     # Private.
 
-    def _line(self, line: bytes) -> list[Action]:
+    def _commands(self, data: bytes) -> list[Action]:
+        actions: list[Action] = []
+        try:
+            for command in self._codec.commands(data):
+                actions += self._command(command)
+                if self.state is State.CLOSED:
+                    break
+        except Malformed:
+            actions += self._end(CLOSE_BAD_REQUEST)
+        return actions
+
+    def _command(self, command: Command | Word) -> list[Action]:
         if self.state is State.UNUSABLE:
             return self._end(CLOSE_BAD_REQUEST)
-        try:
-            command = parse(line)
-        except Malformed:
-            return self._end(CLOSE_BAD_REQUEST)
-        if command == "pong":
+        if command is Word.PONG:
             return self._pong()
         if isinstance(command, Connect):
             if self.state is not State.FRESH:
@@ -234,7 +244,7 @@ class CentrifugeProtocol:
             self._move(State.CONNECTING)
         elif self.state is State.FRESH:
             return self._end(CLOSE_BAD_REQUEST)
-        if isinstance(command, str):
+        if isinstance(command, Word):
             return self._end(CLOSE_NOT_AVAILABLE)  # There is nobody to send a message to.
         return [command]
 

@@ -1,4 +1,4 @@
-"""What the Centrifuge protocol writes: JSON lines, one or more in a text frame.
+"""What the Centrifuge protocol's JSON flavour writes to a channel's listeners: lines, one or more in a frame.
 
 Messages are spliced from stored JSON, never encoded anew: all that a channel has for its listeners in one loop turn is
 one frame, built once for all of them. A message that is several merged ones says so in its tags.
@@ -6,38 +6,28 @@ one frame, built once for all of them. A message that is several merged ones say
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import orjson
 
 from app.streams.envelope import JOINED, LEFT, kind, members
 from app.streams.publication import Batch, Publication
-from app.ws.frames import text_frame
-from app.ws.protocols.centrifuge_codes import Fault, Unsubscription
 
-__all__ = [
-    "ENCODER",
-    "PING",
-    "QUIET_ENCODER",
-    "CentrifugeEncoder",
-    "error_reply",
-    "publication",
-    "reply",
-    "unsubscribe_push",
-]
-
-PING = b"{}"
+__all__ = ["CentrifugeEncoder", "publication"]
 
 
 class CentrifugeEncoder:
-    """:class:`~app.streams.hub.Encoder`; a ``quiet`` one leaves out who comes and goes."""
+    """:class:`~app.streams.hub.Encoder`; a ``quiet`` one leaves out who comes and goes.
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    ``frame`` is how the transport carries lines.
+    """
+
+    def __init__(self, frame: Callable[[bytes], bytes], *, quiet: bool = False) -> None:
+        self._frame = frame
         self._quiet = quiet
 
     def frame(self, payload: bytes) -> bytes:
-        return text_frame(payload)
+        return self._frame(payload)
 
     def batches(self, channel: str, batches: Sequence[Batch]) -> bytes:
         head = _head(channel)
@@ -81,29 +71,9 @@ class CentrifugeEncoder:
         return b'%b"pub":%b}}' % (head, _publication("", 0, item))
 
 
-ENCODER = CentrifugeEncoder()
-QUIET_ENCODER = CentrifugeEncoder(quiet=True)
-
-
 def publication(epoch: str, each: Publication) -> bytes:
     """Return a publication as an object."""
     return _publication(epoch, each.offset, each.data, each.merged)
-
-
-def reply(id_: int, method: str, result: dict[str, Any]) -> bytes:
-    """Return the line that answers a command; members of ``result`` that say nothing are left out."""
-    return orjson.dumps({"id": id_, method: {name: value for name, value in result.items() if value}})
-
-
-def error_reply(id_: int, fault: Fault) -> bytes:
-    error: dict[str, Any] = {"code": fault.code, "message": fault.message}
-    if fault.temporary:
-        error["temporary"] = True
-    return orjson.dumps({"id": id_, "error": error})
-
-
-def unsubscribe_push(channel: str, why: Unsubscription) -> bytes:
-    return orjson.dumps({"push": {"channel": channel, "unsubscribe": {"code": why.code, "reason": why.reason}}})
 
 
 def _head(channel: str) -> bytes:

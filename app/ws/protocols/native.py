@@ -82,7 +82,7 @@ class NativeProtocol:
         except TidegateError as error:
             return self._error(error, id_)
 
-    def receive_binary(self) -> list[Action]:
+    def receive_binary(self, data: bytes) -> list[Action]:
         """Take a binary frame, which this protocol has no use for."""
         return [] if self._state is _State.CLOSED else self._close(UnsupportedData())
 
