@@ -67,6 +67,13 @@ class Outbox:
             # Not at once: the hub is walking its listeners.
             asyncio.get_running_loop().call_soon(self._overflow)
 
+    def deliver_ready(self, block: bytes) -> None:
+        """Take messages that must go out as they are; they wait and count like others."""
+        if not self.paused and not self._queue:
+            self._writer.write(block)
+        elif not self._queue.push_block(block):
+            asyncio.get_running_loop().call_soon(self._overflow)
+
     def send(self, frame: bytes) -> None:
         """Take a frame, which goes out after all that waits."""
         if self.paused or self._queue:

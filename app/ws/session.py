@@ -207,6 +207,12 @@ class Session:
         else:
             self._outbox.deliver(channel, batches, block)
 
+    def deliver_ready(self, block: bytes) -> None:
+        if self._outbox is None:
+            self._connection.write(block)
+        else:
+            self._outbox.deliver_ready(block)
+
     def reset(self, channel: str) -> None:
         self.run(self.protocol.gap(channel))
 

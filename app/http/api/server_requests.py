@@ -54,11 +54,15 @@ class _Request(BaseModel):
 
 
 class _Message(_Request):
-    """A message to publish. ``b64data`` is JSON text in base64 and goes before ``data``."""
+    """A message to publish. ``b64data`` is JSON text in base64 and goes before ``data``.
+
+    ``delta`` changes nothing: the channel's settings and its subscribers say where deltas are made.
+    """
 
     data: Any = None
     b64data: str = ""
     skip_history: bool = False
+    delta: bool = False
     tags: dict[str, str] = Field(default_factory=dict)
     idempotency_key: str = Field("", max_length=512)
     version: int = Field(0, ge=0, le=_LARGEST)

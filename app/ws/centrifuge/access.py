@@ -35,6 +35,9 @@ class Options:
         forced = self.override.get("force_push_join_leave", self.settings.force_push_join_leave)
         return self.join_leave and (asked or forced)
 
+    def deltas(self, asked: bool) -> bool:
+        return asked and "fossil" in self.settings.delta
+
     @property
     def keeps_history(self) -> bool:
         return self.settings.history_size > 0

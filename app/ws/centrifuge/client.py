@@ -14,6 +14,7 @@ from app.streams.presence import Presence
 from app.ws.commands import Asker
 from app.ws.protocols.centrifuge import CentrifugeProtocol
 from app.ws.protocols.centrifuge_codec import Codec
+from app.ws.protocols.centrifuge_delta import Deltas
 
 __all__ = ["Client", "Tokens", "info_of"]
 
@@ -29,7 +30,10 @@ class Tokens(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One socket, which speaks ``codec``. ``handshake`` is who its request said it is, None when it said nothing."""
+    """One socket, which speaks ``codec``. ``handshake`` is who its request said it is, None when it said nothing.
+
+    ``deltas`` is shared by all sockets.
+    """
 
     session: Asker
     protocol: CentrifugeProtocol
@@ -37,6 +41,7 @@ class Client:
     presence: Presence
     handshake: Identity | None
     codec: Codec
+    deltas: Deltas
 
     @property
     def config(self) -> RealtimeConfig:

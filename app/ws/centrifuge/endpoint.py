@@ -20,6 +20,7 @@ from app.ws.connection import Connection
 from app.ws.handshake import Handshake
 from app.ws.protocols.centrifuge import CentrifugeProtocol
 from app.ws.protocols.centrifuge_codec import Codec
+from app.ws.protocols.centrifuge_delta import Deltas
 from app.ws.protocols.centrifuge_json import JSON
 from app.ws.session import ConnectionPort, Services, Session
 
@@ -44,6 +45,7 @@ class Opener:
     clients: dict[str, Client]
     presence_ttl: float
     """Seconds that an entry of presence lives."""
+    _deltas: Deltas = field(init=False, default_factory=Deltas)
     _services: dict[Codec, Services] = field(init=False, default_factory=dict)
 
     def __call__(
@@ -77,7 +79,7 @@ class Opener:
             on_end(session)
 
         session = Session(connection, protocol, services, commander, ended)
-        client = Client(session, protocol, self.tokens, self.presence, identity, codec)
+        client = Client(session, protocol, self.tokens, self.presence, identity, codec, self._deltas)
         commander.client = self.clients[client_id] = client
         if error is not None:
             session.run(protocol.refused(error))

@@ -13,14 +13,14 @@ from app.config import ChannelConfig
 from app.errors import InvalidToken, NotFound, TidegateError, TokenExpired
 from app.generations.channels import GENERATION_PREFIX
 from app.streams.catchup import join
-from app.streams.envelope import joined
+from app.streams.envelope import joined, plain
 from app.streams.hub import Listener, Subscription
 from app.streams.merge import NeverMerge, merge
 from app.streams.position import Position
 from app.streams.recovery import Recovery
 from app.ws.centrifuge.access import Options, settings_of, subscribable
 from app.ws.centrifuge.client import Client, info_of
-from app.ws.centrifuge.seat import Seat
+from app.ws.centrifuge.delta_seat import DeltaSeat, seated
 from app.ws.protocols.centrifuge import Place
 from app.ws.protocols.centrifuge_codec import Publications
 from app.ws.protocols.centrifuge_codes import (
@@ -62,6 +62,7 @@ class Joining:
     join_leave: bool = False
     reject_unrecovered: bool = False
     server_side: bool = False
+    delta: bool = False
 
     @property
     def generation(self) -> bool:
@@ -70,6 +71,15 @@ class Joining:
     @property
     def recovers(self) -> bool:
         return self.options.recovers(self.recoverable or self.since is not None)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether there is something about who comes and goes that is not to be told."""
+        return self.options.join_leave and not self.options.pushes_join_leave(self.join_leave)
+
+    @property
+    def deltas(self) -> bool:
+        return self.options.deltas(self.delta)
 
     @property
     def keeps_position(self) -> bool:
@@ -113,8 +123,9 @@ async def enter(client: Client, joining: Joining, listener: Listener, send: Call
         presence=options.presence,
         announces=options.join_leave,
     )
-    if options.join_leave and not options.pushes_join_leave(joining.join_leave) and not isinstance(listener, Seat):
-        listener = Seat(listener, client.codec, quiet=True)
+    if listener is session:
+        deltas = client.deltas if joining.deltas else None
+        listener = seated(session, client.codec, channel, deltas, quiet=joining.quiet)
     session.subscriptions[channel] = None
     try:
         subscription = await _attach(client, joining, listener, send)
@@ -194,6 +205,7 @@ def _joining(client: Client, command: Subscribe) -> Joining:
         command.recoverable,
         command.join_leave,
         command.reject_unrecovered,
+        delta=command.delta,
     )
 
 
@@ -204,7 +216,10 @@ async def _attach(
     since = joining.since if joining.recovers else None
 
     def sent(recovery: Recovery) -> None:
-        send(_result(client, joining, since, recovery))
+        result = _result(client, joining, since, recovery)
+        send(result)
+        if isinstance(listener, DeltaSeat) and result.get("publications"):
+            listener.begin(plain(recovery.publications[-1].data))
 
     if joining.generation:
         watch = services.generations.watch
@@ -245,10 +260,11 @@ def _result(client: Client, joining: Joining, since: Position | None, recovery: 
         "positioned": joining.keeps_position,
         "recovered": recovered,
         "was_recovering": joining.since is not None,
+        "delta": joining.deltas,
     }
     if joining.keeps_position:
         epoch = recovery.position.epoch
-        result |= {"epoch": epoch, "offset": offset, "publications": Publications(epoch, publications)}
+        result |= {"epoch": epoch, "offset": offset, "publications": Publications(epoch, publications, joining.deltas)}
     if joining.grant.data is not None:
         result["data"] = joining.grant.data
     return result

@@ -15,22 +15,27 @@ from app.streams.hub import Encoder
 from app.streams.publication import Publication
 from app.ws.protocols.centrifuge_codes import Fault
 from app.ws.protocols.centrifuge_commands import Command, Word
+from app.ws.protocols.centrifuge_delta import DeltaCodec
 
 __all__ = ["Codec", "FramingEncoder", "Publications"]
 
 
 @dataclass(frozen=True, slots=True)
 class Publications:
-    """A page of a channel's history, or what was recovered of it."""
+    """A page of a channel's history, or what was recovered of it: with ``deltas`` for one who takes them.
+
+    He gets them in full all the same: a delta is made once for all, and these are for one.
+    """
 
     epoch: str
     publications: Sequence[Publication]
+    deltas: bool = False
 
     def __len__(self) -> int:
         return len(self.publications)
 
 
-class FramingEncoder(Encoder, Protocol):
+class FramingEncoder(Encoder, DeltaCodec, Protocol):
     def frame(self, payload: bytes) -> bytes:
         """Return the bytes that carry ``payload``, messages of the protocol, through the transport."""
 

@@ -59,6 +59,7 @@ class Subscribe:
     recoverable: bool = False
     join_leave: bool = False
     reject_unrecovered: bool = False
+    delta: bool = False
 
 
 @dataclass(frozen=True, slots=True)

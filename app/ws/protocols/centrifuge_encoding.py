@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 
 import orjson
 
-from app.streams.envelope import JOINED, LEFT, kind, members
+from app.streams.envelope import ANNOUNCEMENTS, JOINED, LEFT, kind, members
 from app.streams.publication import Batch, Publication
+from app.ws.protocols.centrifuge_delta import Change
 
-__all__ = ["CentrifugeEncoder", "publication"]
+__all__ = ["CentrifugeEncoder", "change", "publication"]
 
 
 class CentrifugeEncoder:
@@ -53,6 +54,17 @@ class CentrifugeEncoder:
                 lines.append(line)
         return self._lines(lines)
 
+    def changes(self, channel: str, changes: Sequence[Change]) -> bytes:
+        """:class:`~app.ws.protocols.centrifuge_delta.DeltaCodec`: data is a text here, of a delta or of JSON."""
+        head = _head(channel)
+        lines: list[bytes] = []
+        for each in changes:
+            if kind(each.item) in ANNOUNCEMENTS:
+                lines += [line] if (line := self._unplaced(head, each.item)) else []
+            else:
+                lines.append(b'%b"pub":%b}}' % (head, change(each)))
+        return self._lines(lines)
+
     def _lines(self, lines: list[bytes]) -> bytes:
         if not lines:
             return b""
@@ -76,13 +88,29 @@ def publication(epoch: str, each: Publication) -> bytes:
     return _publication(epoch, each.offset, each.data, each.merged)
 
 
+def change(each: Change) -> bytes:
+    """Return a publication as an object for those who take deltas: its data is a text."""
+    more, data = members(each.item)
+    if each.delta is not None:
+        data, more = each.delta, b'%b,"delta":true' % more if more else b'"delta":true'
+    # What is no UTF-8 was never JSON, and nobody could read it in another form either.
+    return _object(each.epoch, each.offset, orjson.dumps(data.decode(errors="replace")), more)
+
+
 def _head(channel: str) -> bytes:
     return b'{"push":{"channel":%b,' % orjson.dumps(channel)
 
 
 def _publication(epoch: str, offset: int, item: bytes, merged: int = 1) -> bytes:
-    """The first message of an epoch names it, for those who came when there was none."""
     more, data = members(item)
+    if merged > 1:
+        tags = b'"tags":{"merged":"%d"}' % merged
+        more = b"%b,%b" % (more, tags) if more else tags
+    return _object(epoch, offset, data, more)
+
+
+def _object(epoch: str, offset: int, data: bytes, more: bytes) -> bytes:
+    """The first message of an epoch names it, for those who came when there was none."""
     parts = [b'{"data":' + data]
     if offset:
         parts.append(b'"offset":%d' % offset)
@@ -90,6 +118,4 @@ def _publication(epoch: str, offset: int, item: bytes, merged: int = 1) -> bytes
         parts.append(b'"epoch":"%b"' % epoch.encode())
     if more:
         parts.append(more)
-    if merged > 1:
-        parts.append(b'"tags":{"merged":"%d"}' % merged)
     return b",".join(parts) + b"}"

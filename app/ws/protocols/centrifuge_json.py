@@ -11,7 +11,8 @@ from app.ws.frames import text_frame
 from app.ws.protocols.centrifuge_codec import Publications
 from app.ws.protocols.centrifuge_codes import Fault
 from app.ws.protocols.centrifuge_commands import Command, Malformed, Word
-from app.ws.protocols.centrifuge_encoding import CentrifugeEncoder, publication
+from app.ws.protocols.centrifuge_delta import Change
+from app.ws.protocols.centrifuge_encoding import CentrifugeEncoder, change, publication
 from app.ws.protocols.centrifuge_requests import read
 
 __all__ = ["JSON", "JsonCodec"]
@@ -60,6 +61,8 @@ def _value(value: Any) -> Any:
     if isinstance(value, bytes):
         return _spliced(value)
     if isinstance(value, Publications):
+        if value.deltas:
+            return [orjson.Fragment(change(Change(value.epoch, each.offset, each.data))) for each in value.publications]
         return [_spliced(publication(value.epoch, each)) for each in value.publications]
     return _object(value) if isinstance(value, Mapping) else value
 

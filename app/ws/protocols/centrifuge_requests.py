@@ -80,7 +80,8 @@ def _refresh(id_: int, request: dict[str, Any]) -> Command:
 def _subscribe(id_: int, request: dict[str, Any]) -> Command:
     channel, since = _channel(request), _since(request, "recover")
     flags = _number(request, "flag", 0, _LARGEST_OFFSET)
-    if _text(request, "delta") not in {"", "fossil"}:
+    delta = _text(request, "delta")
+    if delta not in {"", "fossil"}:
         raise Malformed
     if _number(request, "type", 0, _LARGEST_ID):
         return Refuse(id_, NOT_AVAILABLE)
@@ -95,6 +96,7 @@ def _subscribe(id_: int, request: dict[str, Any]) -> Command:
         _flag(request, "recoverable"),
         _flag(request, "join_leave"),
         bool(flags & _REJECT_UNRECOVERED),
+        bool(delta),
     )
 
 

@@ -191,8 +191,9 @@ def _whole_end(text: bytes, start: int, end: int) -> int:
 
 def _checksum(data: bytes) -> int:
     """Return the sum of ``data`` as 32-bit numbers, the highest byte first, filled up with zeros."""
-    words = -(-len(data) // 4)
-    return sum(struct.unpack(f">{words}I", data + bytes(-len(data) % 4))) % _MODULUS
+    count = -(-len(data) // 4)
+    words: tuple[int, ...] = struct.unpack(f">{count}I", data + bytes(-len(data) % 4))
+    return sum(words) % _MODULUS
 
 
 def _number(value: int) -> bytes:
