@@ -36,7 +36,7 @@ class ChannelConfig(Section):
     """Announce it to those, too, who did not ask."""
     force_recovery: bool = False
     """Whether those who come back recover what they missed even when they did not ask for it. Needs a history."""
-    delta: list[Literal["fossil"]] = Field(default_factory=list)
+    delta: tuple[Literal["fossil"], ...] = ()
     """Ways in which publications may go out as deltas against the one before, to subscribers that ask for it."""
     recovery_max_publications: int = Field(300, ge=1)
     """Publications that are recovered at most, and that one page of history holds. Generations have no such limit."""

@@ -37,6 +37,7 @@ MEMBERS = (
     "pattern",
     "commands",
     "version",
+    "delta",
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=8),

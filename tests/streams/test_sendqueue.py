@@ -137,6 +137,34 @@ def test_frames_count_as_waiting_but_only_messages_fill_it():
     assert not queue.full
 
 
+def test_blocks_stay_as_they_are_in_order_and_between_frames():
+    queue = SendQueue(64 * KIB, RULE)
+    assert queue.push_block(b'"first"\n')
+    queue.push("gen", [Batch("e", 1, [delta("a"), delta("b")])])
+    assert queue.push_block(b'"second"\n')
+    queue.push_frame(b'"frame"\n')
+    assert queue.push_block(b'"third"\n')
+    queue.push("gen", [Batch("e", 3, [delta("c")])])
+    assert queue.size > 4 * 8
+    got = [each if isinstance(each, str) else each[2] for each in drained(queue)]
+    assert (got.index("frame"), len(got)) == (3, 6)
+    assert [each for each in got if isinstance(each, str)] == ["first", "second", "frame", "third"]
+    assert (bool(queue), queue.size) == (False, 0)
+
+
+def test_blocks_fill_it_as_messages_do_and_do_not_merge():
+    queue = SendQueue(64 * KIB, RULE)
+    while queue.push_block(b"b" * KIB):
+        assert queue.size <= 64 * KIB
+    assert queue.full
+    assert queue.size > 50 * KIB
+    mixed = SendQueue(64 * KIB, NeverMerge())
+    assert mixed.push_block(b"b" * 40 * KIB)
+    assert not mixed.push("c", [Batch("e", 1, [b"1" * 40 * KIB])])
+    mixed.drain(Lines())
+    assert mixed.push_block(b"b" * 40 * KIB)
+
+
 def test_merging_close_to_the_limit_is_rare():
     class Counting(EventMergeRule):
         combined = 0

@@ -67,6 +67,7 @@ def test_connect_and_subscriptions_come_in_one_frame_in_order():
         b'{"id":2,"nothing":{}}',
         b"{}",
         b'{"id":2,"subscribe":{"channel":"a","delta":"x"}}',
+        b'{"id":2,"subscribe":{"channel":"a","delta":true}}',
         b'{"id":2,"history":{"channel":"a","limit":1.5}}',
         b'{"id":2,"subscribe":{"channel":"a","offset":-1}}',
         b'{"id":2,"publish":{"data":1}}',
