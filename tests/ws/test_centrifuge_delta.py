@@ -21,7 +21,8 @@ from app.ws.centrifuge.seat import Seat
 from app.ws.outbox import Outbox
 from app.ws.protocols import centrifuge_delta
 from app.ws.protocols.centrifuge_delta import Change, DeltaEncoder, Deltas
-from app.ws.protocols.centrifuge_encoding import ENCODER, QUIET_ENCODER, change
+from app.ws.protocols.centrifuge_encoding import change
+from app.ws.protocols.centrifuge_json import JSON
 
 CHANNEL = "room:1"
 LARGE = 8 * 1024 * 1024
@@ -44,7 +45,8 @@ def lines_of(blocks: bytes) -> list[dict[str, Any]]:
 class Client:
     """A socket with its real outbox, and what its SDK would make of what it reads."""
 
-    encoder = ENCODER
+    encoder = JSON.encoder
+    direct = None
 
     def __init__(self) -> None:
         self.base = b""
@@ -53,7 +55,7 @@ class Client:
         self.deltas = 0
         self.announced = 0
         self.offsets: list[int] = []
-        self.outbox = Outbox(self, ENCODER, LARGE, EventMergeRule(), self.overflow)
+        self.outbox = Outbox(self, JSON.encoder, LARGE, EventMergeRule(), self.overflow)
 
     def overflow(self) -> None:
         raise AssertionError("there is room for all of this")
@@ -157,7 +159,7 @@ class Deliveries(RuleBasedStateMachine):
     @rule(missed=st.none() | st.integers(0, 5), quiet=st.booleans())
     def client_joins(self, missed: int | None, quiet: bool) -> None:
         client = Client()
-        seat = seated(client, self.deltas, CHANNEL, quiet=quiet)
+        seat = seated(client, JSON, CHANNEL, self.deltas, quiet=quiet)
         assert isinstance(seat, DeltaSeat)
         subscription = self.hub.hold(CHANNEL, seat)
         self.hub.flush_channel(CHANNEL)
@@ -235,7 +237,7 @@ class Channel:
 
     def join(self, listener: Any = None, **options: Any) -> Client:
         client = Client()
-        seat = listener or seated(client, self.deltas, CHANNEL, quiet=options.pop("quiet", False))
+        seat = listener or seated(client, JSON, CHANNEL, self.deltas, quiet=options.pop("quiet", False))
         subscription = self.hub.hold(CHANNEL, seat)
         self.hub.flush()
         self.hub.go_live(subscription)
@@ -304,7 +306,7 @@ def test_nothing_is_made_where_nobody_takes_deltas(monkeypatch: pytest.MonkeyPat
     channel.publish(document(1))
     channel.hub.drop(channel.subscriptions.pop())
     monkeypatch.setattr(centrifuge_delta, "create", lambda source, target: pytest.fail("nobody asked for it"))
-    channel.join(Seat(client, quiet=True))
+    channel.join(Seat(client, JSON, quiet=True))
     client.deliver = lambda channel, batches, block: None  # type: ignore[method-assign]
     channel.publish(document(2))
 
@@ -322,7 +324,7 @@ def test_a_slow_socket_gets_the_blocks_that_all_got() -> None:
 
 
 def test_what_comes_before_the_base_is_known_never_needs_it() -> None:
-    encoder = Deltas().encoder(CHANNEL, ENCODER)
+    encoder = Deltas().encoder(CHANNEL, JSON.encoder)
     encoder.batches(CHANNEL, [Batch("", 1, [joined(b"{}")])])
     assert (encoder.carries, encoder.needs) == (False, None)
     encoder.batches(CHANNEL, [Batch("", 1, [document(1)])])
@@ -336,16 +338,16 @@ def test_what_comes_before_the_base_is_known_never_needs_it() -> None:
 
 def test_encoders_are_shared_and_go_with_their_last_user() -> None:
     deltas = Deltas()
-    encoder = deltas.encoder(CHANNEL, ENCODER)
-    assert deltas.encoder(CHANNEL, ENCODER) is encoder
-    assert deltas.encoder(CHANNEL, QUIET_ENCODER) is not encoder
+    encoder = deltas.encoder(CHANNEL, JSON.encoder)
+    assert deltas.encoder(CHANNEL, JSON.encoder) is encoder
+    assert deltas.encoder(CHANNEL, JSON.quiet) is not encoder
     encoder.last = b"1"
     del encoder
-    assert deltas.encoder(CHANNEL, ENCODER).last is None
+    assert deltas.encoder(CHANNEL, JSON.encoder).last is None
 
 
 def test_publications_of_no_turn_are_written_in_full() -> None:
-    encoder: DeltaEncoder = Deltas().encoder(CHANNEL, ENCODER)
+    encoder: DeltaEncoder = Deltas().encoder(CHANNEL, JSON.encoder)
     pushes = lines_of(encoder.publications(CHANNEL, "e", [Publication(1, document(1)), Publication(2, document(2))]))
     assert [push["pub"]["data"].encode() for push in pushes] == [document(1), document(2)]
     assert pushes[0]["pub"]["epoch"] == "e"
