@@ -16,7 +16,8 @@ __all__ = ["Gateway", "create_app"]
 def create_app(config: Config) -> Gateway:
     """Return the gateway as an ASGI application; its parts live from lifespan start-up to shutdown.
 
-    Its sockets need uvicorn with ``ws=app.ws.connection.Connection``; :mod:`app.serving` sees to that.
+    Its sockets need uvicorn with ``ws=app.ws.connection.Connection``, and those that do without a WebSocket
+    ``http=app.ws.emulation.connection.HttpConnection``; :mod:`app.serving` sees to that.
     """
     return Gateway(config)
 

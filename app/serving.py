@@ -20,6 +20,7 @@ from app.config import Config
 from app.main import create_app
 from app.observe.logs import configure_logging
 from app.ws.connection import Connection
+from app.ws.emulation.connection import HttpConnection
 
 __all__ = ["demo", "serve", "uvicorn_config"]
 
@@ -41,7 +42,7 @@ def uvicorn_config(config: Config, *, alone: bool = False) -> uvicorn.Config:
         port=config.server.port,
         workers=config.server.workers,
         loop="uvloop",
-        http="httptools",
+        http=HttpConnection,
         ws=Connection,
         ws_max_size=config.realtime.max_message,
         ws_ping_interval=config.realtime.ping_interval,

@@ -77,6 +77,8 @@ class Parts:
         self._tickets = Tickets(self._backend.keys, config.auth.ticket_ttl)
         self.sockets = Sockets(
             config,
+            self._replicas,
+            self._node,
             self._verifier,
             self._generations,
             self._hub,
@@ -86,7 +88,8 @@ class Parts:
             self._tasks,
         )
         self._proxy = Proxy(self._transport, self._verifier, body_limit=config.server.body_limit)
-        self.dispatch = Dispatch(RouteTable(config.routes), self._proxy, create_rest_api(config, self._routers()))
+        own = self.sockets.before(create_rest_api(config, self._routers()))
+        self.dispatch = Dispatch(RouteTable(config.routes), self._proxy, own)
 
         for name, run in self._backend.tasks.items():
             self._tasks.start(run(), name)

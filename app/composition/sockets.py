@@ -1,9 +1,11 @@
-"""The WebSocket side: an endpoint for each protocol, by path."""
+"""The WebSocket side, and what stands in for it: an endpoint for each protocol, by path."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterator
+
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.auth.tickets import Tickets
 from app.auth.tokens import TokenVerifier
@@ -13,9 +15,13 @@ from app.generations.service import Generations
 from app.http.problems import problem
 from app.observe.tasks import TaskSet
 from app.streams.backend import Backend
+from app.streams.control import Replicas
 from app.streams.hub import Hub
 from app.ws.centrifuge import endpoint as centrifuge
 from app.ws.drain import Drain
+from app.ws.emulation.endpoint import POST_METHODS, Door, PostTaker, StreamOpener
+from app.ws.emulation.framing import HTTP_STREAM, SSE
+from app.ws.emulation.posts import Posts
 from app.ws.endpoint import Endpoint
 from app.ws.protocols.native_encoding import NativeEncoder
 from app.ws.session import Services, Session
@@ -25,6 +31,8 @@ __all__ = ["Sockets"]
 
 _NATIVE_PATH = "/api/v1/ws"
 _CENTRIFUGE_PATH = "/connection/websocket"
+_STREAM_PATHS = {"/connection/sse": SSE, "/connection/http_stream": HTTP_STREAM}
+_POST_PATH = "/emulation"
 
 
 class Sockets:
@@ -33,6 +41,8 @@ class Sockets:
     def __init__(
         self,
         config: Config,
+        replicas: Replicas,
+        node: str,
         verifier: TokenVerifier,
         generations: Generations,
         hub: Hub,
@@ -64,15 +74,39 @@ class Sockets:
             _CENTRIFUGE_PATH: self._centrifuge,
         }
         """ASGI applications of type ``websocket``, by path."""
+        self.doors: dict[str, Callable[..., Awaitable[None]]] = {}
+        """Those of type ``http``, which stand in for sockets."""
+        self._streams: list[StreamOpener] = []
+        if realtime.emulation.enabled:
+            self._emulate(opener, Posts(replicas), node, origins)
         tasks.start(opener.renew(), "presence")
+
+    def before(self, others: ASGIApp) -> ASGIApp:
+        """Return an application that answers where sockets are stood in for, and leaves the rest to ``others``."""
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            await self.doors.get(scope["path"], others)(scope, receive, send)
+
+        return answer
 
     def sessions(self) -> Iterator[Session]:
         """Yield those that are there."""
         yield from self._native.sessions
         yield from self._centrifuge.sessions
+        for stream in self._streams:
+            yield from stream.sessions
 
     def count(self) -> int:
-        return len(self._native.sessions) + len(self._centrifuge.sessions)
+        streams = sum(len(stream.sessions) for stream in self._streams)
+        return len(self._native.sessions) + len(self._centrifuge.sessions) + streams
+
+    def _emulate(self, opener: centrifuge.Opener, posts: Posts, node: str, origins: tuple[str, ...]) -> None:
+        """Serve sessions of the Centrifuge protocol without a WebSocket."""
+        for path, transport in _STREAM_PATHS.items():
+            stream = StreamOpener(transport, opener, posts, node)
+            self._streams.append(stream)
+            self.doors[path] = Door(stream, transport.methods, origins, problem)
+        self.doors[_POST_PATH] = Door(PostTaker(opener.services.config, posts), POST_METHODS, origins, problem)
 
     def close(self) -> None:
         """Stop looking after sockets; the server has closed them."""

@@ -9,7 +9,7 @@ from app.config.broker import BrokerConfig
 from app.config.generations import GenerationConfig, GenerationsConfig
 from app.config.loading import load_config
 from app.config.model import Config
-from app.config.realtime import CentrifugeConfig, ChannelConfig, RealtimeConfig
+from app.config.realtime import CentrifugeConfig, ChannelConfig, EmulationConfig, RealtimeConfig
 from app.config.routes import AnswerConfig, HeadersConfig, RouteConfig
 from app.config.server import ServerConfig
 from app.config.upstreams import UpstreamConfig
@@ -22,6 +22,7 @@ __all__ = [
     "CentrifugeConfig",
     "ChannelConfig",
     "Config",
+    "EmulationConfig",
     "GenerationConfig",
     "GenerationsConfig",
     "HeadersConfig",

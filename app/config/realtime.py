@@ -8,7 +8,7 @@ from pydantic import Field
 
 from app.config.section import Section
 
-__all__ = ["CentrifugeConfig", "ChannelConfig", "RealtimeConfig"]
+__all__ = ["CentrifugeConfig", "ChannelConfig", "EmulationConfig", "RealtimeConfig"]
 
 
 class ChannelConfig(Section):
@@ -59,6 +59,17 @@ class CentrifugeConfig(Section):
     """How long after a token's end its connection or subscription is ended; until then the client may refresh it."""
 
 
+class EmulationConfig(Section):
+    """Sessions of the Centrifuge protocol without a WebSocket: over server-sent events or a streamed answer."""
+
+    enabled: bool = True
+    """Whether `/connection/sse`, `/connection/http_stream` and `/emulation` are served."""
+    max_commands: int = Field(1000, ge=1)
+    """Commands that one request may carry. How many bytes it may have says `realtime.max_message`."""
+    max_waiting: int = Field(256 * 1024, ge=1024)
+    """Bytes of commands that may wait for a session that has too much to do; more are refused."""
+
+
 class RealtimeConfig(Section):
     """Sockets and channels."""
 
@@ -83,6 +94,7 @@ class RealtimeConfig(Section):
     max_pending_commands: int = Field(64, ge=1)
     """Commands of one socket that may be at work at once."""
     centrifuge: CentrifugeConfig = CentrifugeConfig()
+    emulation: EmulationConfig = EmulationConfig()
     presence_ttl: float = Field(60.0, ge=1)
     """How long the clients of a replica that was killed stay present in their channels."""
     channel: ChannelConfig = ChannelConfig()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
-from app.errors import BrokerUnavailable
+from app.errors import BrokerUnavailable, NotFound
 from app.observe.tasks import TaskSet
 from app.streams.position import Position
 
@@ -104,21 +104,22 @@ class Replicas:
 
     async def ask(self, kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return every replica's answer, by node. Raises ``BrokerUnavailable`` when one of them stays silent."""
-        id_ = next(self._ids)
-        question = self._questions[id_] = _Question()
-        try:
-            message = {"ask": kind, "body": body, "from": self._node, "id": id_}
-            question.expected = await self._signals.signal_all(orjson.dumps(message))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._patience):
-                    while len(question.answers) < question.expected:
-                        question.news.clear()
-                        await question.news.wait()
-        finally:
-            del self._questions[id_]
-        if len(question.answers) < question.expected or self._node not in question.answers:
+        answers = await self._question(kind, body, self._signals.signal_all)
+        if self._node not in answers:
             raise BrokerUnavailable("Not all replicas answered. Try again.")
-        return question.answers
+        return answers
+
+    async def ask_one(self, node: str, kind: str, body: Mapping[str, Any]) -> Any:
+        """Return the answer of one replica; this one answers at once.
+
+        Raises :exc:`~app.errors.NotFound` when it is not there, ``BrokerUnavailable`` when it stays silent.
+        """
+        if node == self._node:
+            return self._handle(kind, dict(body))
+        answers = await self._question(kind, body, lambda message: self._signals.signal(node, message))
+        if not answers:
+            raise NotFound("There is no such replica.")
+        return answers[node]
 
     def receive(self, message: bytes) -> None:
         """Take a message of a replica."""
@@ -141,6 +142,25 @@ class Replicas:
 
     async def close(self) -> None:
         await self._tasks.close()
+
+    async def _question(
+        self, kind: str, body: Mapping[str, Any], send: Callable[[bytes], Awaitable[int]]
+    ) -> dict[str, Any]:
+        """Return the answers of all whom ``send`` has reached."""
+        id_ = next(self._ids)
+        question = self._questions[id_] = _Question()
+        try:
+            question.expected = await send(orjson.dumps({"ask": kind, "body": body, "from": self._node, "id": id_}))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._patience):
+                    while len(question.answers) < question.expected:
+                        question.news.clear()
+                        await question.news.wait()
+        finally:
+            del self._questions[id_]
+        if len(question.answers) < question.expected:
+            raise BrokerUnavailable("Not all replicas answered. Try again.")
+        return question.answers
 
     def _handle(self, kind: str, body: dict[str, Any]) -> Any:
         return self._handlers[kind](body)

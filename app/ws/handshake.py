@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 
 from app.errors import BadRequest
 
-__all__ = ["SUBPROTOCOL", "Credential", "Handshake", "read_handshake"]
+__all__ = ["SUBPROTOCOL", "Credential", "Handshake", "origin_allowed", "read_handshake"]
 
 SUBPROTOCOL = "tidegate.v1"
 _BEARER = "bearer."
@@ -65,7 +65,7 @@ def read_handshake(
         name if _CONNECTION_ID.fullmatch(name) else f"conn_{secrets.token_urlsafe(9)}",
         next((each for each in offered if each in subprotocols), None),
         _credential(headers, offered, query, query_token=query_token),
-        _origin_allowed(headers, origins),
+        origin_allowed(headers, origins),
         (query.get("cf_protocol") or query.get("format") or [""])[0],
     )
 
@@ -93,7 +93,7 @@ def _query(text: str) -> dict[str, list[str]]:
         raise BadRequest(f"The query has more than {_MAX_FIELDS} fields.") from None
 
 
-def _origin_allowed(headers: Mapping[bytes, bytes], origins: tuple[str, ...]) -> bool:
+def origin_allowed(headers: Mapping[bytes, bytes], origins: tuple[str, ...]) -> bool:
     """Browsers name the page's origin, others none: a page of another site must not act with a user's credentials."""
     origin = headers.get(b"origin")
     if origin is None or "*" in origins:

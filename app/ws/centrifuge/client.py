@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import orjson
@@ -32,7 +32,8 @@ class Tokens(Protocol):
 class Client:
     """One socket, which speaks ``codec``. ``handshake`` is who its request said it is, None when it said nothing.
 
-    ``deltas`` is shared by all sockets.
+    ``deltas`` is shared by all sockets. ``told`` are more members of the connect reply: how to reach a session whose
+    commands come on other connections.
     """
 
     session: Asker
@@ -42,6 +43,7 @@ class Client:
     handshake: Identity | None
     codec: Codec
     deltas: Deltas
+    told: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def config(self) -> RealtimeConfig:

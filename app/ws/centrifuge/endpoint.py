@@ -1,11 +1,11 @@
-"""``/connection/websocket``: sessions of the Centrifuge protocol, and what concerns all of them."""
+"""Sessions of the Centrifuge protocol, and what concerns all of them."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -65,8 +65,12 @@ class Opener:
         identity: Identity | None,
         error: TidegateError | None,
         on_end: Callable[[Session], None],
+        told: Mapping[str, str] | None = None,
     ) -> Session:
-        """Start a session of one flavour. ``identity`` is who the request says it is; ``error`` ends it at once."""
+        """Start a session of one flavour. ``identity`` is who the request says it is; ``error`` ends it at once.
+
+        ``told`` is as in :class:`~app.ws.centrifuge.client.Client`.
+        """
         services = self._services.get(codec)
         if services is None:
             services = self._services[codec] = replace(self.services, encoder=codec.encoder)
@@ -79,7 +83,7 @@ class Opener:
             on_end(session)
 
         session = Session(connection, protocol, services, commander, ended)
-        client = Client(session, protocol, self.tokens, self.presence, identity, codec, self._deltas)
+        client = Client(session, protocol, self.tokens, self.presence, identity, codec, self._deltas, told or {})
         commander.client = self.clients[client_id] = client
         if error is not None:
             session.run(protocol.refused(error))

@@ -1,0 +1,120 @@
+"""Reading the requests of emulation, and who may read their answers. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+import orjson
+
+from app.errors import BadRequest, MessageTooBig, PermissionDenied, UnsupportedData
+from app.ws.handshake import origin_allowed
+
+__all__ = [
+    "Post",
+    "check_commands",
+    "check_content",
+    "connect_commands",
+    "cors_headers",
+    "preflight_headers",
+    "read_post",
+]
+
+_CONNECT = "cf_connect"
+_LONGEST_QUERY = 32 * 1024
+"""Bytes. Hardly a proxy takes longer ones; a client with more to say asks by POST."""
+_MAX_FIELDS = 32
+_NODE = re.compile(r"[A-Za-z0-9._-]{1,255}")
+_SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PREFLIGHT_AGE = 600
+"""Seconds."""
+_BINARY = b"application/octet-stream"
+
+Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Commands, one a line, for a session of a replica."""
+
+    node: str
+    session: str
+    commands: str
+
+
+def cors_headers(headers: Mapping[bytes, bytes], origins: tuple[str, ...]) -> Headers:
+    """Return the headers that let the asking page read the answer. Raises :exc:`~app.errors.PermissionDenied`.
+
+    Nothing here is allowed by a cookie, so a page may send them where its origin is named, and is not asked to.
+    """
+    if not origin_allowed(headers, origins):
+        raise PermissionDenied("This origin is not allowed. Add it to server.allowed_origins.")
+    origin = headers.get(b"origin")
+    if origin is None:
+        return [(b"vary", b"origin")]
+    if "*" in origins:
+        return [(b"access-control-allow-origin", b"*")]
+    return [
+        (b"access-control-allow-origin", origin),
+        (b"access-control-allow-credentials", b"true"),
+        (b"vary", b"origin"),
+    ]
+
+
+def preflight_headers(methods: tuple[str, ...]) -> Headers:
+    """Return what else is said to a browser that asks beforehand (WHATWG Fetch, section 4.8)."""
+    return [
+        (b"access-control-allow-methods", ", ".join(methods).encode()),
+        (b"access-control-allow-headers", b"content-type"),
+        (b"access-control-max-age", b"%d" % _PREFLIGHT_AGE),
+    ]
+
+
+def connect_commands(query: bytes) -> bytes:
+    """Return the first commands, which a client that can only ask by its URL puts there.
+
+    Raises :exc:`~app.errors.BadRequest`, :exc:`~app.errors.MessageTooBig`.
+    """
+    if len(query) > _LONGEST_QUERY:
+        raise MessageTooBig(f"The query is larger than {_LONGEST_QUERY} bytes.")
+    try:
+        fields = parse_qs(query.decode("latin-1"), max_num_fields=_MAX_FIELDS, errors="strict")
+    except ValueError:
+        raise BadRequest("The query cannot be read.") from None
+    if _CONNECT not in fields:
+        raise BadRequest(f"The query needs the connect command: {_CONNECT}.")
+    return fields[_CONNECT][0].encode()
+
+
+def check_commands(commands: bytes | str, most: int) -> None:
+    """Raises :exc:`~app.errors.MessageTooBig`."""
+    lines = commands.count(b"\n") if isinstance(commands, bytes) else commands.count("\n")
+    if lines >= most:
+        raise MessageTooBig(f"One request may carry {most} commands.")
+
+
+def check_content(headers: Mapping[bytes, bytes]) -> None:
+    """Raises :exc:`~app.errors.UnsupportedData` for the binary flavour of the protocol."""
+    if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == _BINARY:
+        raise UnsupportedData("Send JSON; the binary flavour is not served here.")
+
+
+def read_post(body: bytes) -> Post:
+    """Read ``{"session", "node", "data"}``. Raises :exc:`~app.errors.BadRequest`."""
+    try:
+        members: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise BadRequest("The body must be JSON.") from None
+    if not isinstance(members, dict):
+        raise BadRequest("The body must be an object.")
+    session, node, commands = (members.get(name) for name in ("session", "node", "data"))
+    if not (isinstance(session, str) and _SESSION.fullmatch(session)):
+        raise BadRequest("session must be the text that the connect reply named.")
+    if not (isinstance(node, str) and _NODE.fullmatch(node)):
+        raise BadRequest("node must be the text that the connect reply named.")
+    if not isinstance(commands, str):
+        raise BadRequest("data must be a text: commands, one a line.")
+    return Post(node, session, commands)
