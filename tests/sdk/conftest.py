@@ -115,12 +115,19 @@ class Switch:
 
     def __init__(self) -> None:
         self.target = 0
+        self.round_robin: list[int] = []
+        """Where this names gateways, each connection goes to the next of them."""
+        self.taken = 0
         self.port = 0
         self._writers: set[asyncio.StreamWriter] = set()
 
     @property
     def url(self) -> str:
         return f"ws://127.0.0.1:{self.port}/connection/websocket"
+
+    @property
+    def http(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     def cut(self, target: int | None = None) -> None:
         if target is not None:
@@ -129,6 +136,9 @@ class Switch:
             writer.transport.abort()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.round_robin:
+            self.target = self.round_robin[self.taken % len(self.round_robin)]
+        self.taken += 1
         try:
             other_reader, other_writer = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:

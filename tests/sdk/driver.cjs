@@ -4,6 +4,7 @@ const { createRequire } = require("node:module");
 const packages = createRequire(process.env.SDK_PACKAGES + "/");
 const { Centrifuge } = packages("centrifuge");
 const websocket = packages("ws");
+const { EventSource: eventsource } = packages("eventsource");
 
 const tokens = [];
 const waiting = [];
@@ -34,7 +35,8 @@ const clientEvents = ["connecting", "connected", "disconnected", ...subscription
 const operations = {
   open({ url, token, refreshes, options }) {
     const more = refreshes ? { getToken: askToken("getToken") } : {};
-    client = new Centrifuge(url, { websocket, token, minReconnectDelay: 10, maxReconnectDelay: 50, ...more, ...options });
+    const delays = { minReconnectDelay: 10, maxReconnectDelay: 50 };
+    client = new Centrifuge(url, { websocket, eventsource, token, ...delays, ...more, ...options });
     watch(client, "", clientEvents);
   },
   connect: () => client.connect(),

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from app.errors import BrokerUnavailable
+from app.errors import BrokerUnavailable, NotFound
 from app.streams.control import Replicas
 from tests.streams.support import MemorySide, Replica, Side, eventually
 
@@ -45,6 +45,20 @@ async def test_an_answer_that_does_not_come_is_an_error(a: Replica, b: Replica) 
     assert await here.ask("who", {}) == {"a": 1, "b": 2}
 
 
+async def test_one_replica_is_asked_and_one_that_is_not_there_is_not_found(a: Replica, b: Replica) -> None:
+    (here, _), (there, _) = joined(a, patience=0.2), joined(b)
+    here.on("who", lambda body: ["here", body["n"]])
+    there.on("who", lambda body: ["there", body["n"]])
+    for n in range(5):
+        assert await here.ask_one("b", "who", {"n": n}) == ["there", n]
+        assert await here.ask_one("a", "who", {"n": n}) == ["here", n]
+    with pytest.raises(NotFound):
+        await here.ask_one("c", "who", {"n": 1})
+    with pytest.raises(BrokerUnavailable):
+        await here.ask_one("b", "unheard of", {})
+    assert not here._questions
+
+
 async def test_a_replica_that_hears_nothing_itself_gets_no_answer_for_a_whole_one(a: Replica, b: Replica) -> None:
     (here, _), (there, _) = joined(a, patience=0.3), joined(b)
     here.on("who", lambda body: 1)
@@ -75,4 +89,7 @@ async def test_in_memory_there_is_one_replica() -> None:
     await replicas.tell("note", {"x": 1})
     assert heard == [{"x": 1}]
     assert await replicas.ask("who", {}) == {"a": "me"}
+    assert await replicas.ask_one("a", "who", {}) == "me"
+    with pytest.raises(NotFound):
+        await replicas.ask_one("b", "who", {})
     await replicas.close()
