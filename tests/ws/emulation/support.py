@@ -102,8 +102,9 @@ async def asking(
     await asyncio.get_running_loop().sock_connect(plain, ("127.0.0.1", gateway.port))
     reader, writer = await asyncio.open_connection(sock=plain, limit=4096 if small else 2**20)
     answer = Answer(reader, writer)
-    named = {"host": "gateway.test", "content-length": str(len(body)), **headers}
-    lines = [f"{method} {path} HTTP/1.1", *[f"{name.replace('_', '-')}: {value}" for name, value in named.items()]]
+    named = {"host": "gateway.test", "content-length": str(len(body))}
+    named |= {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = [f"{method} {path} HTTP/1.1", *[f"{name}: {value}" for name, value in named.items() if value]]
     try:
         writer.write("\r\n".join([*lines, "", ""]).encode("latin-1") + body)
         await answer.head()
