@@ -11,7 +11,7 @@ import pytest
 
 from app.config import Config
 from tests.sdk.conftest import Driver, Switch
-from tests.sdk.test_javascript import NOWHERE, TEXTS, configured, shared, text_of
+from tests.sdk.test_javascript import NOWHERE, ROOM, TEXTS, configured, shared, text_of
 from tests.support.gateway import settings, token
 from tests.support.upstream import Call, scripted
 from tests.support.valkey import ValkeyServer
@@ -139,6 +139,21 @@ async def test_a_generation_cut_and_resumed_is_the_same_text(
             assert text_of(publications) == "".join(TEXTS)
             receipt = publications[-1]["data"]["receipt"]
             assert receipt["sha256"] == hashlib.sha256(text_of(publications).encode()).hexdigest()
+
+
+async def test_deltas_are_put_together_to_what_was_published(node, transport: str) -> None:
+    room = {**ROOM, "delta": ["fossil"]}
+    async with serving(settings(NOWHERE, realtime={"namespaces": {"room": room}})) as gateway:
+        driver = await node()
+        await open_driver(driver, gateway.http, transport)
+        await driver.do("subscription", channel="room:1", options={"delta": "fossil"})
+        await driver.do("connect")
+        await driver.event("subscribed", "room:1")
+        texts = [f"{'a long text that stays the same ' * 20}{number}" for number in range(20)]
+        for text in texts:
+            await driver.do("publish", channel="room:1", data={"text": text})
+        await driver.event("publication", "room:1", 20)
+        assert [each["data"]["text"] for each in driver.of("publication", "room:1")] == texts
 
 
 async def test_tokens_are_fetched_anew_and_refreshed(node, transport: str) -> None:
