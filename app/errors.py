@@ -25,6 +25,8 @@ client may try again (``retryable``). ``docs/errors.md`` lists them; a test comp
     ├── SlowConsumer                  slow_consumer          429   4413
     ├── UpstreamError                 upstream_error         502
     │   ├── UpstreamUnreachable       upstream_unreachable   502
+    │   │   ├── UpstreamBusy          upstream_busy          503
+    │   │   └── CircuitOpen           circuit_open           503
     │   ├── UpstreamInvalid           upstream_invalid       502
     │   ├── UpstreamTruncated         upstream_truncated     502
     │   └── UpstreamTimeout           upstream_timeout       504
@@ -45,6 +47,7 @@ __all__ = [
     "AuthTimeout",
     "BadRequest",
     "BrokerUnavailable",
+    "CircuitOpen",
     "ConfigError",
     "Gone",
     "IdempotencyConflict",
@@ -63,6 +66,7 @@ __all__ = [
     "Unauthenticated",
     "UnknownCommand",
     "UnsupportedData",
+    "UpstreamBusy",
     "UpstreamError",
     "UpstreamInvalid",
     "UpstreamTimeout",
@@ -78,11 +82,17 @@ class TidegateError(Exception):
     status: ClassVar[int] = 500
     close_code: ClassVar[int | None] = None
     retryable: bool = False
+    retry_after: float | None = None
+    """Seconds until another try makes sense, where the error knows."""
     default_message: ClassVar[str] = "The gateway failed. Try again; if it happens again, tell its operator."
 
-    def __init__(self, message: str | None = None, *, retryable: bool | None = None) -> None:
-        """``retryable`` overrides the class's where this one occurrence is otherwise."""
+    def __init__(
+        self, message: str | None = None, *, retryable: bool | None = None, retry_after: float | None = None
+    ) -> None:
+        """``retryable`` overrides the class's where this one occurrence is otherwise; ``retry_after`` is seconds."""
         self.message = message or self.default_message
+        if retry_after is not None:
+            self.retry_after = retry_after
         if retryable is not None:
             self.retryable = retryable
         super().__init__(self.message)
@@ -176,6 +186,16 @@ class UpstreamError(TidegateError):
 class UpstreamUnreachable(UpstreamError):
     code = "upstream_unreachable"
     default_message = "The service behind the gateway cannot be reached."
+
+
+class UpstreamBusy(UpstreamUnreachable):
+    code, status = "upstream_busy", 503
+    default_message = "The service behind the gateway has too many connections. Try again."
+
+
+class CircuitOpen(UpstreamUnreachable):
+    code, status = "circuit_open", 503
+    default_message = "The service behind the gateway fails too often and is left alone for a moment."
 
 
 class UpstreamInvalid(UpstreamError):

@@ -59,6 +59,7 @@ class Parts:
 
         self._verifier = TokenVerifier(config.auth, kept_claims(config.routes))
         self._transport = HttpTransport(config.upstreams)
+        self._transport.start()
         self._hub = Hub(loop.call_soon, ends_channel)
         self._event_streams = EventStreams(self._hub, self._tasks)
         self._backend = create_backend(config, self._node, self._hub)

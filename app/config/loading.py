@@ -27,6 +27,7 @@ __all__ = ["load_config"]
 
 _VARIABLE = re.compile(r"\$(?P<literal>\$)?\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\})?")
 _PUBLIC_KEY: Key = ("auth", "public_key")
+_TLS_FILES = frozenset({"tls_ca", "tls_certificate", "tls_key"})
 
 
 def load_config(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Config:
@@ -39,7 +40,9 @@ def load_config(path: Path | None, environ: Mapping[str, str], overrides: Mappin
     draft.overlay_environment(environ)
     draft.overlay_flags(overrides or {})
     draft.expand(environ)
-    draft.read_public_key(Path() if path is None else path.parent)
+    folder = Path() if path is None else path.parent
+    draft.read_public_key(folder)
+    draft.place_tls_files(folder)
     return draft.finish()
 
 
@@ -111,6 +114,17 @@ class _Draft:
         if "PRIVATE KEY" in text:
             self._fault(_PUBLIC_KEY, "is a private key. The gateway only needs the public one; keep the other away.")
         self._put(_PUBLIC_KEY, text.replace("\\n", "\n"), self._author(_PUBLIC_KEY))
+
+    def place_tls_files(self, folder: Path) -> None:
+        """Make the paths of TLS files that are relative to the configuration's folder so to where the gateway runs."""
+        for key, text in list(_texts(self._data.get("upstreams"), ("upstreams",))):
+            if len(key) != 3 or key[2] not in _TLS_FILES or not text:
+                continue
+            path = folder / text
+            if path.is_file():
+                self._put(key, str(path), self._author(key))
+            else:
+                self._fault(key, "names a file that cannot be read. Give the path of a PEM file.")
 
     def finish(self) -> Config:
         try:

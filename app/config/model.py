@@ -62,6 +62,12 @@ class Config(Section):
                 )
             if len(secret.encode()) < _HS256_KEY_SIZE:
                 raise WrongSetting(("auth", "secret"), f"is shorter than {_HS256_KEY_SIZE} bytes: it could be guessed")
+        for name, upstream in self.upstreams.items():
+            if not upstream.tls_verify:
+                raise WrongSetting(
+                    ("upstreams", name, "tls_verify"),
+                    "is for development only. Set it to true, and tls_ca to the authority that signed the certificate",
+                )
         if self.realtime.insecure:
             raise WrongSetting(("realtime", "insecure"), "is for development only. Set it to false in production")
         return self

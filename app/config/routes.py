@@ -99,6 +99,12 @@ class RouteConfig(Section):
     """Edits of the answer's headers."""
     body_limit: int | None = Field(None, ge=1)
     """Overrides `server.body_limit`."""
+    timeout: float | None = Field(None, gt=0)
+    """From passing the request on to the answer's head, with all tries and pauses; none for what the tries may take."""
+    retries: int | None = Field(None, ge=0, le=10)
+    """Overrides the upstream's `retries.count`."""
+    hedge: bool | None = None
+    """Overrides the upstream's `hedge.enabled`."""
 
     @field_validator("path")
     @classmethod

@@ -122,11 +122,18 @@ class Relay:
     async def _run(self, transport: Transport) -> None:
         call = self._call
         now = asyncio.get_running_loop().time()
+        patience = min(call.first_event_timeout, call.total_timeout)
+        self._response = response = await transport.request(
+            call.upstream,
+            "POST",
+            call.path,
+            call.headers,
+            call.body,
+            idle_timeout=call.idle_timeout,
+            timeout=patience,  # the transport's, not ours: so that an upstream that does not answer is held to account
+        )
         try:
-            async with asyncio.timeout_at(now + min(call.first_event_timeout, call.total_timeout)) as limit:
-                self._response = response = await transport.request(
-                    call.upstream, "POST", call.path, call.headers, call.body, idle_timeout=call.idle_timeout
-                )
+            async with asyncio.timeout_at(now + patience) as limit:
                 if not 200 <= response.status < 300:
                     raise call.format.error_from_response(response.status, await _read_start(response))
                 if _content_type(response) in _NO_STREAM:

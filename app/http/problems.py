@@ -34,7 +34,7 @@ def problem(
     """Return the answer that tells a client of ``error``.
 
     ``instance`` names this occurrence (the request's id), ``allow`` the methods of a 405, ``retry_after`` the seconds
-    until a 429 or 503 may be tried again (rounded up to whole ones, RFC 9110 section 10.2.3).
+    until a 429 or 503 may be tried again where the error does not say (rounded up, RFC 9110 section 10.2.3).
     """
     status, code = error.status, error.code
     members: dict[str, str | int] = {
@@ -58,7 +58,8 @@ def problem(
     elif status == 405:
         headers.append((b"allow", ", ".join(allow).encode("ascii")))
     elif status in (429, 503):
-        seconds = _RETRY_AFTER if retry_after is None else retry_after
+        known = error.retry_after if retry_after is None else retry_after
+        seconds = _RETRY_AFTER if known is None else known
         headers.append((b"retry-after", b"%d" % max(0, math.ceil(seconds))))
     return status, headers, body
 

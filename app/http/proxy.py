@@ -26,6 +26,7 @@ from app.http.problems import problem
 from app.http.routes import Match, Route
 from app.http.transport import HttpTransport
 from app.http.upstream_response import UpstreamResponse
+from app.http.upstreams.plan import Plan
 
 __all__ = ["Proxy", "Verifier", "send_problem"]
 
@@ -51,6 +52,8 @@ class Proxy:
         self._verifier = verifier
         self._body_limit = body_limit
         self._watches = Watches()
+        self._plans: dict[int, Plan] = {}
+        """By the route's index."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, match: Match) -> None:
         """Serve one request of scope type ``http``.
@@ -108,7 +111,10 @@ class Proxy:
         path = match.path
         if scope["query_string"]:
             path = f"{path}?{_query(scope['query_string'])}"
-        return await self._transport.request(route.upstream, scope["method"], path, headers, body)
+        plan = self._plans.get(match.route.index)
+        if plan is None:
+            plan = self._plans[match.route.index] = self._transport.plan(route)
+        return await self._transport.request(route.upstream, scope["method"], path, headers, body, plan=plan)
 
     def _identify(self, route: RouteConfig, received: Sequence[tuple[bytes, bytes]]) -> Identity:
         if route.auth == "none":

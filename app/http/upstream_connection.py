@@ -7,14 +7,18 @@ what the deadline is by then, and sleeps again. So neither a request nor a chunk
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import AsyncIterator, Callable
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
 from app.errors import UpstreamInvalid, UpstreamTruncated
 from app.http.upstream_response import UpstreamResponse
 from app.observe.tasks import TaskSet
+
+if TYPE_CHECKING:
+    from app.http.upstreams.target import Ticket
 
 __all__ = ["Pool", "UpstreamConnection"]
 
@@ -25,11 +29,13 @@ _JOIN = 64 * 1024
 class Pool(Protocol):
     """What a connection needs of the pool it belongs to. Times are seconds."""
 
-    response_timeout: float
     keepalive: float
 
     def released(self, connection: UpstreamConnection) -> None:
         """The connection may carry another request."""
+
+    def broke(self, connection: UpstreamConnection) -> None:
+        """The upstream cut, stalled or spoiled an answer whose head had come."""
 
     def lost(self, connection: UpstreamConnection) -> None:
         """The connection is of no more use. Called once."""
@@ -48,6 +54,9 @@ class UpstreamConnection(asyncio.Protocol):
         self.closed = False
         self.requests = 0
         """Requests sent so far: more than one says that the connection was reused."""
+        self.ticket: Ticket | None = None
+        """The leave under which the request was sent that the connection carries."""
+        self.idle_since = 0.0
         self.parser: httptools.HttpResponseParser | None = None
         self._pool = pool
         self._loop = loop
@@ -60,14 +69,22 @@ class UpstreamConnection(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None
         self._upload: asyncio.Task[None] | None = None
         self._since = 0.0
-        """When the connection began to idle, or its upload began to wait for the upstream."""
+        """When the upload began to wait for the upstream."""
+        self._response_timeout = 0.0
+        self._poll: select.poll | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
     # For the pool.
 
     def send(
-        self, head: bytes, body: bytes | AsyncIterator[bytes], *, head_only: bool, idle_timeout: float
+        self,
+        head: bytes,
+        body: bytes | AsyncIterator[bytes],
+        *,
+        head_only: bool,
+        response_timeout: float,
+        idle_timeout: float,
     ) -> UpstreamResponse:
         """Send a request and return its answer to come. ``head_only`` says that the answer has no body (HEAD).
 
@@ -77,6 +94,7 @@ class UpstreamConnection(asyncio.Protocol):
         assert transport is not None, "requests are sent on connected connections"
         assert self._response is None, "one request at a time"
         self.requests += 1
+        self._response_timeout = response_timeout
         response = UpstreamResponse(self, self._loop, head_only=head_only, idle_timeout=idle_timeout)
         self._response = response
         self.parser = parser = httptools.HttpResponseParser(response)
@@ -93,8 +111,21 @@ class UpstreamConnection(asyncio.Protocol):
 
     def rest(self, deadline: float) -> None:
         """Idle in the pool until ``deadline`` (seconds of the loop's clock)."""
-        self._since = deadline - self._pool.keepalive
+        self.idle_since = deadline - self._pool.keepalive
+        self.ticket = None
         self.expect(deadline)
+
+    def silent(self) -> bool:
+        """Return whether nothing, and no end, has come on this idle connection, also nothing the loop has yet to read.
+
+        Costs a system call: for requests that must not meet a connection that the upstream has just closed.
+        """
+        if self.closed or self._transport is None:
+            return False
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not self._poll.poll(0)
 
     def close(self) -> None:
         """Close the connection at once and free its place in the pool. Idempotent."""
@@ -161,16 +192,18 @@ class UpstreamConnection(asyncio.Protocol):
         if response.complete:
             self._finish(response)
         elif response.failed:
-            self.close()
+            self._fall_out(response)
 
     def eof_received(self) -> None:
         if self._response is not None:
             self._response.closed(clean=True)
+            self._fall_out(self._response)
         self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._response is not None:
             self._response.closed(clean=exc is None)
+            self._fall_out(self._response)
         self.resume_writing()
         self.close()
         self._pool.detached(self)
@@ -184,6 +217,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._writable.set_result(None)
 
     # Inside.
+
+    def _fall_out(self, response: UpstreamResponse) -> None:
+        """The upstream ended this exchange. If it owed a part of the body, that counts against it."""
+        broke = response.started and not response.complete
+        self.close()
+        if broke:
+            self._pool.broke(self)
 
     def _finish(self, response: UpstreamResponse) -> None:
         """The answer is complete. The connection is kept only if the request is, too."""
@@ -215,7 +255,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._upload = None
             if response.waiting:
                 response.since = self._loop.time()
-                self.expect(response.overdue(self._pool.response_timeout))
+                self.expect(response.overdue(self._response_timeout))
         finally:
             closing = getattr(body, "aclose", None)
             if closing is not None:
@@ -223,7 +263,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     async def _drained(self) -> None:
         self._since = self._loop.time()
-        self.expect(self._since + self._pool.response_timeout)
+        self.expect(self._since + self._response_timeout)
         self._writable = self._loop.create_future()
         try:
             await self._writable
@@ -234,11 +274,11 @@ class UpstreamConnection(asyncio.Protocol):
         """Return what to wait for now; None while nothing can be late: the client is slow, not the upstream."""
         response = self._response
         if response is None:
-            return self._since + self._pool.keepalive
+            return self.idle_since + self._pool.keepalive
         if self._writable is not None:
-            return self._since + self._pool.response_timeout
+            return self._since + self._response_timeout
         if response.waiting and (self._upload is None or response.started):
-            return response.overdue(self._pool.response_timeout)
+            return response.overdue(self._response_timeout)
         return None
 
     def _tick(self) -> None:
@@ -251,6 +291,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if self._response is not None:
             self._response.timed_out()
+            self._fall_out(self._response)
         self.close()
 
 

@@ -15,7 +15,7 @@ import httptools
 
 from app.errors import UpstreamInvalid, UpstreamTimeout, UpstreamTruncated
 
-__all__ = ["HIGH_WATER", "MAX_HEAD", "UpstreamResponse", "Wire"]
+__all__ = ["HIGH_WATER", "MAX_HEAD", "ClosedEarly", "UpstreamResponse", "Wire"]
 
 HIGH_WATER = 256 * 1024
 """Bytes of body that may wait for their reader before the connection stops reading."""
@@ -38,6 +38,10 @@ class Wire(Protocol):
 
     def close(self) -> None:
         """Close the connection at once and free its place in the pool."""
+
+
+class ClosedEarly(UpstreamInvalid):
+    """The connection ended before the answer's head was complete."""
 
 
 class UpstreamResponse:
@@ -177,7 +181,7 @@ class UpstreamResponse:
         elif self.started:
             self.fail(UpstreamTruncated())
         else:
-            self.fail(UpstreamInvalid("The service behind the gateway closed the connection before it answered."))
+            self.fail(ClosedEarly("The service behind the gateway closed the connection before it answered."))
 
     def timed_out(self) -> None:
         """Nothing came in time."""

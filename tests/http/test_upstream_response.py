@@ -17,7 +17,6 @@ from app.observe.tasks import TaskSet
 class Pool:
     """A pool of one connection that only notes what becomes of it."""
 
-    response_timeout = 60.0
     keepalive = 30.0
 
     def __init__(self):
@@ -25,6 +24,9 @@ class Pool:
 
     def released(self, connection):
         self.fate += "released "
+
+    def broke(self, connection):
+        self.fate += "broke "
 
     def lost(self, connection):
         self.fate += "lost "
@@ -48,7 +50,7 @@ async def feed(pieces: list[bytes]):
     pool = Pool()
     connection = UpstreamConnection(pool, asyncio.get_running_loop(), TaskSet())
     connection.connection_made(Socket())
-    response = connection.send(b"", b"", head_only=False, idle_timeout=60.0)
+    response = connection.send(b"", b"", head_only=False, response_timeout=60.0, idle_timeout=60.0)
     for piece in pieces:
         if not connection.closed:
             connection.data_received(piece)

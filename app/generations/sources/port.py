@@ -38,10 +38,12 @@ class Transport(Protocol):
         body: bytes,
         *,
         idle_timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
     ) -> Response:
         """Send and return when the answer's head has come. Cancelling the call closes the connection.
 
         ``upstream`` names a ``[upstreams.<name>]`` of the configuration; ``path`` holds the query too and is
-        appended to the target's own path. ``idle_timeout`` (seconds) overrides the upstream's. Raises
+        appended to the target's own path. ``idle_timeout`` (seconds) overrides the upstream's; ``timeout`` (seconds)
+        is what the answer's head may take. Raises
         :exc:`~app.errors.UpstreamUnreachable`, :exc:`~app.errors.UpstreamTimeout`, :exc:`~app.errors.UpstreamInvalid`.
         """
