@@ -17,6 +17,8 @@ PURE = [
     "app/generations/formats",
     "app/ws/protocols",
     *("app/http/routes.py", "app/http/headers.py", "app/http/problems.py"),
+    *("app/http/upstreams/balancing.py", "app/http/upstreams/breaker.py", "app/http/upstreams/health.py"),
+    *("app/http/upstreams/hedging.py", "app/http/upstreams/retries.py"),
 ]
 IMPURE = {"asyncio", "time", "socket", "os", "threading", "selectors", "ssl"}
 

@@ -12,12 +12,13 @@ from app.config.model import Config
 from app.config.realtime import CentrifugeConfig, ChannelConfig, EmulationConfig, RealtimeConfig
 from app.config.routes import AnswerConfig, HeadersConfig, RouteConfig
 from app.config.server import ServerConfig
-from app.config.upstreams import UpstreamConfig
+from app.config.upstreams import BreakerConfig, HealthConfig, HedgeConfig, RetriesConfig, UpstreamConfig
 
 __all__ = [
     "DEVELOPMENT_SECRET",
     "AnswerConfig",
     "AuthConfig",
+    "BreakerConfig",
     "BrokerConfig",
     "CentrifugeConfig",
     "ChannelConfig",
@@ -26,7 +27,10 @@ __all__ = [
     "GenerationConfig",
     "GenerationsConfig",
     "HeadersConfig",
+    "HealthConfig",
+    "HedgeConfig",
     "RealtimeConfig",
+    "RetriesConfig",
     "RouteConfig",
     "ServerApiConfig",
     "ServerConfig",

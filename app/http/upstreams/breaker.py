@@ -113,8 +113,16 @@ class Breaker:
             return False  # it was sent in another state: what it says is old
         if self.state is BreakerState.HALF_OPEN:
             return self._record_probe(ok, now)
-        self._count(ok, now)
-        if ok or not self._fails_too_often():
+        slot = int(now / self._width)
+        if slot != self._slot:
+            self._turn_to(slot)
+        self._total[slot % _SLOTS] += 1
+        if ok:
+            self._in_row = 0
+            return False
+        self._in_row += 1
+        self._bad[slot % _SLOTS] += 1
+        if not self._fails_too_often():
             return False
         self._move(BreakerState.OPEN, now)
         return True
@@ -142,19 +150,11 @@ class Breaker:
         self._move(BreakerState.RECOVERING, now)
         return True
 
-    def _count(self, ok: bool, now: float) -> None:
-        slot = int(now / self._width)
-        if slot != self._slot:
-            for passed in range(max(self._slot + 1, slot - _SLOTS + 1), slot + 1):
-                self._total[passed % _SLOTS] = self._bad[passed % _SLOTS] = 0
-            self._slot = slot
-        index = slot % _SLOTS
-        self._total[index] += 1
-        if ok:
-            self._in_row = 0
-        else:
-            self._in_row += 1
-            self._bad[index] += 1
+    def _turn_to(self, slot: int) -> None:
+        """Forget the parts of the window that have passed."""
+        for passed in range(max(self._slot + 1, slot - _SLOTS + 1), slot + 1):
+            self._total[passed % _SLOTS] = self._bad[passed % _SLOTS] = 0
+        self._slot = slot
 
     def _fails_too_often(self) -> bool:
         rules = self._rules

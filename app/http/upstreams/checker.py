@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 
 from app.errors import UpstreamBusy, UpstreamError
 from app.http.request_head import request_head
@@ -19,16 +20,15 @@ _JITTER = 0.1
 async def check_regularly(pool: Pool, random: Callable[[], float]) -> None:
     """Probe all targets at the configured interval, for ever."""
     health = pool.config.health
-    loop = asyncio.get_running_loop()
     await asyncio.sleep(health.interval * random())
     while True:
-        if loop.time() >= pool.resolve_at:
-            await pool.resolve(loop.time())
+        if monotonic() >= pool.resolve_at:
+            await pool.resolve(monotonic())
         targets = list(pool.targets)
         results = await asyncio.gather(*(is_well(pool, target, health.timeout) for target in targets))
         for target, good in zip(targets, results, strict=True):
             if good is not None:
-                pool.probed(target, good, loop.time())
+                pool.probed(target, good, monotonic())
         await asyncio.sleep(health.interval * (1 + _JITTER * (2 * random() - 1)))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 
 from app.errors import (
     CircuitOpen,
@@ -16,16 +17,16 @@ from app.errors import (
     UpstreamError,
     UpstreamInvalid,
     UpstreamTimeout,
-    UpstreamTruncated,
     UpstreamUnreachable,
 )
 from app.http.request_head import request_head
 from app.http.upstream_connection import UpstreamConnection
 from app.http.upstream_response import ClosedEarly, UpstreamResponse
 from app.http.upstreams.hedging import Latencies
-from app.http.upstreams.plan import Request
+from app.http.upstreams.plan import Request, plan_of
 from app.http.upstreams.pool import Pool
-from app.http.upstreams.retries import Budget, Failure, pause_before_retry, retry_after_seconds
+from app.http.upstreams.racing import Outcome, race
+from app.http.upstreams.retries import IDEMPOTENT, Budget, Failure, pause_before_retry, retry_after_seconds
 from app.http.upstreams.target import Target, Ticket
 from app.observe.tasks import TaskSet
 
@@ -49,8 +50,13 @@ class Exchange:
 
     def __init__(self, pool: Pool, tasks: TaskSet, random: Callable[[], float]) -> None:
         retries, hedge = pool.config.retries, pool.config.hedge
+        self.plan = plan_of(pool.config)
+        """Of requests that come by no route."""
+        self.idle_timeout = pool.config.idle_timeout
         self._pool = pool
         self._config = pool.config
+        self._timeout = pool.config.response_timeout
+        self._try_timeout = min(self._timeout, retries.try_timeout or self._timeout)
         self._tasks = tasks
         self._random = random
         self._retries = Budget(retries.budget_percent, retries.budget_min)
@@ -62,7 +68,8 @@ class Exchange:
         """Return the answer when its head has come. What is raised is as :meth:`HttpTransport.request` says."""
         self._retries.deposit()
         try:
-            answer = await (self._race(request) if request.hedgeable else self._try_once(request))
+            hedged = request.plan.hedge and request.hedgeable
+            answer = await (self._race(request) if hedged else self._try_once(request))
         except _TryFailed as failed:
             return await self._send_again(request, None, failed)
         if answer.status >= 500 and answer.status in self._config.retries.statuses:
@@ -79,7 +86,7 @@ class Exchange:
         try:
             for retries in range(request.plan.retries):
                 pause = self._pause(request, failure, retries, answer)
-                if pause is None or not self._retries.withdraw(asyncio.get_running_loop().time()):
+                if pause is None or not self._retries.withdraw(monotonic()):
                     break
                 await asyncio.sleep(pause)
                 if self._pool.meter is not None:
@@ -127,55 +134,44 @@ class Exchange:
         asked now.
         """
         pool, route = self._pool, request.plan.name
-        loop = asyncio.get_running_loop()
-        refused: list[Target] = []
+        refused: tuple[Target, ...] = ()
         cause: UpstreamUnreachable | None = None
         while True:
-            began = loop.time()
+            began = monotonic()
             if began >= pool.resolve_at:
                 await pool.resolve(began)
             ticket = pool.admit(route, began, request.tried, refused)
             if not isinstance(ticket, Ticket):
                 raise self._nobody(ticket, cause)
-            target = ticket.target
-            request.tried.append(target)
+            if request.plan.hedge:
+                request.tried += (ticket.target,)  # already: the other leg of a race must see it
             try:
                 answer = await self._ask(ticket, request)
-            except UpstreamBusy as error:
-                self._abandon(ticket)
-                cause = cause or error
             except UpstreamUnreachable as error:
-                self._failed(ticket, request, Failure.CONNECT, began)
-                cause = error
-            except UpstreamError as error:
-                failure = self._failure(error, request)
-                self._failed(ticket, request, failure, began)
-                raise _TryFailed(failure, error) from error
-            except asyncio.CancelledError:
-                if request.deadline is not None and loop.time() >= request.deadline - _DEADLINE_SLACK:
-                    self._failed(ticket, request, Failure.TIMEOUT, began)  # it was not the client who gave up
-                else:
-                    self._abandon(ticket)
-                raise
-            except BaseException:
-                self._abandon(ticket)
-                raise
+                cause = self._not_asked(ticket, request, began, error, cause)
+                refused += (ticket.target,)
+            except BaseException as error:
+                self._note_failure(ticket, request, began, error)
+                if not isinstance(error, UpstreamError):
+                    raise
+                raise _TryFailed(self._failure(error, request), error) from error
             else:
-                now = loop.time()
-                pool.record(ticket, route, answer.status < 500, now)
+                now = monotonic()
+                ok = answer.status < 500
+                pool.record(ticket, ok, now)
+                if not ok:
+                    request.tried += (ticket.target,)
                 if pool.meter is not None:
-                    pool.meter.answered(pool.name, target.label, route, answer.status, now - began)
+                    pool.meter.answered(pool.name, ticket.target.label, route, answer.status, now - began)
                 return answer
-            refused.append(target)
 
     async def _ask(self, ticket: Ticket, request: Request) -> UpstreamResponse:
         """Use an idle connection or a new one. An idle one that turns out dead is replaced, once, if that is safe."""
         target, method, body = ticket.target, request.method, request.body
         length = len(body) if isinstance(body, bytes) else None
-        timeout = self._config.response_timeout
-        if self._config.retries.try_timeout is not None and request.resendable:
-            timeout = min(timeout, self._config.retries.try_timeout)
-        connection = target.take_idle(request.resendable) or await target.connect()
+        resendable = length is not None and method in IDEMPOTENT
+        timeout = self._try_timeout if resendable else self._timeout
+        connection = target.take_idle(resendable) or await target.connect()
         while True:
             answer: UpstreamResponse | None = None
             try:
@@ -193,14 +189,38 @@ class Exchange:
                 await answer.head(timeout)
                 return answer
             except UpstreamInvalid:
-                if not (answer is not None and _was_stale(connection, answer) and request.resendable):
+                if not (answer is not None and _was_stale(connection, answer) and resendable):
                     raise
             except BaseException:
                 connection.close()
                 raise
-            if target.idle:
-                target.take_idle(True).close()  # type: ignore[union-attr]  # it may be as stale as the other
+            other = target.take_idle(True)
+            if other is not None:
+                other.close()  # it may be as stale as the first
             connection = await target.connect()
+
+    def _not_asked(
+        self, ticket: Ticket, request: Request, began: float, error: UpstreamUnreachable, before: Exception | None
+    ) -> UpstreamUnreachable:
+        """Note that there was no connection; return what to tell the client if there is none to any other target."""
+        if not isinstance(error, UpstreamBusy):
+            self._failed(ticket, request, Failure.CONNECT, began)
+            return error
+        if ticket.breaker is not None:
+            ticket.breaker.abandon(ticket.epoch)
+        return before if isinstance(before, UpstreamUnreachable) else error
+
+    def _note_failure(self, ticket: Ticket, request: Request, began: float, error: BaseException) -> None:
+        """Note a request that got no answer, unless it was the client who broke it off."""
+        late = request.deadline is not None and (
+            asyncio.get_running_loop().time() >= request.deadline - _DEADLINE_SLACK
+        )
+        if isinstance(error, UpstreamError):
+            self._failed(ticket, request, self._failure(error, request), began)
+        elif isinstance(error, asyncio.CancelledError) and late:
+            self._failed(ticket, request, Failure.TIMEOUT, began)
+        elif ticket.breaker is not None:
+            ticket.breaker.abandon(ticket.epoch)
 
     def _nobody(self, patience: float, cause: UpstreamUnreachable | None) -> Exception:
         if isinstance(cause, UpstreamBusy):
@@ -213,8 +233,7 @@ class Exchange:
 
     def _failure(self, error: UpstreamError, request: Request) -> Failure:
         if isinstance(error, UpstreamTimeout):
-            tried = self._config.retries.try_timeout
-            cut_short = tried is not None and tried < self._config.response_timeout and request.resendable
+            cut_short = self._try_timeout < self._timeout and request.resendable
             return Failure.TRY_TIMEOUT if cut_short else Failure.TIMEOUT
         return (
             Failure.INVALID
@@ -223,86 +242,38 @@ class Exchange:
         )
 
     def _failed(self, ticket: Ticket, request: Request, failure: Failure, began: float) -> None:
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         pool, route = self._pool, request.plan.name
-        pool.record(ticket, route, False, now)
+        request.tried += (ticket.target,)
+        pool.record(ticket, False, now)
         if pool.meter is not None:
             pool.meter.failed(pool.name, ticket.target.label, route, failure.value, now - began)
-
-    def _abandon(self, ticket: Ticket) -> None:
-        if ticket.breaker is not None:
-            ticket.breaker.abandon(ticket.epoch)
 
     # Two tries at once.
 
     async def _race(self, request: Request) -> UpstreamResponse:
-        """Try; after the delay try beside it. The first good answer wins, the other is cancelled."""
         latencies = self._latencies.setdefault(request.plan.name, Latencies())
-        delay = self._config.hedge.delay or latencies.p95()
         self._hedges.deposit()
-        legs = [self._tasks.start(self._leg(request, latencies), "try")]
-        try:
-            done, pending = await asyncio.wait(legs, timeout=delay)
-            hedged = not done and self._hedges.withdraw(asyncio.get_running_loop().time())
-            if hedged:
-                legs.append(self._tasks.start(self._leg(request, latencies), "hedge"))
-                pending = set(legs)
-            best = _best(legs)
-            while pending and (best is None or not _good(best)):
-                _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                best = _best(legs)
-        except BaseException:
-            best = None
-            raise
-        finally:
-            for leg in legs:
-                if leg is not best:
-                    leg.cancel()
-                    leg.add_done_callback(_drop)
-        assert best is not None, "no leg is pending, so all of them have ended"
-        if hedged and self._pool.meter is not None:
-            self._pool.meter.hedged(self._pool.name, request.plan.name, best is legs[1])
-        outcome = _outcome(best)
+        outcome, hedge_won = await race(
+            lambda: self._tasks.start(self._leg(request, latencies), "try"),
+            self._config.hedge.delay or latencies.p95(),
+            lambda: self._hedges.withdraw(monotonic()),
+        )
+        if hedge_won is not None and self._pool.meter is not None:
+            self._pool.meter.hedged(self._pool.name, request.plan.name, hedge_won)
         if isinstance(outcome, UpstreamResponse):
             return outcome
         raise outcome
 
-    async def _leg(self, request: Request, latencies: Latencies) -> UpstreamResponse | Exception:
+    async def _leg(self, request: Request, latencies: Latencies) -> Outcome:
         """Return what came of a try, an error as well: it is the race's, not the task's."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = monotonic()
         try:
             return await self._try_once(request)
         except Exception as error:
             return error
         finally:
-            latencies.add(loop.time() - began)  # of a loser as well: its answer would have come even later
-
-
-_Leg = asyncio.Task[UpstreamResponse | Exception]
-
-
-def _outcome(leg: _Leg) -> UpstreamResponse | Exception:
-    return UpstreamTruncated() if leg.cancelled() else leg.result()  # cancelled: the gateway ends
-
-
-def _good(leg: _Leg) -> bool:
-    outcome = _outcome(leg)
-    return isinstance(outcome, UpstreamResponse) and outcome.status < 500
-
-
-def _best(legs: list[_Leg]) -> _Leg | None:
-    """Return the ended leg whose outcome is best: a good answer, else any answer, else an error, else None."""
-    ended = [leg for leg in legs if leg.done()]
-    return max(ended, key=lambda leg: (_good(leg), isinstance(_outcome(leg), UpstreamResponse)), default=None)
-
-
-def _drop(leg: _Leg) -> None:
-    """Nobody reads this answer."""
-    if not leg.cancelled():
-        outcome = leg.result()
-        if isinstance(outcome, UpstreamResponse):
-            outcome.abort()
+            latencies.add(monotonic() - began)  # of a loser as well: its answer would have come even later
 
 
 def _was_stale(connection: UpstreamConnection, answer: UpstreamResponse) -> bool:

@@ -37,7 +37,7 @@ class TargetHealth:
 
     def __init__(self, rules: HealthRules) -> None:
         self.failures = 0
-        """Failed requests in a row."""
+        """Failed requests in a row: a good answer sets it to 0."""
         self.passing = True
         """What the probes say."""
         self.until = 0.0
@@ -54,9 +54,6 @@ class TargetHealth:
         """Note a failed request; return whether the target should be ejected now."""
         self.failures += 1
         return 0 < self._rules.consecutive_failures <= self.failures
-
-    def succeeded(self) -> None:
-        self.failures = 0
 
     def eject(self, now: float) -> None:
         """Take the target out for a time that grows with each ejection in a row."""

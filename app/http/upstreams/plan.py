@@ -1,9 +1,9 @@
-"""How the requests of one route are sent, and one such request. Pure."""
+"""How the requests of one route are sent, and one such request."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from app.config import RouteConfig, UpstreamConfig
@@ -36,7 +36,7 @@ def plan_of(upstream: UpstreamConfig, route: RouteConfig | None = None) -> Plan:
     if route is None:
         return Plan(DIRECT, None, retries, hedge)
     return Plan(
-        route.path,
+        route.label or route.path,
         route.timeout,
         retries if route.retries is None else route.retries,
         hedge if route.hedge is None else route.hedge,
@@ -55,12 +55,8 @@ class Request:
     idle_timeout: float
     deadline: float | None
     """When its time is over, in seconds of the loop's clock."""
-    tried: list[Target] = field(default_factory=list)
+    tried: tuple[Target, ...] = ()
     """The targets so far: another one is preferred."""
-
-    @property
-    def idempotent(self) -> bool:
-        return self.method in IDEMPOTENT
 
     @property
     def resendable(self) -> bool:

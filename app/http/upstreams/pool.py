@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Collection, Sequence
+from time import monotonic
 from typing import NamedTuple
 
 import structlog
@@ -60,7 +61,7 @@ class Pool:
         self.meter = meter
         self.targets: list[Target] = []
         self.resolve_at = _NEVER
-        """When names must be looked up (seconds of the loop's clock)."""
+        """When names must be looked up (seconds, monotonic)."""
         self.panic = False
         self._tasks = tasks
         self._tls = tls
@@ -101,24 +102,25 @@ class Pool:
         patience = 0.0 if usable else max(0.0, min(self._judge_at, now + 1.0) - now)
         while candidates:
             target = candidates[0] if len(candidates) == 1 else self._strategy.pick(candidates)
-            breaker = target.breaker(route)
-            if breaker is None:
-                return Ticket(target, None, 0)
-            if breaker.state is _CLOSED or self._admits(breaker, target, route, now):
-                return Ticket(target, breaker, breaker.epoch)
+            ticket = target.ticket(route)
+            breaker = ticket.breaker
+            if breaker is None or breaker.state is _CLOSED:
+                return ticket
+            if self._admits(ticket, breaker, now):
+                return target.ticket(route)
             wait = breaker.retry_after(now)
             patience = min(patience, wait) if patience else wait
             usable = [other for other in usable if other is not target]
             candidates = [other for other in candidates if other is not target] or usable
         return patience
 
-    def record(self, ticket: Ticket, route: str, ok: bool, now: float) -> None:
+    def record(self, ticket: Ticket, ok: bool, now: float) -> None:
         """Note how a request went."""
-        target, breaker, epoch = ticket
+        target, _, breaker, epoch = ticket
         if breaker is not None and breaker.record(ok, now, epoch):
-            self._breaker_moved(breaker, target, route)
+            self._breaker_moved(ticket, breaker)
         if ok:
-            target.health.succeeded()
+            target.health.failures = 0
         elif target.health.failed() and now >= target.health.until:
             self._eject(target, now)
 
@@ -153,11 +155,10 @@ class Pool:
 
     # Inside.
 
-    def _admits(self, breaker: Breaker, target: Target, route: str, now: float) -> bool:
-        epoch = breaker.epoch
+    def _admits(self, ticket: Ticket, breaker: Breaker, now: float) -> bool:
         admitted = breaker.admit(now, self._random())
-        if breaker.epoch != epoch:
-            self._breaker_moved(breaker, target, route)
+        if breaker.epoch != ticket.epoch:
+            self._breaker_moved(ticket, breaker)
         return admitted
 
     def _judge(self, now: float) -> None:
@@ -177,16 +178,15 @@ class Pool:
             self._judge(now)
 
     def _broke(self, ticket: Ticket) -> None:
-        route = next((name for name, own in ticket.target.breakers.items() if own is ticket.breaker), "")
-        self.record(ticket, route, False, asyncio.get_running_loop().time())
+        self.record(ticket, False, monotonic())
 
     def _health_moved(self, target: Target, state: str) -> None:
         _log.warning("target's health", upstream=self.name, target=target.label, state=state)
         if self.meter is not None:
             self.meter.health_moved(self.name, target.label, state)
 
-    def _breaker_moved(self, breaker: Breaker, target: Target, route: str) -> None:
-        state = breaker.state.value
+    def _breaker_moved(self, ticket: Ticket, breaker: Breaker) -> None:
+        target, route, state = ticket.target, ticket.route, breaker.state.value
         _log.warning("breaker", upstream=self.name, target=target.label, route=route, state=state)
         if self.meter is not None:
             self.meter.breaker_moved(self.name, target.label, route, state)
@@ -206,7 +206,7 @@ class Pool:
             if found:
                 self._addresses[end] = found
             missing = missing or not found
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         if self.resolve_at != _NEVER:
             self.resolve_at = now + (_RESOLVE_AGAIN if missing else self.config.dns_ttl)
             self._rebuild(now)

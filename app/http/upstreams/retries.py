@@ -68,7 +68,8 @@ class Budget:
 
     def deposit(self) -> None:
         """A request was made."""
-        self._tokens = min(self._largest, self._tokens + self._share)
+        tokens = self._tokens + self._share
+        self._tokens = tokens if tokens < self._largest else self._largest
 
     def withdraw(self, now: float) -> bool:
         """Return whether one more retry may be made, and count it."""

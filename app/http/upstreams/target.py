@@ -19,9 +19,10 @@ __all__ = ["Target", "Ticket"]
 
 
 class Ticket(NamedTuple):
-    """The leave to send one request to a target. ``epoch`` is the breaker's when it was given."""
+    """The leave to send a request of a route to a target, as long as the breaker is in this ``epoch``."""
 
     target: Target
+    route: str
     breaker: Breaker | None
     epoch: int
 
@@ -46,8 +47,8 @@ class Target:
         self.weight = weight
         self.credit = 0
         self.health = TargetHealth(config.health)
-        self.breakers: dict[str, Breaker] = {}
-        """By route; there are as many as routes in the configuration, at most."""
+        self.tickets: dict[str, Ticket] = {}
+        """The last one of each route; there are as many as routes in the configuration, at most."""
         self.retired = False
         """Its name does not have this address any more: what is in flight ends here, and nothing begins."""
         self.keepalive = config.keepalive
@@ -69,11 +70,15 @@ class Target:
         """Requests that it has now, those that wait for a connection included."""
         return len(self.open) - len(self.idle)
 
-    def breaker(self, route: str) -> Breaker | None:
-        found = self.breakers.get(route)
-        if found is None and self._config.breaker.enabled:
-            found = self.breakers[route] = Breaker(self._config.breaker)
-        return found
+    def ticket(self, route: str) -> Ticket:
+        """Return the ticket that holds now for a route, whether or not its breaker admits a request."""
+        ticket = self.tickets.get(route)
+        if ticket is None:
+            breaker = Breaker(self._config.breaker) if self._config.breaker.enabled else None
+            ticket = self.tickets[route] = Ticket(self, route, breaker, 0)
+        elif ticket.breaker is not None and ticket.breaker.epoch != ticket.epoch:
+            ticket = self.tickets[route] = ticket._replace(epoch=ticket.breaker.epoch)
+        return ticket
 
     def take_idle(self, safe: bool) -> UpstreamConnection | None:
         """Return the connection that was used last, so that those not needed grow old and are closed.
