@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 from collections import Counter
 
 import pytest
 
 from app.errors import CircuitOpen, UpstreamUnreachable
 from tests.http.support import answers, free_port, ok, raw_server, read_request
-from tests.http.upstreams.support import NO_BREAKER, Upstream, get, status, transport, until
+from tests.http.upstreams.support import NO_BREAKER, Upstream, get, reset, status, transport, until
 
 NO_RETRIES = {"count": 0}
 
@@ -36,14 +38,14 @@ async def test_least_connections_spares_the_slow():
     async with (
         raw_server(slow) as a,
         raw_server(answers(ok(b"quick"))) as b,
-        transport(a.url, b.url, strategy="least_connections", random=lambda: 0.4) as client,
+        transport(a.url, b.url, strategy="least_connections", random=random.random) as client,
     ):
 
         async def one_by_one():
             return [(await get(client))[1] for _ in range(10)]
 
         bodies = await asyncio.gather(*(one_by_one() for _ in range(4)))
-        assert Counter(body for several in bodies for body in several)[b"slow"] <= 10
+        assert Counter(body for several in bodies for body in several)[b"slow"] <= 15
 
 
 # Health.
@@ -57,7 +59,7 @@ async def test_a_failing_target_is_ejected_and_gets_nothing_until_its_time_is_ov
         raw_server(well) as b,
         transport(a.url, b.url, health=health, retries=NO_RETRIES, breaker=NO_BREAKER) as client,
     ):
-        assert [(await get(client))[0] for _ in range(6)] == [503, 200] * 3 or len(ill.seen) == 3
+        assert [(await get(client))[0] for _ in range(6)] == [503, 200] * 3
         assert client.figures("u")["available"] == 1
         assert [(await get(client))[0] for _ in range(20)] == [200] * 20
         assert len(ill.seen) == 3
@@ -130,11 +132,19 @@ async def test_targets_that_die_and_come_back_cost_no_request():
 
     async def restarts():
         for _ in range(5):
-            async with raw_server(Upstream(failing=())) as flaky:
-                listener = await asyncio.start_server(flaky.handle, "127.0.0.1", port)
-                await asyncio.sleep(0.05)
-                listener.close()
-                await flaky.stop()
+            writers = []
+
+            async def serve(reader, writer, writers=writers):
+                writers.append(writer)
+                with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                    await Upstream(failing=())(reader, writer)
+                writer.close()
+
+            listener = await asyncio.start_server(serve, "127.0.0.1", port)
+            await asyncio.sleep(0.05)
+            listener.close()
+            for writer in writers:
+                reset(writer)
             await asyncio.sleep(0.05)
 
     async with raw_server(well) as server:
@@ -218,53 +228,56 @@ async def test_each_address_of_a_name_is_a_target():
 
 async def test_the_name_stays_the_host_that_is_asked_for():
     upstream = Upstream(failing=())
-    async with raw_server(upstream) as server:
-        async with transport(f"http://several.test:{server.port}", resolve=Names("127.0.0.1")) as client:
-            await get(client)
+    async with (
+        raw_server(upstream) as server,
+        transport(f"http://several.test:{server.port}", resolve=Names("127.0.0.1")) as client,
+    ):
+        await get(client)
     assert b"host: several.test:" in upstream.seen[0]
 
 
 async def test_addresses_come_and_go_and_what_is_in_flight_ends_in_peace():
-    go = asyncio.Event()
+    go, seen = asyncio.Event(), []
 
     async def handler(reader, writer):
-        await read_request(reader)
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfi")
-        await go.wait()
-        writer.write(b"ne")
-        await reader.read()
+        while True:
+            seen.append(await read_request(reader))
+            if len(seen) > 1:
+                writer.write(ok(b"old"))
+                continue
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfi")
+            await go.wait()
+            writer.write(b"ne")
 
     names = Names("127.0.0.1")
     async with raw_server(handler) as one:
         second = await asyncio.start_server(Upstream(failing=()), "127.0.0.2", one.port)
         async with transport(f"http://moving.test:{one.port}", resolve=names, dns_ttl=0.05) as client:
             response = await client.request("u", "GET", "/", (), b"")
+            assert await response.read() == b"fi"
+            assert await get(client) == (200, b"old")
             names.addresses = ["127.0.0.2"]
-            await asyncio.sleep(0.1)
             async with asyncio.timeout(5):
-                while names.asked < 2 or client.figures("u")["targets"] != 1 or (await asked(client)) != "127.0.0.2":
+                while await get(client) != (200, b"well"):
                     await asyncio.sleep(0.01)
-            assert await get(client) == (200, b"well")
             go.set()
-            assert [await response.read(), await response.read()] in ([b"fi", b"ne"], [b"fine", b""])
+            assert await response.read() == b"ne"
+            await asyncio.wait_for(one.hung_up.wait(), 5)
         second.close()
-
-
-async def asked(client):
-    await get(client, "HEAD")
-    return client._pools["u"].targets[0].host
 
 
 async def test_a_name_that_cannot_be_found_any_more_keeps_its_addresses():
     names = Names("127.0.0.1")
-    async with raw_server(Upstream(failing=())) as server:
-        async with transport(f"http://lost.test:{server.port}", resolve=names, dns_ttl=0.02) as client:
+    async with (
+        raw_server(Upstream(failing=())) as server,
+        transport(f"http://lost.test:{server.port}", resolve=names, dns_ttl=0.02) as client,
+    ):
+        assert await get(client) == (200, b"well")
+        names.addresses = []
+        for _ in range(5):
+            await asyncio.sleep(0.02)
             assert await get(client) == (200, b"well")
-            names.addresses = []
-            for _ in range(5):
-                await asyncio.sleep(0.02)
-                assert await get(client) == (200, b"well")
-            assert names.asked > 1
+        assert names.asked > 1
 
 
 async def test_a_name_that_was_never_found_is_unreachable_and_asked_for_once_a_second_at_most():

@@ -80,8 +80,8 @@ async def to_loopback(host, port):
 
 async def test_a_target_is_verified_by_its_name_and_told_it_and_spoken_to_in_http_1(files):
     async with secure_server(files) as (url, seen):
-        url = url.replace("127.0.0.1", "api.example.com")
-        async with transport(url, tls_ca=files["server"], resolve=to_loopback) as client:
+        named = url.replace("127.0.0.1", "api.example.com")
+        async with transport(named, tls_ca=files["server"], resolve=to_loopback) as client:
             assert await get(client) == (200, b"ok")
         assert seen == ["api.example.com", "http/1.1"]
 
