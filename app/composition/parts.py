@@ -139,6 +139,7 @@ class Parts:
             "channels": self._hub.channels(),
             "generations_running": self._generations.running,
             "messages_delivered": self._hub.delivered,
+            "upstreams": {name: self._transport.figures(name) for name in self._config.upstreams},
         }
 
     # Private.

@@ -22,6 +22,7 @@ HIGH_WATER = 256 * 1024
 MAX_HEAD = 64 * 1024
 """Bytes of status line and headers, interim answers included."""
 _NO_BODY = frozenset({204, 304})
+_VERSIONS = frozenset({"1.1", "1.0"})
 
 
 class Wire(Protocol):
@@ -226,7 +227,8 @@ class UpstreamResponse:
             return
         names = {name for name, _ in self.headers}
         chunked = b"transfer-encoding" in names
-        refusal = self._refusal(status, chunked)
+        version = parser.get_http_version()
+        refusal = self._refusal(status, version, chunked)
         if refusal:
             self.fail(UpstreamInvalid(f"The service behind the gateway answered {refusal}."))
             return
@@ -239,7 +241,7 @@ class UpstreamResponse:
             self.reusable = keep_alive and not chunked
         else:
             self._eof_ends = not chunked and b"content-length" not in names
-            self.reusable = keep_alive and not (chunked and parser.get_http_version() == "1.0")
+            self.reusable = keep_alive and not (chunked and version == "1.0")
         self._wake()
 
     def on_body(self, data: bytes) -> None:
@@ -257,7 +259,9 @@ class UpstreamResponse:
         if self.started:
             self.complete = True
 
-    def _refusal(self, status: int, chunked: bool) -> str:
+    def _refusal(self, status: int, version: str, chunked: bool) -> str:
+        if version not in _VERSIONS:
+            return "in a version of HTTP that was not asked for"
         if not 200 <= status <= 599:
             return f"with the status {status}"
         if self.received > MAX_HEAD and self._interim_bytes + self._size_of_headers() > MAX_HEAD:

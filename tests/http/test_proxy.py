@@ -579,3 +579,79 @@ async def test_a_route_may_be_answered_by_the_gateway_itself():
         assert dict(fields)[b"content-type"] == b"application/json"
         assert (await ask(port, "POST /auth/login HTTP/1.1", "Content-Length: 2", body=b"{}"))[0] == 401
         assert (await ask(port, "GET /auth/x HTTP/1.1", "Authorization: Bearer read"))[0] == 501
+
+
+# Upstreams that are in trouble.
+
+
+async def test_an_open_breaker_is_told_with_the_time_to_wait_and_the_upstream_left_alone():
+    failing = answers(b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n")
+    options = {"breaker": {"min_requests": 5, "cool_down": 30}, "retries": {"count": 0}}
+    async with raw_server(failing) as server, gateway(server.url, **options) as (port, transport):
+        assert [(await ask(port))[0] for _ in range(5)] == [500] * 5
+        began = time.monotonic()
+        for _ in range(20):
+            status, fields, body = await ask(port)
+            assert (status, orjson.loads(body)["code"]) == (503, "circuit_open")
+            assert 1 <= int(dict(fields)[b"retry-after"]) <= 30
+            assert dict(fields)[b"x-gateway-error"] == b"circuit_open"
+            assert str(server.port).encode() not in body
+        assert (time.monotonic() - began) / 20 < 0.1
+        assert transport.connections("u")[0] == transport.connections("u")[1]
+
+
+async def test_a_full_upstream_is_told_at_once():
+    async with (
+        raw_server(stalls) as server,
+        gateway(server.url, max_connections=1) as (port, _),
+        client(port) as (_, out),
+    ):
+        out.write(request())
+        while server.connections == 0:
+            await asyncio.sleep(0.01)
+        status, fields, body = await ask(port)
+        assert (status, orjson.loads(body)["code"]) == (503, "upstream_busy")
+        assert b"retry-after" in dict(fields)
+
+
+async def test_who_expects_a_continue_gets_it_from_the_gateway_and_the_upstream_sees_no_expectation():
+    async with raw_server(echoes) as server, gateway(server.url) as (port, _), client(port) as (reader, writer):
+        writer.write(request("POST / HTTP/1.1", "Expect: 100-continue", "Content-Length: 5"))
+        assert (await read_head(reader)).startswith(b"HTTP/1.1 100 ")
+        writer.write(b"hello")
+        status, _, body = await read_answer(reader)
+        assert status == 200
+        assert body.endswith(b"hello")
+        assert b"expect:" not in body
+
+
+async def test_who_may_not_come_in_is_not_told_to_continue():
+    async with raw_server(echoes) as server, gateway(server.url, auth="required") as (port, _):
+        async with client(port) as (reader, writer):
+            writer.write(request("POST / HTTP/1.1", "Expect: 100-continue", "Content-Length: 5"))
+            assert (await read_answer(reader))[0] == 401
+        assert server.connections == 0
+
+
+async def test_interim_answers_of_the_upstream_stay_with_the_gateway():
+    early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + ok(b"final")
+    async with raw_server(answers(early)) as server, gateway(server.url) as (port, _):
+        status, fields, body = await ask(port)
+        assert (status, body) == (200, b"final")
+        assert b"link" not in dict(fields)
+
+
+async def test_a_post_reaches_the_upstream_once_through_the_gateway_wherever_it_fails():
+    for last_words in (b"", b"HTTP/1.1 200 OK\r\nContent-", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"):
+        seen = []
+
+        async def handler(reader, writer, seen=seen, last_words=last_words):
+            seen.append(await read_request(reader))
+            writer.write(last_words)
+            await writer.drain()
+
+        options = {"retries": {"count": 5, "backoff": 0}}
+        async with raw_server(handler) as server, gateway(server.url, server.url + "/b", **options) as (port, _):
+            with contextlib.suppress(asyncio.IncompleteReadError):
+                await ask(port, "POST / HTTP/1.1", "Content-Length: 1", body=b"x")
+            assert len(seen) == 1

@@ -200,7 +200,7 @@ class Pool:
             try:
                 async with asyncio.timeout(self.config.connect_timeout):
                     found = list(await self._resolve(host, end.address.port))
-            except OSError as error:
+            except (OSError, UnicodeError) as error:  # the latter for what cannot be a name
                 _log.warning("name not found", upstream=self.name, host=host, error=type(error).__name__)
                 found = []
             if found:
