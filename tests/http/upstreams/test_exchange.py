@@ -45,13 +45,15 @@ class Counts:
 @pytest.mark.parametrize("how", Upstream.WAYS)
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 async def test_a_request_that_is_not_idempotent_is_seen_once_wherever_it_fails(method, how, reused):
-    upstream = Upstream(how, failing={1} if reused else {0})
+    upstream = Upstream(how, failing={2} if reused else {0})
     async with (
         raw_server(upstream) as server,
         transport(server.url, server.url + "/other", retries={"count": 5, **NO_PAUSE}, response_timeout=0.1) as client,
     ):
         if reused:
             await get(client)
+            await get(client)
+            assert client.connections("u") == (2, 2)
         try:
             response = await client.request("u", method, "/once", (), b"x")
             await read_all(response)
@@ -179,6 +181,20 @@ async def test_in_a_total_outage_the_upstream_gets_a_fifth_more_at_most():
         answers = await asyncio.gather(*(get(client) for _ in range(requests)), return_exceptions=True)
         assert all(isinstance(answer, UpstreamInvalid) for answer in answers)
         assert requests < len(upstream.seen) <= 1.2 * requests
+
+
+async def test_an_answer_that_another_try_replaced_is_hung_up_on():
+    half, seen = b"HTTP/1.1 503 X\r\nContent-Length: 9\r\n\r\nhalf", []
+
+    async def handler(reader, writer):
+        while True:
+            seen.append(await read_request(reader))
+            writer.write(half if len(seen) == 1 else ok())
+
+    async with raw_server(handler) as server, transport(server.url, retries=NO_PAUSE) as client:
+        assert await get(client) == (200, b"ok")
+        await asyncio.wait_for(server.hung_up.wait(), 5)
+        assert client.connections("u") == (1, 1)
 
 
 async def test_a_cancelled_pause_leaves_nothing_behind():

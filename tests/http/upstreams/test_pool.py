@@ -290,6 +290,12 @@ async def test_a_name_that_was_never_found_is_unreachable_and_asked_for_once_a_s
         assert names.asked <= 2
 
 
+async def test_what_cannot_be_a_name_is_unreachable():
+    async with transport(f"http://{'x' * 70}.test:80", retries=NO_RETRIES) as client:
+        with pytest.raises(UpstreamUnreachable):
+            await get(client)
+
+
 async def test_the_system_knows_localhost():
     async with raw_server(answers(ok())) as server, transport(f"http://localhost:{server.port}") as client:
         for _ in range(10):
