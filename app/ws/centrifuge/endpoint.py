@@ -22,13 +22,14 @@ from app.ws.protocols.centrifuge import CentrifugeProtocol
 from app.ws.protocols.centrifuge_codec import Codec
 from app.ws.protocols.centrifuge_delta import Deltas
 from app.ws.protocols.centrifuge_json import JSON
+from app.ws.protocols.centrifuge_protobuf import PROTOBUF
 from app.ws.session import ConnectionPort, Services, Session
 
 __all__ = ["SUBPROTOCOLS", "Opener", "spoken"]
 
 _log = structlog.get_logger(__name__)
 
-_CODECS: tuple[Codec, ...] = (JSON,)
+_CODECS: tuple[Codec, ...] = (JSON, PROTOBUF)
 SUBPROTOCOLS = tuple(codec.subprotocol for codec in _CODECS)
 _RENEWALS = 3
 """How often an entry of presence is renewed within its time to live."""
