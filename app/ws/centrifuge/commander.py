@@ -17,7 +17,7 @@ from app.ws.centrifuge.client import Client, info_of
 from app.ws.centrifuge.connecting import connect, refresh
 from app.ws.centrifuge.joining import sub_refresh, subscribe
 from app.ws.commands import Asker
-from app.ws.protocols.centrifuge import Place
+from app.ws.protocols.centrifuge import Place, State
 from app.ws.protocols.centrifuge_codec import Publications
 from app.ws.protocols.centrifuge_codes import (
     BAD_REQUEST,
@@ -57,6 +57,8 @@ class CentrifugeCommander:
 
     async def perform(self, asker: Asker, action: Any) -> None:
         client = self.client
+        if client.protocol.state is State.UNUSABLE:
+            return  # What came in one frame with a connect that failed is nobody's.
         match action:
             case Refuse():
                 raise Refused(action.fault)

@@ -33,6 +33,7 @@ from app.ws.protocols.centrifuge_codes import (
     CLOSE_SHUTDOWN,
     CLOSE_STALE,
     CLOSE_SUBSCRIPTION_EXPIRED,
+    CLOSE_TOO_MANY_ERRORS,
     LOST_PLACE,
     SUBSCRIPTION_EXPIRED,
     Disconnect,
@@ -94,6 +95,7 @@ class CentrifugeProtocol:
     __slots__ = (
         "_codec",
         "_config",
+        "_errors",
         "_next_ping",
         "_pong_due",
         "_stale_at",
@@ -110,6 +112,7 @@ class CentrifugeProtocol:
     ) -> None:
         self._codec = codec
         self._config = config
+        self._errors = 0
         self._stale_at = now + config.auth_timeout
         self._next_ping = now + config.ping_interval * (0.5 + jitter / 2)
         self._pong_due: float | None = None
@@ -147,7 +150,14 @@ class CentrifugeProtocol:
             return self._end(error.disconnect)
         if isinstance(command, Connect):
             self._move(State.UNUSABLE)
+        self._errors += 1
+        if self._errors >= self._config.centrifuge.max_errors:
+            return self._end(CLOSE_TOO_MANY_ERRORS)
         return [Send(self._codec.error(command.id, fault_of(error)))]
+
+    def succeeded(self) -> None:
+        """A command was carried out."""
+        self._errors = 0
 
     def closing(self, error: TidegateError) -> list[Action]:
         """The session can't go on."""

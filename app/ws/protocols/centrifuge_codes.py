@@ -36,6 +36,7 @@ __all__ = [
     "CLOSE_SLOW",
     "CLOSE_STALE",
     "CLOSE_SUBSCRIPTION_EXPIRED",
+    "CLOSE_TOO_MANY_ERRORS",
     "EXPIRED",
     "INTERNAL",
     "LIMIT_EXCEEDED",
@@ -107,6 +108,7 @@ CLOSE_CHANNEL_LIMIT = Disconnect(3505, "channel limit")
 CLOSE_PROTOCOL = Disconnect(3506, "inappropriate protocol")
 CLOSE_PERMISSION_DENIED = Disconnect(3507, "permission denied")
 CLOSE_NOT_AVAILABLE = Disconnect(3508, "not available")
+CLOSE_TOO_MANY_ERRORS = Disconnect(3509, "too many errors")
 
 LOST_PLACE = Unsubscription(2500, "insufficient state")
 SUBSCRIPTION_EXPIRED = Unsubscription(2501, "subscription expired")
