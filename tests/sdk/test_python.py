@@ -127,3 +127,61 @@ async def test_a_generation_is_whole_through_cuts(valkey: ValkeyServer, prefix: 
     assert text == "".join(TOKENS)
     assert seen.data[-1]["receipt"]["sha256"] == hashlib.sha256(text.encode()).hexdigest()
     assert len(seen.subscribed) == cuts + 1
+
+
+@FLAVOURS
+async def test_a_generation_is_started_resumed_and_cancelled_by_calls(binary: bool) -> None:
+    async def script(call: Call) -> None:
+        await call.answer(TOKENS, pause=0.1)
+
+    async with scripted(script) as upstream, running(settings(upstream.url)) as gateway:
+        sdk, seen = client(gateway, binary), Seen()
+        await sdk.connect()
+
+        async def call(method: str, data: Any) -> Any:
+            return value((await sdk.rpc(method, payload(data, binary))).data)
+
+        started = await call("generate", {"kind": "chat", "input": {"message": "Hello"}})
+        subscription = sdk.new_subscription(started["channel"], events=seen)
+        await subscription.subscribe()
+        await seen.until(lambda s: len(s.data) >= 3)
+        generation_id = started["generation_id"]
+        place = {"epoch": started["epoch"], "offset": 1}
+        stands = (await call("resume", {"streams": {generation_id: place}}))["streams"][generation_id]
+        assert (stands["status"], stands["offset"]) == ("resumed", 1)
+        assert (await call("cancel", {"generation_id": generation_id}))["status"] in {"cancelled", "cancelling"}
+        await seen.until(lambda s: s.data[-1]["type"] == "cancelled")
+        with pytest.raises(centrifuge.ReplyError, match="method not found"):
+            await call("nothing", {})
+        await sdk.disconnect()
+
+
+@FLAVOURS
+async def test_recovery_and_presence_over_two_replicas(valkey: ValkeyServer, prefix: str, binary: bool) -> None:
+    config = settings(
+        "http://127.0.0.1:1",
+        realtime={"namespaces": {"room": ROOM}},
+        broker={"redis_url": valkey.url, "key_prefix": prefix},
+    )
+    async with running(config) as a, running(config) as b:
+        reader, seen, writer = client(a, binary), Seen(), client(b, binary, "bob")
+        await reader.connect()
+        await writer.connect()
+        subscription = reader.new_subscription("room:1", events=seen)
+        await subscription.subscribe()
+        other = writer.new_subscription("room:1")
+        await other.subscribe()
+        await seen.until(lambda s: s.subscribed)
+        for number in range(60):
+            await other.publish(payload(number, binary))
+            if number % 20 == 10:
+                await seen.until(lambda s, cuts=number // 20: len(s.subscribed) > cuts)
+                reader._conn.transport.abort()
+        await seen.until(lambda s: len(s.data) >= 60)
+        assert seen.data == list(range(60))
+        assert len(seen.subscribed) >= 3
+        assert all(each.recovered for each in seen.subscribed[1:])
+        stats = await other.presence_stats()
+        assert stats.num_users == 2
+        await reader.disconnect()
+        await writer.disconnect()
