@@ -46,10 +46,9 @@ class ProtobufEncoder:
                 continue
             for offset, item in enumerate(batch.items, batch.first):
                 if offset > 1 and item[0] > 1:
-                    body = b"\x22%b%b\x30%b" % (varint(len(item)), item, varint(offset))  # data and offset
+                    messages.append(_plain_push(head, offset, item))
                 else:
-                    body = _publication(batch.epoch, offset, item)
-                messages.append(_push(head, _PUB, body))
+                    messages.append(_push(head, _PUB, _publication(batch.epoch, offset, item)))
         return self._framed(messages)
 
     def publications(self, channel: str, epoch: str, publications: Sequence[Publication]) -> bytes:
@@ -123,6 +122,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _plain(below) for name, below in value.items()}
     return value
+
+
+def _plain_push(head: bytes, offset: int, data: bytes) -> bytes:
+    """Return a push of a publication that is data alone, as nearly all are."""
+    size, place = varint(len(data)), varint(offset)
+    pub = 2 + len(size) + len(data) + len(place)
+    pub_size = varint(pub)
+    push = len(head) + 1 + len(pub_size) + pub
+    push_size = varint(push)
+    reply_size = varint(1 + len(push_size) + push)
+    return b"%b\x22%b%b\x22%b\x22%b%b\x30%b" % (reply_size, push_size, head, pub_size, size, data, place)
 
 
 def _push(head: bytes, key: bytes, body: bytes) -> bytes:

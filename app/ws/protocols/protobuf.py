@@ -49,11 +49,12 @@ _NUMBERS = {Kind.UINT, Kind.INT, Kind.BOOL}
 class Message:
     """A message's fields, by name and number."""
 
-    __slots__ = ("by_name", "by_number")
+    __slots__ = ("by_key", "by_name")
 
     def __init__(self, *fields: Field) -> None:
         self.by_name = {field.name: field for field in fields}
-        self.by_number = {field.number: field for field in fields}
+        self.by_key = {field.number << 3 | (_VARINT if field.kind in _NUMBERS else _BYTES): field for field in fields}
+        """What stands before a field's value: its number and its wire type."""
 
 
 class Field(NamedTuple):
@@ -64,6 +65,8 @@ class Field(NamedTuple):
 
 
 def _varint(value: int) -> bytes:
+    if _TABLED <= value < 2**21:
+        return bytes((value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14))
     pieces = bytearray()
     while value > 0x7F:
         pieces.append(value & 0x7F | 0x80)
@@ -73,6 +76,7 @@ def _varint(value: int) -> bytes:
 
 
 _SMALL = tuple(_varint(value) for value in range(_TABLED))
+"""The numbers that are most of all, ready."""
 
 
 def varint(value: int) -> bytes:
@@ -82,6 +86,8 @@ def varint(value: int) -> bytes:
 
 def varint_at(data: bytes, at: int, end: int) -> tuple[int, int]:
     """Return the number at ``at`` and where it ends. Raises :exc:`WireError`."""
+    if at < end and data[at] < 0x80:
+        return data[at], at + 1
     value = shift = 0
     while at < end and shift < 70:
         byte = data[at]
@@ -104,42 +110,49 @@ def decode(message: Message, data: bytes, at: int, end: int) -> dict[str, Any]:
     """Return the fields of the message between ``at`` and ``end``. Raises :exc:`WireError`."""
     values: dict[str, Any] = {}
     while at < end:
-        tag, at = varint_at(data, at, end)
-        number, wire = tag >> 3, tag & 7
-        start, at = at, _skipped(wire, data, at, end)
-        field = message.by_number.get(number)
-        if field is not None:
-            if wire != (_VARINT if field.kind in _NUMBERS else _BYTES):
-                raise WireError("a field has the wrong wire type")
+        key, at = varint_at(data, at, end)
+        field = message.by_key.get(key)
+        if field is None:
+            at = _skipped(message, key, data, at, end)
+        elif key & 7 == _VARINT:
+            number, at = varint_at(data, at, end)
+            kind = field.kind
+            values[field.name] = bool(number) if kind is Kind.BOOL else _signed(number) if kind is Kind.INT else number
+        else:
+            start, at = _extent(data, at, end)
             _take(values, field, data, start, at)
-        elif not 0 < number < 2**29:
-            raise WireError("there is no field of this number")
     return values
 
 
-def _skipped(wire: int, data: bytes, at: int, end: int) -> int:
-    """Return where the field ends whose value begins at ``at``."""
+def _extent(data: bytes, at: int, end: int) -> tuple[int, int]:
+    """Return where the bytes begin and end whose length is at ``at``."""
+    size, at = varint_at(data, at, end)
+    if size > end - at:
+        raise WireError("a field is cut off")
+    return at, at + size
+
+
+def _skipped(message: Message, key: int, data: bytes, at: int, end: int) -> int:
+    """Return where the field ends that ``message`` does not have, whose value begins at ``at``."""
+    number, wire = key >> 3, key & 7
+    if not 0 < number < 2**29:
+        raise WireError("there is no field of this number")
+    if number << 3 | _VARINT in message.by_key or number << 3 | _BYTES in message.by_key:
+        raise WireError("a field has the wrong wire type")
     if wire == _VARINT:
         return varint_at(data, at, end)[1]
     if wire == _BYTES:
-        size, at = varint_at(data, at, end)
-    elif wire in _FIXED:
-        size = _FIXED[wire]
-    else:
+        return _extent(data, at, end)[1]
+    if wire not in _FIXED:
         raise WireError("a field has no known wire type")
-    if size > end - at:
+    if _FIXED[wire] > end - at:
         raise WireError("a field is cut off")
-    return at + size
+    return at + _FIXED[wire]
 
 
 def _take(values: dict[str, Any], field: Field, data: bytes, start: int, end: int) -> None:
-    """Read one field's value. Of a field that comes again messages are merged; else the last one counts."""
+    """Read a field's bytes. Of one that comes again messages are merged; else the last one counts."""
     name, kind = field.name, field.kind
-    if kind in _NUMBERS:
-        number, _ = varint_at(data, start, end)
-        values[name] = bool(number) if kind is Kind.BOOL else _signed(number) if kind is Kind.INT else number
-        return
-    _, start = varint_at(data, start, end)
     if kind is Kind.TEXT:
         try:
             values[name] = data[start:end].decode()
