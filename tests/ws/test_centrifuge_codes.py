@@ -7,14 +7,18 @@ import time
 from typing import Any
 
 import pytest
+from centrifuge.protocol import client_pb2
 
 from app.config import Config
+from app.ws.protocols.centrifuge_protobuf import PROTOBUF as PROTOBUF_CODEC
+from app.ws.protocols.protobuf import delimited
 from tests.support.centrifuge import channel_token, connection_token, talk
 from tests.support.gateway import settings
 from tests.support.gateway import token as signed
 from tests.support.valkey import ValkeyServer
-from tests.support.ws import BINARY, TEXT, eventually, frame, raw, serving
+from tests.support.ws import BINARY, PING, PONG, TEXT, eventually, frame, raw, serving
 
+PROTOBUF = (("Sec-WebSocket-Protocol", "centrifuge-protobuf"),)
 ROOM = {
     "history_size": 10, "history_ttl": 60, "presence": True, "join_leave": True, "force_recovery": True,
     "allow_subscribe": True, "allow_publish": True, "allow_history": True, "allow_presence": True,
@@ -155,8 +159,7 @@ async def test_frames_that_are_none_of_the_protocol():
             async with talk(gateway) as client:
                 client.socket.send(data)
                 assert (await client.end())[0] == code
-        protobuf = (("Sec-WebSocket-Protocol", "centrifuge-protobuf"),)
-        async with raw(gateway, None, path="/connection/websocket", headers=protobuf) as socket:
+        async with raw(gateway, None, path="/connection/websocket", headers=PROTOBUF) as socket:
             assert "sec-websocket-protocol: centrifuge-protobuf" in [line.lower() for line in socket.head]
             socket.send(frame(BINARY, b"\x05\x08\x01"))
             assert (await socket.close_frame())[:2] == (3501, "bad request")
@@ -187,6 +190,62 @@ async def test_who_answers_no_ping_is_let_go_and_who_does_is_kept():
         assert silent.seen[-1] == {}
         await answering
         assert "unsubscribe" in await lively.ask("unsubscribe", channel="room:1")
+
+
+async def test_who_asks_for_websockets_own_pings_gets_no_others():
+    config = configured({"pong_timeout": 0.3}, ping_interval=0.2)
+    async with (
+        serving(config) as gateway,
+        raw(gateway, None, path="/connection/websocket?cf_ws_frame_ping_pong=true") as socket,
+    ):
+        socket.send(frame(TEXT, b'{"id":1,"connect":{"token":"%b"}}' % connection_token().encode()))
+        connected = (await socket.message())["connect"]
+        assert "ping" not in connected
+        assert "pong" not in connected
+        for _ in range(3):
+            received = await socket.receive()
+            assert received is not None
+            assert received[0] == PING
+            socket.send(frame(PONG, received[1]))
+
+
+async def test_a_message_is_encoded_once_for_each_flavour():
+    async with (
+        serving(configured()) as gateway,
+        talk(gateway) as first,
+        talk(gateway) as second,
+        raw(gateway, None, path="/connection/websocket", headers=PROTOBUF) as third,
+        raw(gateway, None, path="/connection/websocket", headers=PROTOBUF) as fourth,
+    ):
+        for client in (first, second):
+            await client.ask("subscribe", channel="room:1", join_leave=True)
+        for socket in (third, fourth):
+            token = client_pb2.Command(id=1, connect={"token": connection_token()}).SerializeToString()
+            subscribe = client_pb2.Command(id=2, subscribe={"channel": "room:1", "join_leave": True})
+            socket.send(frame(BINARY, delimited(token) + delimited(subscribe.SerializeToString())))
+        await eventually(lambda: gateway.hub.count("room:1") == 4)
+        assert len({session.encoder for session in gateway.sessions}) == 2
+        encoded: list[object] = []
+        encoder = PROTOBUF_CODEC.encoder
+        write = encoder.batches
+        try:
+            encoder.batches = lambda *args: encoded.append(args) or write(*args)  # type: ignore[method-assign]
+            await first.ask("publish", channel="room:1", data={"n": 1})
+            for socket in (third, fourth):
+                while b'{"n":1}' not in (await socket.receive())[1]:
+                    pass
+        finally:
+            del encoder.batches
+        assert (
+            len(
+                [
+                    batches
+                    for _, batches in encoded
+                    if any(b'"n":1' in bytes(item) for batch in batches for item in batch.items)
+                ]
+            )
+            == 1
+        )
 
 
 async def test_a_token_that_is_not_refreshed_ends_the_connection():
@@ -237,10 +296,9 @@ async def test_a_replica_that_stops_sends_its_clients_elsewhere():
 
 async def test_a_fault_of_ours_ends_the_socket_with_a_code_that_lets_it_come_back(capsys, caplog):
     async with serving(configured()) as gateway, talk(gateway) as client:
-        gateway.session.protocol.places = None  # What no client can do.
-        client.send({})
+        gateway.session.protocol._codec = None  # What no client can do.
         client.send({"id": 2, "subscribe": {"channel": "room:1"}})
-        assert (await client.end())[0] in {3004, 3501}
+        assert await client.end() == (3004, "internal server error")
         capsys.readouterr()
         caplog.clear()
 

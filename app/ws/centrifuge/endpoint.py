@@ -57,7 +57,8 @@ class Opener:
         error: TidegateError | None,
         on_end: Callable[[Session], None],
     ) -> Session:
-        return self.open(connection, spoken(handshake), identity, error, on_end)
+        pings = not handshake.frame_pings
+        return self.open(connection, spoken(handshake), identity, error, on_end, pings=pings)
 
     def open(
         self,
@@ -67,6 +68,8 @@ class Opener:
         error: TidegateError | None,
         on_end: Callable[[Session], None],
         told: Mapping[str, str] | None = None,
+        *,
+        pings: bool = True,
     ) -> Session:
         """Start a session of one flavour. ``identity`` is who the request says it is; ``error`` ends it at once.
 
@@ -76,7 +79,8 @@ class Opener:
         if services is None:
             services = self._services[codec] = replace(self.services, encoder=codec.encoder)
         client_id = str(uuid.uuid4())
-        protocol = CentrifugeProtocol(services.config, client_id, services.clock(), random.random(), codec)
+        now = services.clock()
+        protocol = CentrifugeProtocol(services.config, client_id, now, random.random(), codec, pings=pings)
         commander = CentrifugeCommander(self.archive)
 
         def ended(session: Session) -> None:

@@ -89,7 +89,7 @@ MOVES: dict[State, frozenset[State]] = {
 class CentrifugeProtocol:
     """One socket. ``now`` is always in seconds since 1970; ``jitter`` (0 to 1) spreads the first pings of many.
 
-    ``codec`` is the flavour that the socket speaks.
+    ``codec`` is the flavour that the socket speaks. Without ``pings`` its transport looks after that by itself.
     """
 
     __slots__ = (
@@ -103,18 +103,27 @@ class CentrifugeProtocol:
         "expires_at",
         "identity",
         "info",
+        "pings",
         "places",
         "state",
     )
 
     def __init__(
-        self, config: RealtimeConfig, connection_id: str, now: float, jitter: float = 1.0, codec: Codec = JSON
+        self,
+        config: RealtimeConfig,
+        connection_id: str,
+        now: float,
+        jitter: float = 1.0,
+        codec: Codec = JSON,
+        *,
+        pings: bool = True,
     ) -> None:
         self._codec = codec
         self._config = config
         self._errors = 0
         self._stale_at = now + config.auth_timeout
-        self._next_ping = now + config.ping_interval * (0.5 + jitter / 2)
+        self._next_ping = now + config.ping_interval * (0.5 + jitter / 2) if pings else inf
+        self.pings = pings
         self._pong_due: float | None = None
         self.connection_id = connection_id
         self.identity: Identity = ANONYMOUS
