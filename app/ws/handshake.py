@@ -35,8 +35,8 @@ class Credential:
 class Handshake:
     """``connection_id`` is the client's own name for the socket, or a new one.
 
-    ``format`` is the flavour of a protocol that its URL asks for, empty when it doesn't; ``frame_pings`` says whether it
-    asks for no pings but WebSocket's own.
+    ``format`` is the flavour of a protocol that its URL asks for, empty when it doesn't; ``frame_pings`` says whether
+    it asks for no pings but WebSocket's own.
     """
 
     connection_id: str
