@@ -25,9 +25,10 @@ function watch(emitter, source, names) {
 
 // The SDK does not export its function for deltas: its codec is asked as a subscription asks it.
 function applied({ source, delta }) {
-  const base = client._codec.applyDeltaIfNeeded({ data: source }).newPrevValue;
+  const received = (text) => (binary ? new TextEncoder().encode(text) : text);
+  const base = client._codec.applyDeltaIfNeeded({ data: received(source) }).newPrevValue;
   try {
-    return client._codec.applyDeltaIfNeeded({ data: delta, delta: true }, base).newData;
+    return client._codec.applyDeltaIfNeeded({ data: received(delta), delta: true }, base).newData;
   } catch (error) {
     return "refused: " + error.message;
   }

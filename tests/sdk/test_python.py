@@ -185,3 +185,25 @@ async def test_recovery_and_presence_over_two_replicas(valkey: ValkeyServer, pre
         assert stats.num_users == 2
         await reader.disconnect()
         await writer.disconnect()
+
+
+@FLAVOURS
+async def test_deltas_are_put_together_in_either_flavour(binary: bool) -> None:
+    states = [{"rows": [{"id": row, "value": row * (number % 7)} for row in range(40)]} for number in range(30)]
+    async with running(
+        settings("http://127.0.0.1:1", realtime={"namespaces": {"room": {**ROOM, "delta": ["fossil"]}}})
+    ) as gateway:
+        sdk, seen, writer = client(gateway, binary), Seen(), client(gateway, not binary, "bob")
+        await sdk.connect()
+        await writer.connect()
+        subscription = sdk.new_subscription("room:1", events=seen, delta=centrifuge.DeltaType.FOSSIL)
+        await subscription.subscribe()
+        other = writer.new_subscription("room:1")
+        await other.subscribe()
+        await seen.until(lambda s: s.subscribed)
+        for state in states:
+            await other.publish(payload(state, not binary))
+        await seen.until(lambda s: len(s.data) == len(states))
+        assert seen.data == states
+        await sdk.disconnect()
+        await writer.disconnect()

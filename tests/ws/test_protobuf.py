@@ -19,6 +19,7 @@ from app.ws.protocols.centrifuge import CentrifugeProtocol
 from app.ws.protocols.centrifuge_codec import Publications
 from app.ws.protocols.centrifuge_codes import INTERNAL
 from app.ws.protocols.centrifuge_commands import Command, Malformed, Publish, Refuse, Word
+from app.ws.protocols.centrifuge_delta import Change
 from app.ws.protocols.centrifuge_json import JSON
 from app.ws.protocols.centrifuge_messages import COMMAND, REPLY
 from app.ws.protocols.centrifuge_protobuf import PROTOBUF
@@ -153,6 +154,15 @@ def test_who_comes_and_goes_is_told_to_those_who_want_it():
     (only,) = replies(unframed(PROTOBUF.quiet.batches("r:1", come)))
     assert only.push.pub.data == b"1"
     assert PROTOBUF.quiet.batches("r:1", come[:2]) == b""
+
+
+def test_a_delta_is_bytes_that_say_so():
+    changes = [Change("e", 7, b"[1]", b"d\n"), Change("e", 8, b"[2]"), Change("", 0, joined(b'{"user":"u"}'))]
+    first, second, third = (reply.push for reply in replies(unframed(PROTOBUF.encoder.changes("r:1", changes))))
+    assert (first.pub.data, first.pub.delta, first.pub.offset) == (b"d\n", True, 7)
+    assert (second.pub.data, second.pub.delta, second.pub.offset) == (b"[2]", False, 8)
+    assert third.join.info.user == "u"
+    assert PROTOBUF.quiet.changes("r:1", changes[2:]) == b""
 
 
 @given(st.integers(0, 2**64 - 1), st.binary(max_size=3))

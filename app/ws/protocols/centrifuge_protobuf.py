@@ -11,12 +11,13 @@ from typing import Any
 
 import orjson
 
-from app.streams.envelope import JOINED, LEFT, kind, members
+from app.streams.envelope import ANNOUNCEMENTS, JOINED, LEFT, kind, members
 from app.streams.publication import Batch, Publication
 from app.ws.frames import binary_frame
 from app.ws.protocols.centrifuge_codec import Publications
 from app.ws.protocols.centrifuge_codes import Fault
 from app.ws.protocols.centrifuge_commands import Command, Malformed, Word
+from app.ws.protocols.centrifuge_delta import Change
 from app.ws.protocols.centrifuge_messages import COMMAND, INFO, PUBLICATION, REPLY
 from app.ws.protocols.centrifuge_requests import read
 from app.ws.protocols.protobuf import Encoded, WireError, decode, delimited, encode, varint, varint_at
@@ -59,6 +60,18 @@ class ProtobufEncoder:
                 if epoch
                 else self._unplaced(head, each.data)
                 for each in publications
+            ]
+        )
+
+    def changes(self, channel: str, changes: Sequence[Change]) -> bytes:
+        """:class:`~app.ws.protocols.centrifuge_delta.DeltaCodec`: data is the delta's bytes, or those of the JSON."""
+        head = _CHANNEL + delimited(channel.encode())
+        return self._framed(
+            [
+                self._unplaced(head, each.item)
+                if kind(each.item) in ANNOUNCEMENTS
+                else _push(head, _PUB, _publication(each.epoch, each.offset, each.item, delta=each.delta))
+                for each in changes
             ]
         )
 
@@ -143,10 +156,10 @@ def _push(head: bytes, key: bytes, body: bytes) -> bytes:
     return b"%b\x22%b%b%b%b%b" % (varint(1 + len(push_size) + push), push_size, head, key, size, body)
 
 
-def _publication(epoch: str, offset: int, item: bytes, merged: int = 1) -> bytes:
+def _publication(epoch: str, offset: int, item: bytes, merged: int = 1, delta: bytes | None = None) -> bytes:
     """The first message of an epoch names it, for those who came when there was none."""
     more, data = members(item)
-    fields: dict[str, Any] = {"data": data, "offset": offset}
+    fields: dict[str, Any] = {"data": data if delta is None else delta, "offset": offset, "delta": delta is not None}
     if offset == 1:
         fields["epoch"] = epoch
     if more:
