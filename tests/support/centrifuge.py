@@ -17,12 +17,12 @@ from tests.support.ws import CLOSE, TEXT, Raw, frame, raw
 __all__ = ["Talk", "channel_token", "connection_token", "talk"]
 
 
-def connection_token(user: str = "alice", ttl: float = 60, **claims: Any) -> str:
+def connection_token(user: str = "alice", ttl: float = 3600, **claims: Any) -> str:
     """Return a connection token with claims of Centrifugo's."""
     return jwt.encode({"sub": user, "exp": time.time() + ttl, **claims}, DEVELOPMENT_SECRET, algorithm="HS256")
 
 
-def channel_token(channel: str, user: str = "alice", ttl: float = 60, **claims: Any) -> str:
+def channel_token(channel: str, user: str = "alice", ttl: float = 3600, **claims: Any) -> str:
     return connection_token(user, ttl, channel=channel, **claims)
 
 
