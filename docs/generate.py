@@ -10,6 +10,7 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -22,11 +23,12 @@ from app import errors
 from app.config import DEVELOPMENT_SECRET, Config
 from app.config.section import Section
 from app.errors import TidegateError
+from app.ws.protocols import centrifuge_codes
 
 __all__ = ["PAGES", "fill"]
 
 _HERE = Path(__file__).parent
-PAGES = {"configuration": _HERE / "configuration.md", "errors": _HERE / "errors.md"}
+PAGES = {name: _HERE / f"{name}.md" for name in ("configuration", "errors", "protocol")}
 _TABLE = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -47,6 +49,23 @@ def error_table() -> str:
         close = error.close_code or ""
         retryable = "yes" if error.retryable else "no"
         rows.append(f"| `{error.code}` | {error.status} | {close} | {retryable} | {error.default_message} |")
+    return "\n" + "\n".join(rows) + "\n\n"
+
+
+def centrifuge_table() -> str:
+    """Return one row for each code of the Centrifuge protocol: errors, ends of connections, ends of subscriptions."""
+    rows = ["| code | says | then | when |", "|---|---|---|---|"]
+    meanings = _below(ast.parse(inspect.getsource(centrifuge_codes)).body)
+    for name, value in vars(centrifuge_codes).items():
+        if isinstance(value, centrifuge_codes.Fault):
+            then = "error, temporary" if value.temporary else "error"
+            rows.append(f"| {value.code} | {value.message} | {then} | {_markdown(meanings[name])} |")
+        elif isinstance(value, centrifuge_codes.Disconnect):
+            then = "closed for good" if 3500 <= value.code < 4000 or 4500 <= value.code < 5000 else "closed, come back"
+            rows.append(f"| {value.code} | {value.reason} | {then} | {_markdown(meanings[name])} |")
+        elif isinstance(value, centrifuge_codes.Unsubscription):
+            then = "unsubscribed, subscribe again" if value.code >= 2500 else "unsubscribed"
+            rows.append(f"| {value.code} | {value.reason} | {then} | {_markdown(meanings[name])} |")
     return "\n" + "\n".join(rows) + "\n\n"
 
 
@@ -92,18 +111,19 @@ def _table_of(field: FieldInfo) -> type[Section] | None:
 
 
 def _meanings(section: type[Section]) -> dict[str, str]:
-    """Return the text below each field, which Python itself does not keep."""
     body = ast.parse(inspect.getsource(section)).body[0]
     assert isinstance(body, ast.ClassDef)
+    return _below(body.body)
+
+
+def _below(statements: list[ast.stmt]) -> dict[str, str]:
+    """Return the text below each assignment, which Python itself does not keep, by the assigned name."""
     found: dict[str, str] = {}
-    for statement, following in zip(body.body, body.body[1:], strict=False):
-        if (
-            isinstance(statement, ast.AnnAssign)
-            and isinstance(statement.target, ast.Name)
-            and isinstance(following, ast.Expr)
-            and isinstance(following.value, ast.Constant)
-        ):
-            found[statement.target.id] = str(following.value.value)
+    for statement, following in pairwise(statements):
+        if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+            target = statement.targets[0] if isinstance(statement, ast.Assign) else getattr(statement, "target", None)
+            if isinstance(target, ast.Name):
+                found[target.id] = str(following.value.value)
     return found
 
 
@@ -154,7 +174,7 @@ def _markdown(text: str) -> str:
     return " ".join(text.replace("``", "`").split()).replace("|", "\\|")
 
 
-_TABLES = {"configuration": configuration_table, "errors": error_table}
+_TABLES = {"configuration": configuration_table, "errors": error_table, "centrifuge-codes": centrifuge_table}
 
 
 def _main() -> None:

@@ -21,7 +21,7 @@ class ChannelConfig(Section):
     allow_subscribe: bool = False
     """Whether any authenticated client may subscribe without a token of the channel's own."""
     allow_anonymous: bool = False
-    """Whether anonymous clients may, too, whatever else is allowed."""
+    """Whether what is allowed is allowed to anonymous clients, too. Alone it allows nothing."""
     allow_publish: bool = False
     """Whether a client that is subscribed, or may be, may publish. Here and below: over the Centrifuge protocol."""
     allow_history: bool = False
@@ -53,6 +53,8 @@ class CentrifugeConfig(Section):
     """Channels that one socket may be in."""
     max_channel_length: int = Field(255, ge=1)
     """Characters of a channel's name."""
+    max_errors: int = Field(1000, ge=1)
+    """So many commands of a socket in a row that came to nothing, and it is closed."""
     pong_timeout: float = Field(8.0, gt=0)
     """How long the answer to a ping may take before the socket is closed."""
     expired_delay: float = Field(25.0, ge=0)

@@ -33,8 +33,10 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """``connection_id`` is the client's own name for the socket, or a new one; ``format`` is the flavour of a protocol
-    that its URL asks for, empty when it doesn't.
+    """``connection_id`` is the client's own name for the socket, or a new one.
+
+    ``format`` is the flavour of a protocol that its URL asks for, empty when it doesn't; ``frame_pings`` says whether
+    it asks for no pings but WebSocket's own.
     """
 
     connection_id: str
@@ -42,6 +44,7 @@ class Handshake:
     credential: Credential | None
     origin_allowed: bool
     format: str
+    frame_pings: bool
 
 
 def read_handshake(
@@ -67,6 +70,7 @@ def read_handshake(
         _credential(headers, offered, query, query_token=query_token),
         origin_allowed(headers, origins),
         (query.get("cf_protocol") or query.get("format") or [""])[0],
+        query.get("cf_ws_frame_ping_pong") == ["true"],
     )
 
 

@@ -81,19 +81,19 @@ class Driver:
         return self.of(event, source)[number - 1]
 
 
-@pytest.fixture
-async def node(packages: Path) -> AsyncIterator[Callable[[], Awaitable[Driver]]]:
-    """Starts drivers; ends them with the test."""
+@pytest.fixture(params=["json", "protobuf"])
+async def node(packages: Path, request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., Awaitable[Driver]]]:
+    """Starts drivers, of either flavour of the protocol; ends them with the test."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start() -> Driver:
+        async def start(flavour: str = request.param) -> Driver:
             process = await asyncio.create_subprocess_exec(
                 "node",
                 HERE / "driver.cjs",
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 limit=16 * 1024 * 1024,
-                env={**os.environ, "SDK_PACKAGES": str(packages)},
+                env={**os.environ, "SDK_PACKAGES": str(packages), "SDK_FLAVOUR": flavour},
             )
             driver = Driver(process)
             reading = asyncio.create_task(driver.read())

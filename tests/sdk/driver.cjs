@@ -2,14 +2,18 @@
 "use strict";
 const { createRequire } = require("node:module");
 const packages = createRequire(process.env.SDK_PACKAGES + "/");
-const { Centrifuge } = packages("centrifuge");
+const binary = process.env.SDK_FLAVOUR === "protobuf";
+const { Centrifuge } = packages(binary ? "centrifuge/build/protobuf" : "centrifuge");
 const websocket = packages("ws");
 const { EventSource: eventsource } = packages("eventsource");
 
 const tokens = [];
 const waiting = [];
 let client;
-const say = (value) => process.stdout.write(JSON.stringify(value) + "\n");
+// Payloads are bytes in the protobuf flavour; here they are JSON's.
+const payload = (data) => (binary ? new TextEncoder().encode(JSON.stringify(data)) : data);
+const readable = (name, value) => (value instanceof Uint8Array ? JSON.parse(new TextDecoder().decode(value)) : value);
+const say = (value) => process.stdout.write(JSON.stringify(value, readable) + "\n");
 const askToken = (what) => (context) => {
   say({ event: what, channel: context && context.channel });
   return new Promise((resolve) => (tokens.length ? resolve(tokens.shift()) : waiting.push(resolve)));
@@ -21,9 +25,10 @@ function watch(emitter, source, names) {
 
 // The SDK does not export its function for deltas: its codec is asked as a subscription asks it.
 function applied({ source, delta }) {
-  const base = client._codec.applyDeltaIfNeeded({ data: source }).newPrevValue;
+  const received = (text) => (binary ? new TextEncoder().encode(text) : text);
+  const base = client._codec.applyDeltaIfNeeded({ data: received(source) }).newPrevValue;
   try {
-    return client._codec.applyDeltaIfNeeded({ data: delta, delta: true }, base).newData;
+    return client._codec.applyDeltaIfNeeded({ data: received(delta), delta: true }, base).newData;
   } catch (error) {
     return "refused: " + error.message;
   }
@@ -54,13 +59,15 @@ const operations = {
   },
   subscribe: ({ channel }) => client.getSubscription(channel).subscribe(),
   unsubscribe: ({ channel }) => client.getSubscription(channel).unsubscribe(),
-  publish: ({ channel, data }) => client.publish(channel, data),
+  publish: ({ channel, data }) => client.publish(channel, payload(data)),
   deltaStats: ({ channel }) => client.getSubscription(channel).deltaStats(),
   applied: ({ cases }) => cases.map(applied),
   presence: ({ channel }) => client.presence(channel),
   presenceStats: ({ channel }) => client.presenceStats(channel),
   history: ({ channel, options }) => client.history(channel, options),
-  rpc: ({ method, data }) => client.rpc(method, data),
+  send: ({ data }) => client.send(payload(data)),
+  raw: ({ channel, text }) => client.publish(channel, new TextEncoder().encode(text)),
+  rpc: ({ method, data }) => client.rpc(method, payload(data)),
 };
 
 async function run(command) {

@@ -17,7 +17,10 @@ from tests.support.upstream import Call, scripted
 from tests.support.valkey import ValkeyServer
 from tests.support.ws import Served, eventually, serving
 
-pytestmark = pytest.mark.parametrize("transport", ["sse", "http_stream"])
+pytestmark = [
+    pytest.mark.parametrize("transport", ["sse", "http_stream"]),
+    pytest.mark.parametrize("node", ["json"], indirect=True),  # The only flavour of these transports.
+]
 
 
 def ways(base: str, *transports: str) -> dict[str, Any]:

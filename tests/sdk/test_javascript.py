@@ -251,3 +251,139 @@ async def test_a_generation_cut_and_resumed_on_the_other_replica_is_the_same_tex
             await stranger.do("subscription", channel=channel)
             await stranger.do("connect")
             assert (await stranger.event("unsubscribed", channel))["code"] == 103
+
+
+async def test_the_flavours_share_channels_and_what_is_no_json_is_refused(node):
+    async with running(configured()) as gateway:
+        text, binary = await node("json"), await node("protobuf")
+        for each, user in ((text, "alice"), (binary, "bob")):
+            await each.do("open", url=url(gateway), token=token(user))
+            await each.do("subscription", channel="room:1", options={"joinLeave": True})
+            await each.do("connect")
+            await each.event("subscribed", "room:1")
+        values = [{"a": [1, 2.5, None, "ü😀\n"]}, "text", 0, [], "x" * 20_000]
+        for value in values:
+            await text.do("publish", channel="room:1", data=value)
+            await binary.do("publish", channel="room:1", data=value)
+        for each in (text, binary):
+            await each.event("publication", "room:1", 2 * len(values))
+            got = each.of("publication", "room:1")
+            assert [it["data"] for it in got] == [value for value in values for _ in range(2)]
+            assert [it["offset"] for it in got] == list(range(1, 2 * len(values) + 1))
+            assert [it["info"]["user"] for it in got] == ["alice", "bob"] * len(values)
+        for what in ("no json", "", "{"):
+            with pytest.raises(RuntimeError, match="107"):
+                await binary.do("raw", channel="room:1", text=what)
+
+
+async def test_who_is_there_is_known_on_both_replicas(node, valkey: ValkeyServer, prefix: str):
+    config = shared(NOWHERE, valkey, prefix)
+    async with running(config) as a, running(config) as b:
+        drivers = []
+        for gateway, user in ((a, "alice"), (a, "alice"), (b, "bob")):
+            driver = await node()
+            drivers.append(driver)
+            await driver.do("open", url=url(gateway), token=token(user))
+            await driver.do("subscription", channel="room:1", options={"joinLeave": True})
+            await driver.do("connect")
+            await driver.event("subscribed", "room:1")
+        first, second, third = drivers
+        await first.until(lambda: {it["info"]["user"] for it in first.of("join", "room:1")} == {"alice", "bob"})
+        for driver in drivers:
+            assert await driver.do("presenceStats", channel="room:1") == {"numClients": 3, "numUsers": 2}
+            clients = (await driver.do("presence", channel="room:1"))["clients"]
+            assert sorted(info["user"] for info in clients.values()) == ["alice", "alice", "bob"]
+        await second.do("disconnect")
+        await third.until(lambda: third.of("leave", "room:1"))
+        assert await third.do("presenceStats", channel="room:1") == {"numClients": 2, "numUsers": 2}
+
+
+async def test_a_servers_subscription_recovers_over_two_replicas(node, switch, valkey: ValkeyServer, prefix: str):
+    config = shared(NOWHERE, valkey, prefix)
+    async with running(config) as a, running(config) as b:
+        switch.target = a.port
+        driver, publisher = await node(), await node()
+        claims = {"sub": "alice", "exp": time.time() + 60, "channels": ["room:1"]}
+        await driver.do("open", url=switch.url, token=jwt.encode(claims, DEVELOPMENT_SECRET, algorithm="HS256"))
+        await driver.do("connect")
+        await driver.event("connected")
+        await publisher.do("open", url=url(b), token=token("bob"))
+        await publisher.do("connect")
+        for number in range(60):
+            await publisher.do("publish", channel="room:1", data=number)
+            if number % 20 == 10:
+                switch.cut(b.port if number < 30 else a.port)
+        await driver.until(lambda: len(driver.of("publication")) >= 60)
+        assert [each["data"] for each in driver.of("publication")] == list(range(60))
+        assert len(driver.of("connected")) >= 2
+        assert all(each["recovered"] for each in driver.of("subscribed")[1:])
+
+
+async def test_a_subscription_token_is_refreshed_in_time(node):
+    closed = {"namespaces": {"closed": {"history_size": 10, "history_ttl": 60}}}
+    async with running(configured(centrifuge={"expired_delay": 1.0}, realtime=closed)) as gateway:
+        driver = await node()
+        await driver.do("open", url=url(gateway), token=token())
+        await driver.do("subscription", channel="closed:1", refreshes=True)
+        await driver.do("token", token=channel_token("closed:1", ttl=1.5))
+        await driver.do("connect")
+        await driver.event("subscribed", "closed:1")
+        await driver.until(lambda: len(driver.of("getSubscriptionToken")) >= 2)
+        await driver.do("token", token=channel_token("closed:1", ttl=60))
+        await asyncio.sleep(2)
+        assert len(driver.of("subscribed", "closed:1")) == 1
+        assert len(driver.of("getSubscriptionToken")) == 2
+        assert len(driver.of("subscribing", "closed:1")) == 1
+
+
+async def test_a_generation_is_cancelled_and_a_late_subscriber_gets_it_from_its_beginning(node):
+    async def script(call: Call) -> None:
+        await call.answer(TEXTS, pause=0.05)
+
+    async with scripted(script) as upstream, running(configured(upstream.url)) as gateway:
+        driver = await node()
+        await driver.do("open", url=url(gateway), token=token())
+        await driver.do("connect")
+        asked = {"kind": "chat", "input": {"message": "x"}}
+        started = (await driver.do("rpc", method="generate", data=asked))["data"]
+        channel, generation_id = started["channel"], started["generation_id"]
+        await driver.do("subscription", channel=channel)
+        await driver.event("publication", channel, 5)
+        assert [each["offset"] for each in driver.of("publication", channel)][:5] == [1, 2, 3, 4, 5]
+        wanted = {"streams": {generation_id: {"epoch": started["epoch"], "offset": 2}}}
+        stands = (await driver.do("rpc", method="resume", data=wanted))["data"]["streams"][generation_id]
+        assert (stands["status"], stands["channel"], stands["offset"]) == ("resumed", channel, 2)
+        cancelled = (await driver.do("rpc", method="cancel", data={"generation_id": generation_id}))["data"]
+        assert cancelled["status"] in {"cancelled", "cancelling"}
+        await driver.until(lambda: driver.of("publication", channel)[-1]["data"]["type"] == "cancelled")
+        late = await node()
+        await late.do("open", url=url(gateway), token=token())
+        await late.do("subscription", channel=channel)
+        await late.do("connect")
+        everything = driver.of("publication", channel)
+        await late.event("publication", channel, len(everything))
+        assert [each["data"] for each in late.of("publication", channel)] == [each["data"] for each in everything]
+        with pytest.raises(RuntimeError, match="404"):
+            await driver.do("rpc", method="cancel", data={"generation_id": "gen_unknown"})
+
+
+async def test_a_message_to_nobody_is_the_end(node):
+    async with running(configured()) as gateway:
+        driver = await node()
+        await driver.do("open", url=url(gateway), token=token())
+        await driver.do("connect")
+        await driver.event("connected")
+        await driver.do("send", data={"a": 1})
+        ended = await driver.event("disconnected")
+        assert (ended["code"], ended["reason"]) == (3508, "not available")
+
+
+async def test_pings_keep_a_connection(node):
+    async with running(configured(realtime={"ping_interval": 1.0})) as gateway:
+        driver = await node()
+        await driver.do("open", url=url(gateway), token=token(), options={"maxServerPingDelay": 1000})
+        await driver.do("connect")
+        await driver.event("connected")
+        await asyncio.sleep(3)
+        assert len(driver.of("connected")) == 1
+        assert driver.of("disconnected") == []

@@ -54,6 +54,7 @@ class Client:
         return self.protocol.connection_id
 
     def answer(self, id_: int, method: str, result: dict[str, Any] | None = None) -> None:
+        self.protocol.succeeded()
         self.session.send(self.session.encoder.frame(self.codec.reply(id_, method, result or {})))
 
 

@@ -17,7 +17,7 @@ from app.ws.centrifuge.client import Client, info_of
 from app.ws.centrifuge.connecting import connect, refresh
 from app.ws.centrifuge.joining import sub_refresh, subscribe
 from app.ws.commands import Asker
-from app.ws.protocols.centrifuge import Place
+from app.ws.protocols.centrifuge import Place, State
 from app.ws.protocols.centrifuge_codec import Publications
 from app.ws.protocols.centrifuge_codes import (
     BAD_REQUEST,
@@ -56,6 +56,15 @@ class CentrifugeCommander:
         return False  # Every answer keeps its place behind that of the connect command.
 
     async def perform(self, asker: Asker, action: Any) -> None:
+        if self.client.protocol.state is not State.UNUSABLE:  # What came with a connect that failed is nobody's.
+            await self._carry_out(asker, action)
+
+    def left(self, asker: Asker, channel: str) -> None:
+        place = self.client.protocol.places.pop(channel, None)
+        if place is not None and (place.present or place.announced):
+            asker.services.tasks.start(self._disappear(channel, place), "leave a channel")
+
+    async def _carry_out(self, asker: Asker, action: Any) -> None:
         client = self.client
         match action:
             case Refuse():
@@ -84,11 +93,6 @@ class CentrifugeCommander:
                 client.answer(action.id, "rpc", {"data": orjson.dumps(data)})
             case _:
                 raise AssertionError(f"{type(action).__name__} is no command")
-
-    def left(self, asker: Asker, channel: str) -> None:
-        place = self.client.protocol.places.pop(channel, None)
-        if place is not None and (place.present or place.announced):
-            asker.services.tasks.start(self._disappear(channel, place), "leave a channel")
 
     async def _disappear(self, channel: str, place: Place) -> None:
         client = self.client

@@ -54,8 +54,9 @@ async def connect(client: Client, command: Connect) -> None:
         return
     client.protocol.opened(grant.expires_at)
     client.session.services.ticker.watch(client.session)
-    result = {**_life(client, grant.expires_at), "ping": max(1, round(client.config.ping_interval)), "pong": True}
-    result |= client.told
+    result = {**_life(client, grant.expires_at), **client.told}
+    if client.protocol.pings:
+        result |= {"ping": max(1, round(client.config.ping_interval)), "pong": True}
     client.answer(command.id, "connect", {**result, "subs": results} if results else result)
     for seat in seats:
         if not seat.open():

@@ -22,13 +22,14 @@ from app.ws.protocols.centrifuge import CentrifugeProtocol
 from app.ws.protocols.centrifuge_codec import Codec
 from app.ws.protocols.centrifuge_delta import Deltas
 from app.ws.protocols.centrifuge_json import JSON
+from app.ws.protocols.centrifuge_protobuf import PROTOBUF
 from app.ws.session import ConnectionPort, Services, Session
 
 __all__ = ["SUBPROTOCOLS", "Opener", "spoken"]
 
 _log = structlog.get_logger(__name__)
 
-_CODECS: tuple[Codec, ...] = (JSON,)
+_CODECS: tuple[Codec, ...] = (JSON, PROTOBUF)
 SUBPROTOCOLS = tuple(codec.subprotocol for codec in _CODECS)
 _RENEWALS = 3
 """How often an entry of presence is renewed within its time to live."""
@@ -56,7 +57,8 @@ class Opener:
         error: TidegateError | None,
         on_end: Callable[[Session], None],
     ) -> Session:
-        return self.open(connection, spoken(handshake), identity, error, on_end)
+        pings = not handshake.frame_pings
+        return self.open(connection, spoken(handshake), identity, error, on_end, pings=pings)
 
     def open(
         self,
@@ -66,6 +68,8 @@ class Opener:
         error: TidegateError | None,
         on_end: Callable[[Session], None],
         told: Mapping[str, str] | None = None,
+        *,
+        pings: bool = True,
     ) -> Session:
         """Start a session of one flavour. ``identity`` is who the request says it is; ``error`` ends it at once.
 
@@ -75,7 +79,8 @@ class Opener:
         if services is None:
             services = self._services[codec] = replace(self.services, encoder=codec.encoder)
         client_id = str(uuid.uuid4())
-        protocol = CentrifugeProtocol(services.config, client_id, services.clock(), random.random(), codec)
+        now = services.clock()
+        protocol = CentrifugeProtocol(services.config, client_id, now, random.random(), codec, pings=pings)
         commander = CentrifugeCommander(self.archive)
 
         def ended(session: Session) -> None:

@@ -33,6 +33,7 @@ from app.ws.protocols.centrifuge_codes import (
     CLOSE_SHUTDOWN,
     CLOSE_STALE,
     CLOSE_SUBSCRIPTION_EXPIRED,
+    CLOSE_TOO_MANY_ERRORS,
     LOST_PLACE,
     SUBSCRIPTION_EXPIRED,
     Disconnect,
@@ -88,12 +89,13 @@ MOVES: dict[State, frozenset[State]] = {
 class CentrifugeProtocol:
     """One socket. ``now`` is always in seconds since 1970; ``jitter`` (0 to 1) spreads the first pings of many.
 
-    ``codec`` is the flavour that the socket speaks.
+    ``codec`` is the flavour that the socket speaks. Without ``pings`` its transport looks after that by itself.
     """
 
     __slots__ = (
         "_codec",
         "_config",
+        "_errors",
         "_next_ping",
         "_pong_due",
         "_stale_at",
@@ -101,17 +103,27 @@ class CentrifugeProtocol:
         "expires_at",
         "identity",
         "info",
+        "pings",
         "places",
         "state",
     )
 
     def __init__(
-        self, config: RealtimeConfig, connection_id: str, now: float, jitter: float = 1.0, codec: Codec = JSON
+        self,
+        config: RealtimeConfig,
+        connection_id: str,
+        now: float,
+        jitter: float = 1.0,
+        codec: Codec = JSON,
+        *,
+        pings: bool = True,
     ) -> None:
         self._codec = codec
         self._config = config
+        self._errors = 0
         self._stale_at = now + config.auth_timeout
-        self._next_ping = now + config.ping_interval * (0.5 + jitter / 2)
+        self._next_ping = now + config.ping_interval * (0.5 + jitter / 2) if pings else inf
+        self.pings = pings
         self._pong_due: float | None = None
         self.connection_id = connection_id
         self.identity: Identity = ANONYMOUS
@@ -147,7 +159,14 @@ class CentrifugeProtocol:
             return self._end(error.disconnect)
         if isinstance(command, Connect):
             self._move(State.UNUSABLE)
+        self._errors += 1
+        if self._errors >= self._config.centrifuge.max_errors:
+            return self._end(CLOSE_TOO_MANY_ERRORS)
         return [Send(self._codec.error(command.id, fault_of(error)))]
+
+    def succeeded(self) -> None:
+        """A command was carried out."""
+        self._errors = 0
 
     def closing(self, error: TidegateError) -> list[Action]:
         """The session can't go on."""

@@ -2,7 +2,8 @@
 
 An error is *temporary* when the same command may succeed later. Connections that end with 3500–3999 or 4500–4999 are
 not taken up again by a client, all others are; subscriptions that end with 2500 or more are. A reason is never empty
-and never JSON: the JavaScript client would read a connection's end wrongly.
+and never JSON: the JavaScript client would read a connection's end wrongly. The text below each says when it comes, for
+``docs/protocol.md``.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ __all__ = [
     "CLOSE_SLOW",
     "CLOSE_STALE",
     "CLOSE_SUBSCRIPTION_EXPIRED",
+    "CLOSE_TOO_MANY_ERRORS",
     "EXPIRED",
     "INTERNAL",
     "LIMIT_EXCEEDED",
@@ -80,36 +82,67 @@ class Unsubscription(NamedTuple):
 
 
 INTERNAL = Fault(100, "internal server error", temporary=True)
-UNAUTHORIZED = Fault(101, "unauthorized")
+"""Something here failed, or the log does not answer; try again."""
 UNKNOWN_CHANNEL = Fault(102, "unknown channel")
+"""The channel's namespace is not configured, or there is no such generation."""
 PERMISSION_DENIED = Fault(103, "permission denied")
+"""The channel's settings or its token do not allow it, or a token is refreshed of a channel that the client is not
+in.
+"""
 METHOD_NOT_FOUND = Fault(104, "method not found")
+"""There is no such `rpc`."""
 ALREADY_SUBSCRIBED = Fault(105, "already subscribed")
+"""The client is in this channel."""
 LIMIT_EXCEEDED = Fault(106, "limit exceeded")
+"""It is in `max_channels` already."""
 BAD_REQUEST = Fault(107, "bad request")
+"""A member has a value that can't be: a channel's name is too long, data is no JSON, a filter is asked for."""
 NOT_AVAILABLE = Fault(108, "not available")
+"""The channel keeps no history or no presence, or this is not done here (`ping`, maps)."""
 TOKEN_EXPIRED = Fault(109, "token expired")
+"""The token of `connect`, `subscribe` or `sub_refresh` has expired: come again with a fresh one."""
 EXPIRED = Fault(110, "expired")
+"""The token is good, but what it grants is over (`expire_at`)."""
 TOO_MANY_REQUESTS = Fault(111, "too many requests", temporary=True)
+"""A limit was reached for now; try again."""
 UNRECOVERABLE = Fault(112, "unrecoverable position")
+"""`history` or a `subscribe` that insists asked for what follows a position that is not kept."""
 
 CLOSE_SHUTDOWN = Disconnect(3001, "shutdown")
+"""The replica stops: another one goes on."""
 CLOSE_INTERNAL = Disconnect(3004, "internal server error")
+"""A fault of the gateway's own."""
 CLOSE_EXPIRED = Disconnect(3005, "connection expired")
+"""The connection's token has ended and was not refreshed in time, or by one that had expired itself."""
 CLOSE_SUBSCRIPTION_EXPIRED = Disconnect(3006, "subscription expired")
+"""A subscription that the server made has ended."""
 CLOSE_SLOW = Disconnect(3008, "slow")
+"""More waited for this reader than `send_queue` holds."""
 CLOSE_INSUFFICIENT = Disconnect(3010, "insufficient state")
+"""A subscription that the server made has a gap: what was missed is recovered by coming again."""
 CLOSE_NO_PONG = Disconnect(3012, "no pong")
+"""A ping was not answered in time."""
 CLOSE_INVALID_TOKEN = Disconnect(3500, "invalid token")
+"""A token is none of ours, or another user's, client's or channel's."""
 CLOSE_BAD_REQUEST = Disconnect(3501, "bad request")
+"""A frame holds no command, a command comes before `connect` or after one that failed, or nobody says who connects."""
 CLOSE_STALE = Disconnect(3502, "stale")
+"""No `connect` came, or none that succeeded."""
 CLOSE_CHANNEL_LIMIT = Disconnect(3505, "channel limit")
+"""The token names more than `max_channels` channels."""
 CLOSE_PROTOCOL = Disconnect(3506, "inappropriate protocol")
+"""A binary frame in the JSON flavour, a text frame in the protobuf one."""
 CLOSE_PERMISSION_DENIED = Disconnect(3507, "permission denied")
+"""The token names no user, and anonymous clients are not let in."""
 CLOSE_NOT_AVAILABLE = Disconnect(3508, "not available")
+"""`send`: there is nobody to send a message to."""
+CLOSE_TOO_MANY_ERRORS = Disconnect(3509, "too many errors")
+"""`max_errors` commands in a row came to nothing."""
 
 LOST_PLACE = Unsubscription(2500, "insufficient state")
+"""The channel has a gap: subscribe again, and recover."""
 SUBSCRIPTION_EXPIRED = Unsubscription(2501, "subscription expired")
+"""The subscription's token has ended and was not refreshed in time."""
 
 
 class Refused(TidegateError):
