@@ -22,6 +22,9 @@ client may try again (``retryable``). ``docs/errors.md`` lists them; a test comp
     ├── IdempotencyConflict           idempotency_conflict   409
     ├── Gone                          gone                   410
     ├── TooManyRequests               too_many_requests      429
+    │   ├── TooManyCommands           too_many_commands      429   4429
+    │   └── TooManySockets            too_many_sockets       429   4430
+    ├── Overloaded                    overloaded             503
     ├── SlowConsumer                  slow_consumer          429   4413
     ├── UpstreamError                 upstream_error         502
     │   ├── UpstreamUnreachable       upstream_unreachable   502
@@ -58,11 +61,14 @@ __all__ = [
     "MethodNotAllowed",
     "NotFound",
     "OutputTooLong",
+    "Overloaded",
     "PermissionDenied",
     "SlowConsumer",
     "TidegateError",
     "TokenExpired",
+    "TooManyCommands",
     "TooManyRequests",
+    "TooManySockets",
     "Unauthenticated",
     "UnknownCommand",
     "UnsupportedData",
@@ -171,6 +177,21 @@ class Gone(TidegateError):
 class TooManyRequests(TidegateError):
     code, status, retryable = "too_many_requests", 429, True
     default_message = "Too many requests at once. Wait a moment."
+
+
+class TooManyCommands(TooManyRequests):
+    code, close_code = "too_many_commands", 4429
+    default_message = "This socket asked for too much, and went on when it was told so. Come back, and more slowly."
+
+
+class TooManySockets(TooManyRequests):
+    code, close_code = "too_many_sockets", 4430
+    default_message = "There are as many sockets as are allowed. Close another one, or come back later."
+
+
+class Overloaded(TidegateError):
+    code, status, retryable = "overloaded", 503, True
+    default_message = "Too many come at once. Come back in a moment."
 
 
 class SlowConsumer(TidegateError):

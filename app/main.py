@@ -9,6 +9,7 @@ from app.config import Config
 from app.errors import NotFound
 from app.http.problems import problem
 from app.observe.signals import drained_on_sigterm
+from app.ws.gate import STATE_KEY
 
 __all__ = ["Gateway", "create_app"]
 
@@ -31,7 +32,7 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
+            await self._lifespan(scope, receive, send)
             return
         assert self._parts is not None, "the server calls lifespan first"
         if scope["type"] == "http":
@@ -43,13 +44,14 @@ class Gateway:
         else:
             await endpoint(dict(scope), receive, send)
 
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         try:
             parts = self._parts = Parts(self._config)
         except Exception as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             raise
+        scope["state"][STATE_KEY] = parts.sockets.gate
         with drained_on_sigterm(parts.begin_drain, parts.leave, self._config.server.drain_delay):
             await send({"type": "lifespan.startup.complete"})
             await receive()

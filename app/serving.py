@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import structlog
 import uvicorn
@@ -19,8 +20,9 @@ from uvicorn.supervisors import Multiprocess
 from app.config import Config
 from app.main import create_app
 from app.observe.logs import configure_logging
+from app.observe.pidfile import pid_file
 from app.ws.connection import Connection
-from app.ws.emulation.connection import HttpConnection
+from app.ws.front import Front
 
 __all__ = ["demo", "serve", "uvicorn_config"]
 
@@ -42,7 +44,7 @@ def uvicorn_config(config: Config, *, alone: bool = False) -> uvicorn.Config:
         port=config.server.port,
         workers=config.server.workers,
         loop="uvloop",
-        http=HttpConnection,
+        http=Front,
         ws=Connection,
         ws_max_size=config.realtime.max_message,
         ws_ping_interval=config.realtime.ping_interval,
@@ -70,12 +72,17 @@ def _application(config: Config, alone: bool) -> object:
 def serve(config: Config) -> None:
     """Run until SIGINT or SIGTERM. Several workers share the port and, without a Redis, an embedded Valkey."""
     configure_logging(config.server.log_level, config.server.log_format)
-    with _broker(config) as settled:
+    with _pid_file(config), _broker(config) as settled:
         setup = uvicorn_config(settled, alone=True)
         if settled.server.workers == 1:
             uvicorn.Server(setup).run()
         else:
             Multiprocess(setup, sockets=[setup.bind_socket()]).run()
+
+
+def _pid_file(config: Config) -> contextlib.AbstractContextManager[None]:
+    path = config.server.pid_file
+    return contextlib.nullcontext() if path is None else pid_file(Path(path))
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ def run(capsys):
     return run
 
 
-@pytest.mark.parametrize("command", ["serve", "demo", "check", "token", "chat"])
+@pytest.mark.parametrize("command", ["serve", "demo", "check", "token", "chat", "drain"])
 def test_help_shows_an_example(run, command):
     status, out, _ = run(command, "--help")
     assert status == 0
@@ -49,13 +49,21 @@ def test_help_shows_an_example(run, command):
 
 def test_help_lists_the_commands(run):
     _, out, _ = run("--help")
-    assert all(command in out for command in ("serve", "demo", "check", "token", "chat"))
+    assert all(command in out for command in ("serve", "demo", "check", "token", "chat", "drain"))
 
 
 def test_the_version_is_told(run):
     status, out, _ = run("--version")
     assert status == 0
     assert re.match(r"tidegate (\d+\.\d+|\(not installed\))", out)
+
+
+def test_drain_wants_to_know_which_gateway(run, tmp_path):
+    assert run("drain")[0] == 2
+    status, out, err = run("drain", "--pid-file", str(tmp_path / "none"))
+    assert (status, out) == (1, "")
+    assert "no gateway runs by" in err
+    assert "there is no process" in run("drain", "--pid", "4194303")[2]
 
 
 def test_an_unknown_command_is_an_error(run):

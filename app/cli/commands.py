@@ -20,6 +20,8 @@ from app.auth.development import mint
 from app.cli.chat import ask
 from app.cli.checking import show, show_routes
 from app.cli.conversation import Conversation, ConversationFailed, End
+from app.cli.draining import DrainFailed, drain_timeout
+from app.cli.draining import drain as run_drain
 from app.config import AuthConfig, load_config
 from app.errors import ConfigError, TidegateError
 
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         application(arguments, prog_name="tidegate")
     except ConfigError as error:
         _fail(error.message, 2)
-    except (TidegateError, ConversationFailed) as error:
+    except (TidegateError, ConversationFailed, DrainFailed) as error:
         _fail(str(error), 1)
     sys.exit(0)
 
@@ -150,6 +152,25 @@ def chat(
         token = mint(_secret(auth), "tidegate-chat", auth=auth)
     end = asyncio.run(ask(Conversation(message, model, kind), url, token, sys.stdout, sys.stderr))
     _report(end)
+
+
+@application.command(epilog="Example: tidegate drain --config gateway.toml")
+def drain(
+    config: ConfigFile = None,
+    pid_file: Annotated[Path | None, typer.Option(help="The running gateway's server.pid_file.")] = None,
+    pid: Annotated[
+        int | None, typer.Option(help="The gateway's process; of several workers, that which started them.", min=1)
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds to wait; without it, what the configuration allows.")
+    ] = None,
+) -> None:
+    """Stop a running gateway as SIGTERM does, and wait until its sockets and generations have gone."""
+    server = load_config(config, os.environ).server
+    file = pid_file or (Path(server.pid_file) if server.pid_file else None)
+    if file is None and pid is None:
+        raise ConfigError("which gateway? Set server.pid_file for it and here, or name its process with --pid.")
+    run_drain(pid, file, drain_timeout(server) if timeout is None else timeout, sys.stdout)
 
 
 def _report(end: End) -> None:

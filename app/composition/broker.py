@@ -12,9 +12,11 @@ __all__ = ["create_backend"]
 def create_backend(config: Config, node: str, hub: Hub) -> Backend:
     """Return memory, or Redis where there is a ``redis_url``. ``node`` is this process's name among the replicas."""
     lease, retention = config.generations.lease, config.generations.retention
-    presence_ttl = config.realtime.presence_ttl
+    presence_ttl, slots_ttl = config.realtime.presence_ttl, config.realtime.limits.ttl
     if config.broker.redis_url is None:
-        return memory_backend(node, hub, lease=lease, retention=retention, presence_ttl=presence_ttl)
+        return memory_backend(
+            node, hub, lease=lease, retention=retention, presence_ttl=presence_ttl, slots_ttl=slots_ttl
+        )
     return redis_backend(
         node,
         hub,
@@ -25,4 +27,5 @@ def create_backend(config: Config, node: str, hub: Hub) -> Backend:
         connect_timeout=config.broker.connect_timeout,
         command_timeout=config.broker.command_timeout,
         presence_ttl=presence_ttl,
+        slots_ttl=slots_ttl,
     )

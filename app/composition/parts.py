@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
@@ -33,6 +34,7 @@ from app.http.event_stream import EventStreams
 from app.http.proxy import Proxy
 from app.http.routes import RouteTable
 from app.http.transport import HttpTransport
+from app.observe.pidfile import Progress
 from app.observe.tasks import TaskSet
 from app.streams.census import Census
 from app.streams.control import Replicas
@@ -43,6 +45,9 @@ __all__ = ["Parts"]
 
 _SETTLE = 3.0
 """Seconds that the log gets at the end to take what was appended last."""
+
+_TELL = 0.2
+"""Seconds between two words on what is left while draining."""
 
 
 class Parts:
@@ -98,8 +103,12 @@ class Parts:
 
     def begin_drain(self) -> None:
         """This replica is about to stop: tell load balancers."""
+        if self._drain_began is not None:
+            return
         self._drain_began = time.monotonic()
         self._drain.begin()
+        if self._config.server.pid_file is not None:
+            self._tasks.start(self._tell_progress(Path(self._config.server.pid_file)), "progress of draining")
 
     def leave(self) -> None:
         """Send the readers of event streams elsewhere; the server does the same with sockets, one by one."""
@@ -115,9 +124,19 @@ class Parts:
         await self._proxy.close()
         await self._replicas.close()
         await self._tasks.close()
-        self.sockets.close()
+        await self.sockets.close()
         await self._backend.close()
         await self._transport.close()
+
+    async def _tell_progress(self, pid_file: Path) -> None:
+        """Say how much is left, for ``tidegate drain``, until the end."""
+        progress = Progress(pid_file)
+        try:
+            while True:
+                progress.tell(sockets=self.sockets.count(), generations=self._generations.running)
+                await asyncio.sleep(_TELL)
+        finally:
+            progress.end()
 
     # HealthSource
 

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.auth.peer import Peers
 from app.auth.tickets import Tickets
 from app.auth.tokens import TokenVerifier
-from app.config import Config
+from app.config import Config, LimitsConfig
 from app.generations.merging import EventMergeRule
 from app.generations.service import Generations
 from app.http.problems import problem
@@ -17,13 +18,17 @@ from app.observe.tasks import TaskSet
 from app.streams.backend import Backend
 from app.streams.control import Replicas
 from app.streams.hub import Hub
+from app.ws.admission import Admission
 from app.ws.centrifuge import endpoint as centrifuge
 from app.ws.drain import Drain
 from app.ws.emulation.endpoint import POST_METHODS, Door, PostTaker, StreamOpener
 from app.ws.emulation.framing import HTTP_STREAM, SSE
 from app.ws.emulation.posts import Posts
 from app.ws.endpoint import Endpoint
+from app.ws.gate import Gate
+from app.ws.origins import allowed_origins
 from app.ws.protocols.native_encoding import NativeEncoder
+from app.ws.rates import Rate
 from app.ws.session import Services, Session
 from app.ws.ticker import Ticker
 
@@ -33,6 +38,12 @@ _NATIVE_PATH = "/api/v1/ws"
 _CENTRIFUGE_PATH = "/connection/websocket"
 _STREAM_PATHS = {"/connection/sse": SSE, "/connection/http_stream": HTTP_STREAM}
 _POST_PATH = "/emulation"
+
+
+def _rates(limits: LimitsConfig) -> tuple[Rate, Rate] | None:
+    if not (limits.commands_rate or limits.bytes_rate):
+        return None
+    return Rate(limits.commands_rate, limits.commands_burst), Rate(limits.bytes_rate, limits.bytes_burst)
 
 
 class Sockets:
@@ -51,7 +62,10 @@ class Sockets:
         drain: Drain,
         tasks: TaskSet,
     ) -> None:
-        realtime, origins = config.realtime, config.server.allowed_origins
+        realtime, server = config.realtime, config.server
+        self._admission = Admission(realtime.limits, backend.slots)
+        peers = Peers(server.trusted_proxies, server.forwarded_header)
+        self.gate = Gate(server.storm, peers)
         self._ticker = Ticker(time.time)
         services = Services(
             config=realtime,
@@ -61,14 +75,18 @@ class Sockets:
             broker=backend.broker,
             ticker=self._ticker,
             drain=drain,
+            admission=self._admission,
             tasks=tasks,
             encoder=NativeEncoder(),
             rule=EventMergeRule(),
             clock=time.time,
+            rates=_rates(realtime.limits),
         )
         opener = centrifuge.Opener(services, verifier, backend.presence, backend.archive, {}, realtime.presence_ttl)
-        self._native = Endpoint(services, tickets, origins, problem)
-        self._centrifuge = Endpoint(services, tickets, origins, problem, centrifuge.SUBPROTOCOLS, opener)
+        origins = allowed_origins(server.allowed_origins)
+        door = (tickets, origins, peers, problem)
+        self._native = Endpoint(services, *door)
+        self._centrifuge = Endpoint(services, *door, centrifuge.SUBPROTOCOLS, opener)
         self.endpoints: dict[str, Callable[..., Awaitable[None]]] = {
             _NATIVE_PATH: self._native,
             _CENTRIFUGE_PATH: self._centrifuge,
@@ -78,8 +96,9 @@ class Sockets:
         """Those of type ``http``, which stand in for sockets."""
         self._streams: list[StreamOpener] = []
         if realtime.emulation.enabled:
-            self._emulate(opener, Posts(replicas), node, origins)
+            self._emulate(opener, Posts(replicas), node, origins, peers)
         tasks.start(opener.renew(), "presence")
+        tasks.start(self._admission.run(), "count of sockets")
 
     def before(self, others: ASGIApp) -> ASGIApp:
         """Return an application that answers where sockets are stood in for, and leaves the rest to ``others``."""
@@ -100,14 +119,17 @@ class Sockets:
         streams = sum(len(stream.sessions) for stream in self._streams)
         return len(self._native.sessions) + len(self._centrifuge.sessions) + streams
 
-    def _emulate(self, opener: centrifuge.Opener, posts: Posts, node: str, origins: tuple[str, ...]) -> None:
+    def _emulate(
+        self, opener: centrifuge.Opener, posts: Posts, node: str, origins: frozenset[str], peers: Peers
+    ) -> None:
         """Serve sessions of the Centrifuge protocol without a WebSocket."""
         for path, transport in _STREAM_PATHS.items():
-            stream = StreamOpener(transport, opener, posts, node)
+            stream = StreamOpener(transport, opener, posts, node, peers, self.gate)
             self._streams.append(stream)
             self.doors[path] = Door(stream, transport.methods, origins, problem)
         self.doors[_POST_PATH] = Door(PostTaker(opener.services.config, posts), POST_METHODS, origins, problem)
 
-    def close(self) -> None:
-        """Stop looking after sockets; the server has closed them."""
+    async def close(self) -> None:
+        """Stop looking after sockets; the server has closed them, and their tasks have ended."""
         self._ticker.close()
+        await self._admission.close()

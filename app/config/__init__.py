@@ -9,9 +9,9 @@ from app.config.broker import BrokerConfig
 from app.config.generations import GenerationConfig, GenerationsConfig
 from app.config.loading import load_config
 from app.config.model import Config
-from app.config.realtime import CentrifugeConfig, ChannelConfig, EmulationConfig, RealtimeConfig
+from app.config.realtime import CentrifugeConfig, ChannelConfig, EmulationConfig, LimitsConfig, RealtimeConfig
 from app.config.routes import AnswerConfig, HeadersConfig, RouteConfig
-from app.config.server import ServerConfig
+from app.config.server import ServerConfig, StormConfig
 from app.config.upstreams import BreakerConfig, HealthConfig, HedgeConfig, RetriesConfig, UpstreamConfig
 
 __all__ = [
@@ -29,11 +29,13 @@ __all__ = [
     "HeadersConfig",
     "HealthConfig",
     "HedgeConfig",
+    "LimitsConfig",
     "RealtimeConfig",
     "RetriesConfig",
     "RouteConfig",
     "ServerApiConfig",
     "ServerConfig",
+    "StormConfig",
     "UpstreamConfig",
     "load_config",
 ]

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from app.config.section import Section
 
-__all__ = ["CentrifugeConfig", "ChannelConfig", "EmulationConfig", "RealtimeConfig"]
+__all__ = ["CentrifugeConfig", "ChannelConfig", "EmulationConfig", "LimitsConfig", "RealtimeConfig"]
 
 
 class ChannelConfig(Section):
@@ -72,6 +72,35 @@ class EmulationConfig(Section):
     """Bytes of commands that may wait for a session that has too much to do; more are refused."""
 
 
+class LimitsConfig(Section):
+    """How many sockets may be there, over all replicas, and how much each may ask. 0 is for any number."""
+
+    sockets: int = Field(0, ge=0)
+    """Sockets in total."""
+    sockets_per_ip: int = Field(0, ge=0)
+    """Sockets from one address; for IPv6, from one /64. Behind a proxy, set `server.trusted_proxies` first."""
+    sockets_per_user: int = Field(0, ge=0)
+    """Sockets of one user."""
+    sockets_per_company: int = Field(0, ge=0)
+    """Sockets of all users of one company."""
+    without_redis: Literal["open", "closed"] = "open"
+    """While Redis does not answer each replica counts its own sockets alone (`open`), or takes none (`closed`)."""
+    patience: float = Field(0.04, gt=0, le=5)
+    """After so long without an answer Redis counts as away."""
+    ttl: float = Field(30.0, ge=1)
+    """How long the sockets of a replica that was killed are still counted."""
+    commands_rate: float = Field(0.0, ge=0)
+    """Commands a second of one socket. Beyond it they are answered `too_many_requests`, and who goes on is put out."""
+    commands_burst: int = Field(1000, ge=1)
+    """So many may come at once."""
+    bytes_rate: float = Field(0.0, ge=0)
+    """Bytes a second that one socket may send."""
+    bytes_burst: int = Field(16 * 1024 * 1024, ge=1)
+    """So many may come at once. Not below `max_message`, or a frame of that size never passes."""
+
+
+
+
 class RealtimeConfig(Section):
     """Sockets and channels."""
 
@@ -95,6 +124,7 @@ class RealtimeConfig(Section):
     """Channels and generations that one socket may listen to."""
     max_pending_commands: int = Field(64, ge=1)
     """Commands of one socket that may be at work at once."""
+    limits: LimitsConfig = LimitsConfig()
     centrifuge: CentrifugeConfig = CentrifugeConfig()
     emulation: EmulationConfig = EmulationConfig()
     presence_ttl: float = Field(60.0, ge=1)

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from app.config.section import LOWER_CASE, Section
 
-__all__ = ["ServerConfig"]
+__all__ = ["ServerConfig", "StormConfig"]
+
+
+class StormConfig(Section):
+    """How many handshakes of sockets a process takes. Who comes beyond is told to come back, by 503 and a time of his
+    own, before anything is verified."""
+
+    accept_rate: float = Field(5000.0, ge=0)
+    """Handshakes a second that one process takes; 0 for any number."""
+    accept_burst: int = Field(10_000, ge=1)
+    """So many may come at once when it was quiet before."""
+    at_once: int = Field(5000, ge=1)
+    """Handshakes that may be at work at once: they wait for Redis, where tickets and limits are."""
+    per_ip_rate: float = Field(0.0, ge=0)
+    """Handshakes a second from one address (IPv6: from one /64); 0 for any number."""
+    per_ip_burst: int = Field(100, ge=1)
+    """So many may come from it at once."""
+    retry_after: int = Field(10, ge=1, le=300)
+    """Who is refused is told to come back after 1 to so many seconds."""
 
 
 class ServerConfig(Section):
@@ -29,6 +48,11 @@ class ServerConfig(Section):
     allowed_origins: tuple[str, ...] = ()
     """Exact origins (`https://app.example.com`) from which browsers may connect; `*` allows all. The gateway's own
     origin is always allowed."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks (`10.0.0.0/8`, `::1`) of the proxies in front of the gateway. Only what they say of a client's address
+    is believed."""
+    forwarded_header: Annotated[Literal["x-forwarded-for", "forwarded"], LOWER_CASE] = "x-forwarded-for"
+    """The header in which they say it. The other one may be the client's own invention and is not looked at."""
     body_limit: int = Field(10 * 1024 * 1024, ge=1)
     """Largest body of a request."""
     drain_delay: float = Field(0.0, ge=0, le=300)
@@ -37,7 +61,20 @@ class ServerConfig(Section):
     """Over this time, after that, sockets are sent away, each at its own moment."""
     drain_grace: float = Field(10.0, ge=0, le=600)
     """How long after SIGTERM running generations may finish; what runs on is ended as `interrupted`."""
+    pid_file: str | None = None
+    """Where the gateway writes its process id, for `tidegate drain`."""
     stop_timeout: float = Field(30.0, gt=0, le=600)
     """How long requests in flight may take to finish once the port is closed."""
+    storm: StormConfig = StormConfig()
     playground: bool = True
     """Whether the page to try the gateway is served, at `/playground/`."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            try:
+                ip_network(text, strict=False)
+            except ValueError:
+                raise ValueError(f"{text[:64]!r} is no network. Write 10.0.0.0/8 or ::1") from None
+        return value

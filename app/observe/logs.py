@@ -17,6 +17,8 @@ from typing import Any, Literal, TextIO
 import structlog
 from structlog.typing import Processor
 
+from app.observe.sampling import SampledRecords
+
 __all__ = ["REDACTED", "configure_logging", "redact", "redact_text"]
 
 REDACTED = "[redacted]"
@@ -160,6 +162,7 @@ def _quiet_libraries() -> None:
     errors.setLevel(max(logging.INFO, logging.getLogger().level))
     if not any(isinstance(other, _NoSocketLines) for other in errors.filters):
         errors.addFilter(_NoSocketLines())
+        errors.addFilter(SampledRecords())
     # httpx logs each request's URL with its query, websockets each frame.
     for name in ("httpx", "httpcore", "websockets", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)

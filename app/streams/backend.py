@@ -16,12 +16,16 @@ from app.streams.redis.keys import RedisKeys
 from app.streams.redis.layout import Layout
 from app.streams.redis.presence import RedisPresence
 from app.streams.redis.reader import RedisBroker
+from app.streams.redis.slots import RedisSlots
 from app.streams.redis.writer import RedisLedger
+from app.streams.slots import MemorySlots, MemorySlotStore, Slots
 
-__all__ = ["PRESENCE_TTL", "Backend", "memory_backend", "redis_backend"]
+__all__ = ["PRESENCE_TTL", "SLOTS_TTL", "Backend", "memory_backend", "redis_backend"]
 
 PRESENCE_TTL = 60.0
 """Seconds that the clients of a killed replica stay present."""
+SLOTS_TTL = 30.0
+"""Seconds that its sockets are still counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class Backend:
     keys: Keys
     presence: Presence
     archive: Archive
+    slots: Slots
     signals: Signals
     tasks: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
     healthy: Callable[[], bool]
@@ -43,7 +48,13 @@ class Backend:
 
 
 def memory_backend(
-    node: str, sink: Sink, *, lease: float, retention: float, presence_ttl: float = PRESENCE_TTL
+    node: str,
+    sink: Sink,
+    *,
+    lease: float,
+    retention: float,
+    presence_ttl: float = PRESENCE_TTL,
+    slots_ttl: float = SLOTS_TTL,
 ) -> Backend:
     """Everything in this process. Times are seconds."""
     store = MemoryStore()
@@ -58,6 +69,7 @@ def memory_backend(
         keys=MemoryKeys(),
         presence=MemoryPresence(presence_ttl),
         archive=MemoryArchive(store),
+        slots=MemorySlots(node, MemorySlotStore(slots_ttl)),
         signals=broker,
         tasks={},
         healthy=lambda: True,
@@ -77,6 +89,7 @@ def redis_backend(
     connect_timeout: float,
     command_timeout: float,
     presence_ttl: float = PRESENCE_TTL,
+    slots_ttl: float = SLOTS_TTL,
 ) -> Backend:
     """Everything that replicas share in the Redis or Valkey at ``url``. Times are seconds."""
     client = Client(url, connect_timeout=connect_timeout, command_timeout=command_timeout)
@@ -89,6 +102,7 @@ def redis_backend(
         keys=RedisKeys(client, layout),
         presence=RedisPresence(client, layout, ttl=presence_ttl),
         archive=RedisArchive(client, layout, ledger),
+        slots=RedisSlots(node, client, layout, ttl=slots_ttl),
         signals=broker,
         tasks={"redis ledger": ledger.run, "redis broker": broker.run},
         healthy=lambda: broker.healthy,

@@ -23,6 +23,7 @@ from app.ws.protocols.native_commands import (
     Cancel,
     Close,
     Generate,
+    Later,
     Options,
     Resume,
     Subscribe,
@@ -50,6 +51,7 @@ class Asker(Listener, Ticked, Protocol):
     def subscriptions(self) -> dict[str, Subscription | None]: ...
     @property
     def closed(self) -> bool: ...
+    async def admit(self, identity: Identity) -> None: ...
     def run(self, actions: Sequence[Any]) -> None: ...
     def deliver_ready(self, block: bytes) -> None: ...
     def send(self, frame: bytes) -> None: ...
@@ -68,6 +70,9 @@ class NativeCommander:
     def at_once(self, asker: Asker, action: Any) -> bool:
         match action:
             case Authenticate():
+                if asker.services.admission.counts_users and not action.refresh:
+                    self._protocol.defer()
+                    return False
                 self._authenticate(asker, action)
             case Close():
                 error = action.error
@@ -82,6 +87,11 @@ class NativeCommander:
     async def perform(self, asker: Asker, action: Any) -> None:
         """Carry out one command that must ask the log."""
         match action:
+            case Authenticate():
+                await self._admit(asker, action)
+                asker.run(self._protocol.proceed())
+            case Later():
+                asker.run(self._protocol.proceed(action.data))
             case Generate():
                 await _generate(asker, action)
             case Cancel():
@@ -100,6 +110,16 @@ class NativeCommander:
 
     def left(self, asker: Asker, channel: str) -> None:
         """Nobody is told of it."""
+
+    async def _admit(self, asker: Asker, action: Authenticate) -> None:
+        """Let a user in if he may have one more socket."""
+        if asker.identity.anonymous:
+            try:
+                await asker.admit(asker.services.verifier.verify(action.token))
+            except TidegateError as error:
+                asker.run(self._protocol.refused(error, id_=action.id))
+                return
+        self._authenticate(asker, action)
 
     def _authenticate(self, asker: Asker, action: Authenticate) -> None:
         services, protocol = asker.services, self._protocol

@@ -15,7 +15,10 @@ from typing import Any, Protocol, cast
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
+from websockets.http11 import Request
 from websockets.protocol import State
+
+from app.ws.gate import STATE_KEY, Gate
 
 __all__ = ["EXTENSION", "Connection", "SessionPort"]
 
@@ -46,6 +49,8 @@ class Connection(WebSocketsSansIOProtocol):
     """One WebSocket. Until :meth:`attach` it behaves as uvicorn's own."""
 
     session: SessionPort | None = None
+    _gate: Gate | None = None
+    """Where the handshake is counted while it is at work."""
     _early: list[tuple[bool, bytes]] | None = None
     """Messages that came before the session: whether it is a text one, and what it says."""
 
@@ -92,6 +97,13 @@ class Connection(WebSocketsSansIOProtocol):
 
     # What uvicorn calls.
 
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        gate: Gate | None = self.app_state.get(STATE_KEY)
+        if gate is not None and not self.close_sent:  # Else websockets has refused it: nothing runs.
+            gate.at_work += 1
+            self._gate = gate
+
     async def run_asgi(self) -> None:
         """Run the handshake. With a session attached the connection outlives it."""
         cast(dict[str, Any], self.scope["extensions"])[EXTENSION] = self
@@ -106,6 +118,9 @@ class Connection(WebSocketsSansIOProtocol):
             if self.session is None and self.close_timer is None:
                 self.transport.close()
             self._forget_request()
+            if self._gate is not None:
+                self._gate.at_work -= 1
+                self._gate = None
 
     def data_received(self, data: bytes) -> None:
         if self.conn.parser_exc is not None:

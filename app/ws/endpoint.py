@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol
 
-import structlog
-
 from app.auth.identity import ANONYMOUS, Identity
+from app.auth.peer import Peers
 from app.errors import InvalidToken, PermissionDenied, TidegateError
+from app.observe.sampling import Sampled
+from app.ws.admission import Held
 from app.ws.commands import NativeCommander
 from app.ws.connection import EXTENSION, Connection
 from app.ws.handshake import SUBPROTOCOL, Credential, Handshake, read_handshake
@@ -18,7 +19,7 @@ from app.ws.session import Services, Session
 
 __all__ = ["Begin", "Endpoint", "TicketOffice", "begin_native"]
 
-_log = structlog.get_logger(__name__)
+_log = Sampled(__name__)
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -50,7 +51,8 @@ class Endpoint:
         self,
         services: Services,
         tickets: TicketOffice,
-        origins: tuple[str, ...],
+        origins: frozenset[str],
+        peers: Peers,
         problem: Problem,
         subprotocols: tuple[str, ...] = (SUBPROTOCOL,),
         begin: Begin | None = None,
@@ -60,9 +62,10 @@ class Endpoint:
         self._begin = begin or partial(begin_native, services)
         self._tickets = tickets
         self._origins = origins
+        self._peers = peers
         self._problem = problem
         self.sessions: set[Session] = set()
-        self._forget = self.sessions.discard
+        self._end = self._ended
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer a handshake. The session that begins with it lives on by itself."""
@@ -88,13 +91,42 @@ class Endpoint:
             if handshake.credential is not None and handshake.credential.kind == "header":
                 await self._refuse(send, refused)
                 return
-        await send({"type": "websocket.accept", "subprotocol": handshake.subprotocol})
-        connection = scope["extensions"][EXTENSION]
-        session = self._begin(connection, handshake, identity, error, self._forget)
-        if not session.closed:
+        client = scope["client"]
+        address = self._peers.address(client[0] if client else None, scope["headers"])
+        try:
+            held = await self._services.admission.admit(address=address, identity=identity)
+        except TidegateError as full:
+            await self._refuse(send, full)
+            return
+        try:
+            await send({"type": "websocket.accept", "subprotocol": handshake.subprotocol})
+        except BaseException:  # The client is gone.
+            self._services.admission.release(held)
+            raise
+        self._open(scope["extensions"][EXTENSION], handshake, identity, error, held)
+
+    def _open(
+        self,
+        connection: Connection,
+        handshake: Handshake,
+        identity: Identity | None,
+        error: TidegateError | None,
+        held: Held,
+    ) -> None:
+        session = self._begin(connection, handshake, identity, error, self._end)
+        if session.closed:
+            self._services.admission.release(held)
+        else:
+            session.held = held
             self.sessions.add(session)
             self._services.ticker.watch(session)
         connection.attach(session)
+
+    def _ended(self, session: Session) -> None:
+        self.sessions.discard(session)
+        if session.held:
+            self._services.admission.release(session.held)
+            session.held = ()
 
     async def _identify(self, credential: Credential | None) -> Identity | None:
         """Return who a credential stands for; None when the first message must say it."""

@@ -14,8 +14,9 @@ from typing import Any, Literal
 from urllib.parse import parse_qs
 
 from app.errors import BadRequest
+from app.ws.origins import origin_allowed
 
-__all__ = ["SUBPROTOCOL", "Credential", "Handshake", "origin_allowed", "read_handshake"]
+__all__ = ["SUBPROTOCOL", "Credential", "Handshake", "read_handshake"]
 
 SUBPROTOCOL = "tidegate.v1"
 _BEARER = "bearer."
@@ -50,7 +51,7 @@ class Handshake:
 def read_handshake(
     scope: Mapping[str, Any],
     *,
-    origins: tuple[str, ...],
+    origins: frozenset[str],
     query_token: bool,
     subprotocols: tuple[str, ...] = (SUBPROTOCOL,),
 ) -> Handshake:
@@ -61,6 +62,8 @@ def read_handshake(
     Raises :exc:`~app.errors.BadRequest`.
     """
     headers: dict[bytes, bytes] = dict(scope["headers"])
+    if sum(name == b"authorization" for name, _ in scope["headers"]) > 1:
+        raise BadRequest("Send one Authorization header.")
     query = _query(scope["query_string"].decode("latin-1"))
     offered: list[str] = scope["subprotocols"]
     name = query.get("connection_id", [""])[0]
@@ -68,7 +71,7 @@ def read_handshake(
         name if _CONNECTION_ID.fullmatch(name) else f"conn_{secrets.token_urlsafe(9)}",
         next((each for each in offered if each in subprotocols), None),
         _credential(headers, offered, query, query_token=query_token),
-        origin_allowed(headers, origins),
+        origin_allowed(scope["headers"], origins),
         (query.get("cf_protocol") or query.get("format") or [""])[0],
         query.get("cf_ws_frame_ping_pong") == ["true"],
     )
@@ -95,15 +98,3 @@ def _query(text: str) -> dict[str, list[str]]:
         return parse_qs(text, max_num_fields=_MAX_FIELDS)
     except ValueError:
         raise BadRequest(f"The query has more than {_MAX_FIELDS} fields.") from None
-
-
-def origin_allowed(headers: Mapping[bytes, bytes], origins: tuple[str, ...]) -> bool:
-    """Browsers name the page's origin, others none: a page of another site must not act with a user's credentials."""
-    origin = headers.get(b"origin")
-    if origin is None or "*" in origins:
-        return True
-    text = origin.decode("latin-1")
-    if text in origins:
-        return True
-    _, separator, host = text.partition("://")
-    return bool(separator and host) and host.encode("latin-1") == headers.get(b"host")

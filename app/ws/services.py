@@ -13,7 +13,9 @@ from app.observe.tasks import TaskSet
 from app.streams.broker import Broker
 from app.streams.hub import Encoder, Hub
 from app.streams.merge import MergeRule
+from app.ws.admission import Admission
 from app.ws.drain import Drain
+from app.ws.rates import Rate
 from app.ws.ticker import Ticker
 
 __all__ = ["Services", "SocketEncoder", "Verifier"]
@@ -42,7 +44,10 @@ class Services:
     broker: Broker
     ticker: Ticker
     drain: Drain
+    admission: Admission
     tasks: TaskSet
     encoder: SocketEncoder
     rule: MergeRule
     clock: Callable[[], float]
+    rates: tuple[Rate, Rate] | None = None
+    """How many commands and bytes a socket may send; None for any number."""

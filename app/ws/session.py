@@ -12,20 +12,24 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import structlog
-
 from app.auth.identity import Identity
 from app.errors import SlowConsumer, TidegateError
+from app.observe.sampling import Sampled
 from app.streams.hub import Subscription, Writer
 from app.streams.publication import Batch
+from app.ws.admission import Held
 from app.ws.outbox import Outbox
 from app.ws.protocols.actions import End, Leave, Send
+from app.ws.rates import Meter
 from app.ws.services import Services, SocketEncoder, Verifier
 from app.ws.ticker import Entry
 
 __all__ = ["Commander", "ConnectionPort", "Services", "Session", "SocketProtocol", "Verifier"]
 
-_log = structlog.get_logger(__name__)
+_log = Sampled(__name__)
+
+_PERSISTENT = 50
+"""Frames that may come too early, less those that came in time, before the socket is closed."""
 
 
 class ConnectionPort(Protocol):
@@ -54,6 +58,9 @@ class SocketProtocol(Protocol):
     def receive_binary(self, data: bytes) -> Sequence[Any]: ...
     def due(self) -> float: ...
     def tick(self, now: float) -> Sequence[Any]: ...
+
+    def throttled(self, data: bytes, wait: float, persists: bool) -> Sequence[Any]:
+        """A frame came ``wait`` seconds too early; ``persists`` when too many did."""
 
     def failed(self, command: Any, error: TidegateError) -> Sequence[Any]:
         """A command came to nothing."""
@@ -97,6 +104,7 @@ class Session:
         "_commander",
         "_commands",
         "_connection",
+        "_meter",
         "_on_end",
         "_outbox",
         "_room",
@@ -104,6 +112,7 @@ class Session:
         "closed",
         "direct",
         "encoder",
+        "held",
         "protocol",
         "services",
         "subscriptions",
@@ -123,6 +132,8 @@ class Session:
         self.encoder: SocketEncoder = services.encoder
         self.subscriptions: dict[str, Subscription | None] = {}
         """By channel; None while it is being joined."""
+        self.held: Held = ()
+        """What it holds of the limits of sockets."""
         self.closed = False
         self.direct: Writer | None = connection.direct
         """While open and without an outbox: whoever writes here then overtakes nothing."""
@@ -130,6 +141,8 @@ class Session:
         self._connection = connection
         self._commander = commander
         self._on_end = on_end
+        self._meter: Meter | None = None
+        """Only once the client has sent something."""
         self._outbox: Outbox | None = None
         """Only while there is something that writing directly would overtake."""
         self._commands: deque[Any] | None = None
@@ -162,10 +175,12 @@ class Session:
     # The connection's side.
 
     def receive_text(self, data: bytes) -> None:
-        self._guard(self.protocol.receive, data)
+        if self.services.rates is None or self._in_time(data, 1 + data.count(b"\n")):
+            self._guard(self.protocol.receive, data)
 
     def receive_binary(self, data: bytes) -> None:
-        self._guard(self.protocol.receive_binary, data)
+        if self.services.rates is None or self._in_time(data, 1):
+            self._guard(self.protocol.receive_binary, data)
 
     def go_away(self) -> None:
         """The replica stops: say when to come back, to another one, and close then (promise G9)."""
@@ -232,6 +247,14 @@ class Session:
         if self._outbox.congested:
             self._steer_reading()
 
+    async def admit(self, identity: Identity) -> None:
+        """Count the socket for ``identity`` too. Raises :exc:`~app.errors.TooManySockets`, ``BrokerUnavailable``."""
+        held = await self.services.admission.admit(self.held, identity=identity)
+        if self.closed:
+            self.services.admission.release(held[len(self.held) :])
+        else:
+            self.held = held
+
     async def room(self) -> None:
         """Wait until the client has read enough of what it asked for before."""
         while self._outbox is not None and self._outbox.congested:
@@ -256,6 +279,17 @@ class Session:
             self._drop_outbox(outbox)
 
     # Private.
+
+    def _in_time(self, data: bytes, commands: int) -> bool:
+        """Whether the client may send so much already; it is told when not."""
+        meter, rates = self._meter, self.services.rates
+        assert rates is not None, "only then is it asked"
+        if meter is None:
+            meter = self._meter = Meter()
+        wait = meter.refuse(rates, commands, len(data), self.services.clock())
+        if wait:
+            self._guard(self.protocol.throttled, data, wait, meter.refusals > _PERSISTENT)
+        return not wait
 
     def _guard(self, step: Callable[..., Sequence[Any]], *args: Any) -> None:
         """Run one step. A fault of ours ends this socket with a word to both sides, and no other."""

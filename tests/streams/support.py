@@ -24,7 +24,9 @@ from app.streams.redis.layout import Layout
 from app.streams.redis.link import Link
 from app.streams.redis.presence import RedisPresence
 from app.streams.redis.reader import RedisBroker
+from app.streams.redis.slots import RedisSlots
 from app.streams.redis.writer import RedisLedger
+from app.streams.slots import MemorySlots, MemorySlotStore, Slots
 
 TIMEOUT = 0.4
 """Seconds for a Redis command in tests: long for a socket on this machine, short to wait for."""
@@ -129,6 +131,7 @@ class Replica:
         timeout: float = TIMEOUT,
         check_interval: float = 0.2,
         presence_ttl: float = 0.4,
+        slots_ttl: float = 0.4,
     ) -> None:
         self.node = node
         self.client = Client(url, connect_timeout=timeout, command_timeout=timeout)
@@ -149,6 +152,7 @@ class Replica:
         self.keys = RedisKeys(self.client, self.layout)
         self.archive = RedisArchive(self.client, self.layout, self.ledger)
         self.presence = RedisPresence(self.client, self.layout, ttl=presence_ttl)
+        self.slots = RedisSlots(node, self.client, self.layout, ttl=slots_ttl)
         self.hub.on_empty = self.broker.unsubscribe
         self.signals: list[bytes] = []
         self.hub.on_signal = self.signals.append
@@ -195,6 +199,7 @@ class MemorySide:
         self.keys = MemoryKeys(self._clock)
         self.archive = MemoryArchive(store)
         self.presence = MemoryPresence(presence_ttl, self._clock)
+        self.slots = MemorySlots(node, MemorySlotStore(0.4, self._clock))
         self.hub.on_empty = self.broker.unsubscribe
         self.signals: list[bytes] = []
         self.hub.on_signal = self.signals.append
@@ -220,6 +225,8 @@ class Side(Protocol):
     def archive(self) -> Archive: ...
     @property
     def presence(self) -> Presence: ...
+    @property
+    def slots(self) -> Slots: ...
 
 
 async def listen(

@@ -95,8 +95,8 @@ def free_port() -> int:
 class Process(Gateway):
     """A gateway in a process of its own."""
 
-    def __init__(self, config_file: Path, **environ: str) -> None:
-        port = free_port()
+    def __init__(self, config_file: Path, *, port: int | None = None, **environ: str) -> None:
+        port = port or free_port()
         super().__init__(port)
         command = [sys.executable, "-m", "app.cli", "serve", "--config", str(config_file), "--port", str(port)]
         self.process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environ})

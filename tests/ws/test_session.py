@@ -313,6 +313,34 @@ async def test_a_hidden_page_gets_fewer_frames_and_the_same_text():
         assert served.session._outbox is None
 
 
+async def test_a_page_that_says_it_is_hidden_gets_fewer_frames_until_it_is_seen_again():
+    async def script(call: Call) -> None:
+        await call.answer([f"{number} " for number in range(100)], pause=0.005)
+
+    async with scripted(script) as upstream, serving(settings(upstream.url)) as served, connected(served) as client:
+        frames = {}
+        for name, options in (("seen", {}), ("hidden", {"visible": False}), ("seen again", {"visible": True})):
+            assert (await client.command("options", **options))["ok"]
+            stream = await client.generate()
+            await client.finish(stream)
+            assert stream.text == "".join(f"{number} " for number in range(100))
+            frames[name] = len(stream.events)
+        assert frames["hidden"] < 30
+        assert min(frames["seen"], frames["seen again"]) > 2 * frames["hidden"]
+
+
+@pytest.mark.parametrize("value", [-1, 501, 1.5, "100", True, None])
+async def test_a_rollup_out_of_range_is_refused_and_changes_nothing(value):
+    async with serving(settings(NOWHERE)) as served, connected(served) as client:
+        assert (await client.command("options", rollup_ms=500))["ok"]
+        outbox = served.session._outbox
+        answer = await client.command("options", rollup_ms=value)
+        assert (answer["type"], answer["code"]) == ("error", "bad_request")
+        assert served.session._outbox is outbox
+        assert (await client.command("options", rollup_ms=0))["ok"]
+        assert served.session._outbox is None
+
+
 async def test_the_first_message_never_waits_and_the_last_no_longer_than_the_rollup():
     steps = asyncio.Semaphore(0)
 

@@ -42,6 +42,9 @@ class Script(Enum):
     PUBLISH = "publish"
     RENEW = "renew"
     SEAL = "seal"
+    SLOTS_ENTER = "slots_enter"
+    SLOTS_RENEW = "slots_renew"
+    SLOTS_TRADE = "slots_trade"
 
     def __init__(self, name: str) -> None:
         self.source = (files(__package__) / "lua" / f"{name}.lua").read_bytes()

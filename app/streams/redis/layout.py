@@ -22,6 +22,7 @@ class Layout:
         self._channel_prefix = f"{prefix}c:".encode()
         self.leases = f"{prefix}leases"
         self.nodes = f"{prefix}nodes"
+        self.slot_holders = f"{prefix}{{slots}}:holders"
 
     def log(self, stream: str) -> str:
         return f"{self._prefix}{{{stream}}}:log"
@@ -45,6 +46,10 @@ class Layout:
 
     def present_ends(self, channel: str) -> str:
         return f"{self._prefix}{{{channel}}}:until"
+
+    def slots_of(self, node: str) -> str:
+        """What ``node`` holds; with its index under one hash tag."""
+        return f"{self._prefix}{{slots}}:of:{node}"
 
     def channel(self, stream: str) -> str:
         return f"{self._prefix}c:{stream}"

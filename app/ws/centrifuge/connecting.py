@@ -8,7 +8,7 @@ from typing import Any
 from app.auth.grants import ChannelGrant, ConnectionGrant, connection_grant
 from app.auth.identity import ANONYMOUS
 from app.config import ChannelConfig
-from app.errors import InvalidToken, SlowConsumer, TokenExpired
+from app.errors import InvalidToken, SlowConsumer, TokenExpired, TooManySockets
 from app.streams.position import Position
 from app.ws.centrifuge.access import Options, settings_of
 from app.ws.centrifuge.client import Client
@@ -17,6 +17,7 @@ from app.ws.centrifuge.seat import Seat
 from app.ws.protocols.centrifuge_codes import (
     CLOSE_BAD_REQUEST,
     CLOSE_CHANNEL_LIMIT,
+    CLOSE_CONNECTION_LIMIT,
     CLOSE_EXPIRED,
     CLOSE_INVALID_TOKEN,
     CLOSE_PERMISSION_DENIED,
@@ -41,6 +42,7 @@ async def connect(client: Client, command: Connect) -> None:
     channels = _channels(client, grant)
     if len(channels) > client.config.centrifuge.max_channels:
         raise Disconnected(CLOSE_CHANNEL_LIMIT)
+    await _admit(client, grant)
     client.protocol.identity, client.protocol.info = grant.identity, grant.info
     results: dict[str, Any] = {}
     seats = []
@@ -105,6 +107,14 @@ def _granted(client: Client, token: str) -> ConnectionGrant:
     if grant.identity.anonymous and not anonymous:
         raise Disconnected(CLOSE_PERMISSION_DENIED)
     return grant
+
+
+async def _admit(client: Client, grant: ConnectionGrant) -> None:
+    """Count the socket for its user. Raises :exc:`Disconnected`; ``BrokerUnavailable``, which is temporary."""
+    try:
+        await client.session.admit(grant.identity)
+    except TooManySockets:
+        raise Disconnected(CLOSE_CONNECTION_LIMIT) from None
 
 
 def _verified(client: Client, token: str) -> ConnectionGrant:

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 import structlog
 
+from app.auth.peer import Peers
 from app.config import RealtimeConfig
-from app.errors import BadRequest, MessageTooBig, MethodNotAllowed, PermissionDenied, TidegateError
+from app.errors import BadRequest, MessageTooBig, MethodNotAllowed, Overloaded, PermissionDenied, TidegateError
+from app.ws.admission import Held
 from app.ws.centrifuge.endpoint import Opener
 from app.ws.emulation.connection import EXTENSION, HttpConnection
 from app.ws.emulation.framing import Transport
@@ -25,6 +27,7 @@ from app.ws.emulation.requests import (
     read_post,
 )
 from app.ws.emulation.stream import Stream
+from app.ws.gate import Gate
 from app.ws.session import Session
 
 __all__ = ["POST_METHODS", "Door", "PostTaker", "Problem", "Request", "StreamOpener"]
@@ -38,6 +41,7 @@ _ESCAPES = 2
 _NAMES = 1024
 """Bytes of a post beside its commands."""
 POST_METHODS = ("POST",)
+_STREAMED = ((b"x-accel-buffering", b"no"), (b"connection", b"close"))
 _NO_STORE = (b"cache-control", b"private, no-cache, no-store, must-revalidate, max-age=0")
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -95,7 +99,7 @@ class Door:
         self,
         handle: Callable[[Request], Awaitable[None]],
         methods: tuple[str, ...],
-        origins: tuple[str, ...],
+        origins: frozenset[str],
         problem: Problem,
     ) -> None:
         self._handle = handle
@@ -106,7 +110,7 @@ class Door:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send, [])
         try:
-            shared = cors_headers(request.headers, self._origins)
+            shared = cors_headers(scope["headers"], self._origins)
             request = Request(scope, receive, send, shared)
             if scope["method"] == "OPTIONS":
                 await request.start(204, preflight_headers(self._methods))
@@ -126,15 +130,23 @@ class Door:
 class StreamOpener:
     """Handles the request whose answer is a session."""
 
-    def __init__(self, transport: Transport, opener: Opener, posts: Posts, node: str) -> None:
+    def __init__(
+        self, transport: Transport, opener: Opener, posts: Posts, node: str, peers: Peers, gate: Gate
+    ) -> None:
         self._transport = transport
         self._opener = opener
         self._config = opener.services.config
         self._posts = posts
         self._node = node
+        self._peers = peers
+        self._gate = gate
         self.sessions: set[Session] = set()
 
     async def __call__(self, request: Request) -> None:
+        client, headers = request.scope["client"], request.scope["headers"]
+        peer = client[0] if client else None
+        if wait := self._gate.refuse(peer, headers):
+            raise Overloaded(retry_after=wait)
         commands = await self._commands(request)
         if commands is None:
             return
@@ -142,17 +154,17 @@ class StreamOpener:
         connection: HttpConnection = request.scope["extensions"][EXTENSION]
         if connection.pipelined:
             raise BadRequest("No other request may follow on this connection.")
-        await request.start(
-            200,
-            [
-                (b"content-type", self._transport.content_type),
-                _NO_STORE,
-                (b"x-accel-buffering", b"no"),
-                (b"connection", b"close"),
-            ],
-        )
-        if not connection.gone:
-            await self._serve(connection, commands)
+        admission = self._opener.services.admission
+        held = await admission.admit(address=self._peers.address(peer, headers))
+        try:
+            await request.start(200, [(b"content-type", self._transport.content_type), _NO_STORE, *_STREAMED])
+        except BaseException:  # The client is gone.
+            admission.release(held)
+            raise
+        if connection.gone:
+            admission.release(held)
+        else:
+            await self._serve(connection, commands, held)
         await request.end()
 
     async def _commands(self, request: Request) -> bytes | None:
@@ -161,7 +173,7 @@ class StreamOpener:
         check_content(request.headers)
         return await request.body(self._config.max_message, self._config.auth_timeout)
 
-    async def _serve(self, connection: HttpConnection, commands: bytes) -> None:
+    async def _serve(self, connection: HttpConnection, commands: bytes, held: Held) -> None:
         """Run a session until its end."""
         services = self._opener.services
         stream = Stream(connection, self._transport.codec, self._config.emulation.max_waiting)
@@ -169,10 +181,13 @@ class StreamOpener:
 
         def ended(session: Session) -> None:
             self.sessions.discard(session)
+            services.admission.release(session.held)
+            session.held = ()
             stream.end()
 
         told = {"session": session_id, "node": self._node}
         session = self._opener.open(stream, self._transport.codec, None, None, ended, told)
+        session.held = held
         self.sessions.add(session)
         self._posts.enter(session_id, stream)
         services.ticker.watch(session)

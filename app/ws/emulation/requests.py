@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 import orjson
 
 from app.errors import BadRequest, MessageTooBig, PermissionDenied, UnsupportedData
-from app.ws.handshake import origin_allowed
+from app.ws.origins import origin_allowed
 
 __all__ = [
     "Post",
@@ -45,14 +45,14 @@ class Post:
     commands: str
 
 
-def cors_headers(headers: Mapping[bytes, bytes], origins: tuple[str, ...]) -> Headers:
+def cors_headers(headers: Sequence[tuple[bytes, bytes]], origins: frozenset[str]) -> Headers:
     """Return the headers that let the asking page read the answer. Raises :exc:`~app.errors.PermissionDenied`.
 
     Nothing here is allowed by a cookie, so a page may send them where its origin is named, and is not asked to.
     """
     if not origin_allowed(headers, origins):
         raise PermissionDenied("This origin is not allowed. Add it to server.allowed_origins.")
-    origin = headers.get(b"origin")
+    origin = next((value for name, value in headers if name == b"origin"), None)
     if origin is None:
         return [(b"vary", b"origin")]
     if "*" in origins:

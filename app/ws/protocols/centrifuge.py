@@ -34,8 +34,10 @@ from app.ws.protocols.centrifuge_codes import (
     CLOSE_STALE,
     CLOSE_SUBSCRIPTION_EXPIRED,
     CLOSE_TOO_MANY_ERRORS,
+    CLOSE_TOO_MANY_REQUESTS,
     LOST_PLACE,
     SUBSCRIPTION_EXPIRED,
+    TOO_MANY_REQUESTS,
     Disconnect,
     Disconnected,
     Unsubscription,
@@ -143,6 +145,21 @@ class CentrifugeProtocol:
     def receive_binary(self, data: bytes) -> list[Action]:
         """Take a binary frame's payload."""
         return self._commands(data) if self._codec.binary else self._end(CLOSE_PROTOCOL)
+
+    def throttled(self, data: bytes, wait: float, persists: bool) -> list[Action]:
+        """Refuse a frame that came ``wait`` seconds too early. Pongs in it count: the server asked for them."""
+        if persists or self.state is State.FRESH:
+            return self._end(CLOSE_TOO_MANY_REQUESTS)
+        actions: list[Action] = []
+        try:
+            for command in self._codec.commands(data):
+                if command is Word.PONG:
+                    actions += self._pong()
+                elif not isinstance(command, Word) and self.state is not State.CLOSED:
+                    actions.append(Send(self._codec.error(command.id, TOO_MANY_REQUESTS)))
+        except Malformed:
+            actions += self._end(CLOSE_BAD_REQUEST)
+        return actions
 
     # Results of commands.
 

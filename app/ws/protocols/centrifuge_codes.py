@@ -25,6 +25,7 @@ __all__ = [
     "BAD_REQUEST",
     "CLOSE_BAD_REQUEST",
     "CLOSE_CHANNEL_LIMIT",
+    "CLOSE_CONNECTION_LIMIT",
     "CLOSE_EXPIRED",
     "CLOSE_INSUFFICIENT",
     "CLOSE_INTERNAL",
@@ -38,6 +39,7 @@ __all__ = [
     "CLOSE_STALE",
     "CLOSE_SUBSCRIPTION_EXPIRED",
     "CLOSE_TOO_MANY_ERRORS",
+    "CLOSE_TOO_MANY_REQUESTS",
     "EXPIRED",
     "INTERNAL",
     "LIMIT_EXCEEDED",
@@ -47,6 +49,7 @@ __all__ = [
     "PERMISSION_DENIED",
     "SUBSCRIPTION_EXPIRED",
     "TOKEN_EXPIRED",
+    "TOO_MANY_REQUESTS",
     "UNKNOWN_CHANNEL",
     "UNRECOVERABLE",
     "Disconnect",
@@ -122,12 +125,16 @@ CLOSE_INSUFFICIENT = Disconnect(3010, "insufficient state")
 """A subscription that the server made has a gap: what was missed is recovered by coming again."""
 CLOSE_NO_PONG = Disconnect(3012, "no pong")
 """A ping was not answered in time."""
+CLOSE_TOO_MANY_REQUESTS = Disconnect(3013, "too many requests")
+"""Commands went on coming faster than `realtime.limits` allow."""
 CLOSE_INVALID_TOKEN = Disconnect(3500, "invalid token")
 """A token is none of ours, or another user's, client's or channel's."""
 CLOSE_BAD_REQUEST = Disconnect(3501, "bad request")
 """A frame holds no command, a command comes before `connect` or after one that failed, or nobody says who connects."""
 CLOSE_STALE = Disconnect(3502, "stale")
 """No `connect` came, or none that succeeded."""
+CLOSE_CONNECTION_LIMIT = Disconnect(3504, "connection limit")
+"""As many sockets as `realtime.limits` allow are open already: of this address, this user, this company, or in all."""
 CLOSE_CHANNEL_LIMIT = Disconnect(3505, "channel limit")
 """The token names more than `max_channels` channels."""
 CLOSE_PROTOCOL = Disconnect(3506, "inappropriate protocol")

@@ -11,6 +11,7 @@ seconds ahead, moved by ``refresh``, and closes the socket when it comes.
 
 from __future__ import annotations
 
+import contextlib
 from enum import Enum
 from typing import Any
 
@@ -25,11 +26,13 @@ from app.errors import (
     PermissionDenied,
     TidegateError,
     TokenExpired,
+    TooManyCommands,
+    TooManyRequests,
     Unauthenticated,
     UnsupportedData,
 )
 from app.ws.protocols.actions import End, Leave
-from app.ws.protocols.native_commands import Action, Close, Send, read_command, read_id
+from app.ws.protocols.native_commands import Action, Close, Later, Send, read_command, read_id
 from app.ws.protocols.native_encoding import channel_fields, error_message, message
 
 __all__ = ["NativeProtocol"]
@@ -49,7 +52,17 @@ class _State(Enum):
 class NativeProtocol:
     """One socket. ``now`` is always in seconds since 1970."""
 
-    __slots__ = ("_auth_deadline", "_config", "_next_ping", "_state", "_vain", "_warned", "connection_id", "identity")
+    __slots__ = (
+        "_auth_deadline",
+        "_config",
+        "_deferred",
+        "_next_ping",
+        "_state",
+        "_vain",
+        "_warned",
+        "connection_id",
+        "identity",
+    )
 
     def __init__(self, config: RealtimeConfig, connection_id: str, now: float) -> None:
         self._config = config
@@ -58,6 +71,8 @@ class NativeProtocol:
         self._next_ping = now + config.ping_interval
         self._warned = False
         self._vain = 0
+        self._deferred = 0
+        """What must be done before the next frame is read: a sign-in that waits, and the frames behind it."""
         self.connection_id = connection_id
         self.identity: Identity = ANONYMOUS
 
@@ -65,6 +80,32 @@ class NativeProtocol:
 
     def receive(self, data: bytes) -> list[Action]:
         """Take a text frame's payload."""
+        if self._deferred:
+            self._deferred += 1
+            return [Later(data)]
+        return self._read(data)
+
+    def defer(self) -> None:
+        """A token is being verified: frames that come meanwhile wait for what comes of it."""
+        self._deferred += 1
+
+    def proceed(self, data: bytes | None = None) -> list[Action]:
+        """It was, or the next frame that waited, ``data``, is to be read."""
+        self._deferred -= 1
+        return [] if data is None else self._read(data)
+
+    def throttled(self, data: bytes, wait: float, persists: bool) -> list[Action]:
+        """Refuse a frame that came ``wait`` seconds too early; end a client that does not heed it."""
+        if self._state is _State.CLOSED:
+            return []
+        if persists:
+            return self._close(TooManyCommands(retry_after=wait))
+        id_ = None
+        with contextlib.suppress(orjson.JSONDecodeError, AttributeError, TidegateError):
+            id_ = read_id(orjson.loads(data))
+        return self._error(TooManyRequests("Slow down.", retry_after=wait), id_)
+
+    def _read(self, data: bytes) -> list[Action]:
         if self._state is _State.CLOSED:
             return []
         try:

@@ -22,6 +22,7 @@ __all__ = [
     "Cancel",
     "Close",
     "Generate",
+    "Later",
     "Options",
     "Resume",
     "Send",
@@ -50,6 +51,14 @@ class Authenticate:
     id: Any
     token: str
     refresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Read the frame ``data`` when what came before it is done."""
+
+    data: bytes
+    id: None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +104,9 @@ class Options:
     rollup: float
 
 
-Action = Send | Leave | End | Close | Authenticate | Generate | Cancel | Subscribe | Unsubscribe | Resume | Options
+Action = (
+    Send | Leave | End | Close | Later | Authenticate | Generate | Cancel | Subscribe | Unsubscribe | Resume | Options
+)
 
 
 def read_id(command: Mapping[str, Any]) -> Any:

@@ -71,6 +71,13 @@ def message(type_: str, **fields: Any) -> bytes:
 
 def error_message(error: TidegateError, id_: Any = None) -> bytes:
     """Return the message that tells of ``error``, as the answer to the command ``id_`` where there is one."""
+    wait = None if error.retry_after is None else max(1, round(error.retry_after * 1000))
     return message(
-        "error", id=id_, code=error.code, status=error.status, message=error.message, retryable=error.retryable
+        "error",
+        id=id_,
+        code=error.code,
+        status=error.status,
+        message=error.message,
+        retryable=error.retryable,
+        retry_after_ms=wait,
     )
