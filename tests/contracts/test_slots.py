@@ -13,7 +13,7 @@ from app.streams.redis.layout import Layout
 from app.streams.redis.slots import RedisSlots
 from app.streams.slots import MemorySlots, MemorySlotStore, Slots
 
-TTL = 0.5
+TTL = 1.5
 
 
 @dataclass
