@@ -99,8 +99,6 @@ class LimitsConfig(Section):
     """So many may come at once. Not below `max_message`, or a frame of that size never passes."""
 
 
-
-
 class RealtimeConfig(Section):
     """Sockets and channels."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 import orjson
+
 from app.errors import Overloaded
 from app.ws.emulation.connection import HttpConnection
 from app.ws.gate import STATE_KEY, Gate

@@ -130,9 +130,7 @@ class Door:
 class StreamOpener:
     """Handles the request whose answer is a session."""
 
-    def __init__(
-        self, transport: Transport, opener: Opener, posts: Posts, node: str, peers: Peers, gate: Gate
-    ) -> None:
+    def __init__(self, transport: Transport, opener: Opener, posts: Posts, node: str, peers: Peers, gate: Gate) -> None:
         self._transport = transport
         self._opener = opener
         self._config = opener.services.config
