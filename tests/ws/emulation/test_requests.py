@@ -61,11 +61,14 @@ def test_the_binary_flavour_is_told_by_its_content_type() -> None:
 
 
 def test_a_page_may_read_answers_where_its_origin_may_ask() -> None:
-    own = {b"host": b"gw.example", b"origin": b"https://gw.example"}
-    assert (b"access-control-allow-origin", b"https://gw.example") in cors_headers(own, ())
-    other = {b"host": b"gw.example", b"origin": b"https://a.example"}
-    assert (b"access-control-allow-credentials", b"true") in cors_headers(other, ("https://a.example",))
-    assert cors_headers(other, ("*",)) == [(b"access-control-allow-origin", b"*")]
-    for origin in (b"https://a.example.evil", b"null", b"", b"http://gw.example:81", b"https://A.example"):
+    def asked_from(origin: bytes) -> list[tuple[bytes, bytes]]:
+        return [(b"host", b"gw.example"), (b"origin", origin)]
+
+    page, allowed = asked_from(b"https://a.example"), frozenset({"https://a.example"})
+    own = cors_headers(asked_from(b"https://gw.example"), frozenset())
+    assert (b"access-control-allow-origin", b"https://gw.example") in own
+    assert (b"access-control-allow-credentials", b"true") in cors_headers(page, allowed)
+    assert cors_headers(page, frozenset("*")) == [(b"access-control-allow-origin", b"*")]
+    for origin in (b"https://a.example.evil", b"null", b"", b"http://gw.example:81", b"http://a.example"):
         with pytest.raises(PermissionDenied):
-            cors_headers({b"host": b"gw.example", b"origin": origin}, ("https://a.example",))
+            cors_headers(asked_from(origin), allowed)
