@@ -462,10 +462,10 @@ async def test_while_redis_is_away_own_sessions_go_on_and_posts_for_others_are_5
 
 async def test_sessions_without_a_websocket_count_like_sockets() -> None:
     async with serving(configured(limits={"sockets": 1, "patience": 5})) as gateway:
-        async with connected(gateway):
-            async with asking(gateway, "POST", "/connection/http_stream", connect_command().encode()) as refused:
-                assert refused.status == 429
-                assert int(refused.headers["retry-after"]) >= 1
+        once_more = asking(gateway, "POST", "/connection/http_stream", connect_command().encode())
+        async with connected(gateway), once_more as refused:
+            assert refused.status == 429
+            assert int(refused.headers["retry-after"]) >= 1
         await eventually(lambda: not gateway.sessions)
         async with connected(gateway) as (_, told):
             assert told["client"]
@@ -474,7 +474,10 @@ async def test_sessions_without_a_websocket_count_like_sockets() -> None:
 async def test_a_storm_is_answered_before_anything_is_read() -> None:
     server = {"port": 0, "log_level": "warning", "storm": {"accept_rate": 0.001, "accept_burst": 1}}
     config = settings(NOWHERE, server=server, realtime={"namespaces": {"room": ROOM}})
-    async with serving(config) as gateway, connected(gateway):
-        async with asking(gateway, "POST", "/connection/http_stream", b"not even a command") as refused:
-            assert refused.status == 503
-            assert int(refused.headers["retry-after"]) >= 1
+    async with (
+        serving(config) as gateway,
+        connected(gateway),
+        asking(gateway, "POST", "/connection/http_stream", b"not even a command") as refused,
+    ):
+        assert refused.status == 503
+        assert int(refused.headers["retry-after"]) >= 1
