@@ -14,6 +14,7 @@ client may try again (``retryable``). ``docs/errors.md`` lists them; a test comp
     │   └── MessageTooBig             message_too_big        413   1009
     ├── Unauthenticated               unauthenticated        401   4501
     │   ├── InvalidToken              invalid_token          401   4501
+    │   │   └── TokenRevoked          token_revoked          401   4501
     │   ├── TokenExpired              token_expired          401   4401
     │   └── AuthTimeout               auth_timeout           401   4408
     ├── PermissionDenied              permission_denied      403
@@ -66,6 +67,7 @@ __all__ = [
     "SlowConsumer",
     "TidegateError",
     "TokenExpired",
+    "TokenRevoked",
     "TooManyCommands",
     "TooManyRequests",
     "TooManySockets",
@@ -137,6 +139,11 @@ class Unauthenticated(TidegateError):
 class InvalidToken(Unauthenticated):
     code = "invalid_token"
     default_message = "The token is not valid here."
+
+
+class TokenRevoked(InvalidToken):
+    code = "token_revoked"
+    default_message = "The token was revoked. Sign in again."
 
 
 class TokenExpired(Unauthenticated):

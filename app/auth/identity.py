@@ -18,6 +18,12 @@ class Identity:
     token_id: str | None = None
     expires_at: float | None = None
     scopes: tuple[str, ...] = ()
+    session_id: str | None = None
+    """The login that the token belongs to."""
+    issued_at: float | None = None
+    """In seconds since 1970."""
+    digest: str | None = None
+    """The token's SHA-256 in hexadecimal: its name where it has no other."""
     claims: tuple[tuple[str, str], ...] = ()
     """Further claims that the configuration asks for, each a path and its value as text."""
 

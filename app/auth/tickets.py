@@ -10,11 +10,12 @@ import json
 import re
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Protocol
 
 from app.auth.identity import Identity
-from app.errors import InvalidToken, TokenExpired
+from app.errors import InvalidToken, TokenExpired, TokenRevoked
 
 __all__ = ["TicketStore", "Tickets"]
 
@@ -35,10 +36,13 @@ class TicketStore(Protocol):
 
 
 class Tickets:
-    """Issues and redeems tickets. ``ttl`` is in seconds."""
+    """Issues and redeems tickets. ``ttl`` is in seconds; ``revoked`` is asked about whom a ticket stands for."""
 
-    def __init__(self, store: TicketStore, ttl: float) -> None:
+    def __init__(
+        self, store: TicketStore, ttl: float, revoked: Callable[[Identity], bool] = lambda identity: False
+    ) -> None:
         self._store = store
+        self._revoked = revoked
         self._ttl = ttl
 
     async def issue(self, identity: Identity) -> str:
@@ -52,7 +56,8 @@ class Tickets:
         """Return whom the ticket stands for, and end it.
 
         Raises :exc:`~app.errors.InvalidToken` for one that is unknown, used or too old, :exc:`~app.errors.TokenExpired`
-        when the token it was got with has expired since, and :exc:`~app.errors.BrokerUnavailable`.
+        and ``TokenRevoked`` when the token it was got with is not valid any more, and
+        :exc:`~app.errors.BrokerUnavailable`.
         """
         if not _FORM.fullmatch(ticket):
             raise InvalidToken("This is not a ticket.")
@@ -66,6 +71,8 @@ class Tickets:
         now = time.time() if now is None else now
         if identity.expires_at is not None and now >= identity.expires_at:
             raise TokenExpired
+        if self._revoked(identity):
+            raise TokenRevoked
         return identity
 
 

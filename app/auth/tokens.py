@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import jwt
@@ -19,7 +19,7 @@ from jwt.types import Options
 from app.auth.identity import Identity
 from app.auth.keys import verification_key
 from app.config import AuthConfig
-from app.errors import InvalidToken, TokenExpired
+from app.errors import InvalidToken, TokenExpired, TokenRevoked
 
 __all__ = ["LARGEST_TOKEN", "TokenVerifier"]
 
@@ -41,9 +41,15 @@ Claims = Mapping[str, Any]
 class TokenVerifier:
     """Verifies tokens under one configuration. Raises :exc:`~app.errors.ConfigError` when its key is of no use."""
 
-    def __init__(self, config: AuthConfig, kept_claims: Iterable[str] = ()) -> None:
-        """``kept_claims`` are the paths of further claims that identities carry."""
+    def __init__(
+        self,
+        config: AuthConfig,
+        kept_claims: Iterable[str] = (),
+        revoked: Callable[[Identity], bool] = lambda identity: False,
+    ) -> None:
+        """``kept_claims`` are the paths of further claims that identities carry; ``revoked`` is asked each time."""
         self._config = config
+        self._revoked = revoked
         self._kept = tuple(sorted(set(kept_claims)))
         self._key = verification_key(config)
         self._algorithms = list(config.algorithms)
@@ -77,12 +83,20 @@ class TokenVerifier:
             claims = self._claims(token)
             self._check_required(claims)
             self._check_times(claims, now)
-            identity = self._identity(claims)
+            identity = self._identity(claims, digest)
         if identity.expires_at is not None and now >= identity.expires_at:
             self._verified.pop(digest, None)
             raise TokenExpired
+        if self._revoked(identity):
+            self._verified.pop(digest, None)
+            raise TokenRevoked
         self._remember(digest, identity)
         return identity
+
+    def check(self, identity: Identity) -> None:
+        """Raise :exc:`~app.errors.TokenRevoked` if what verified as ``identity`` was revoked since."""
+        if self._revoked(identity):
+            raise TokenRevoked
 
     def claims(self, token: str, now: float | None = None) -> Claims:
         """Return all that a token claims, verified like :meth:`verify` but for the user, whom it need not name.
@@ -97,15 +111,26 @@ class TokenVerifier:
         expiry = _time(claims, "exp")
         if expiry is not None and now >= expiry + self._config.leeway:
             raise TokenExpired
+        self.check(self._bearer(claims, hashlib.sha256(token.encode()).digest()))
         return claims
 
-    def identity(self, claims: Claims) -> Identity:
-        """Return whom verified ``claims`` name; the anonymous one, with their expiry, when nobody."""
+    def identity(self, claims: Claims, token: str) -> Identity:
+        """Return whom the ``claims`` of ``token`` name, which were verified; the anonymous one when nobody."""
+        digest = hashlib.sha256(token.encode()).digest()
         user = _claim(claims, self._config.user_claim)
-        if user is None or user == "":
-            expiry = _time(claims, "exp")
-            return Identity(expires_at=None if expiry is None else expiry + self._config.leeway)
-        return self._identity(claims)
+        return self._bearer(claims, digest) if user is None or user == "" else self._identity(claims, digest)
+
+    def _bearer(self, claims: Claims, digest: bytes) -> Identity:
+        """Return what a token can be revoked by, and its end; the user only where it names one."""
+        user, expiry = _claim(claims, self._config.user_claim), _time(claims, "exp")
+        return Identity(
+            user_id=user if isinstance(user, str) and user else None,
+            token_id=_text(claims, "jti", _LONGEST_NAME),
+            expires_at=None if expiry is None else expiry + self._config.leeway,
+            session_id=_name_or_number(claims, self._config.session_claim),
+            issued_at=_time(claims, "iat"),
+            digest=digest.hex(),
+        )
 
     def _remember(self, digest: bytes, identity: Identity) -> None:
         if self._config.cache_size:
@@ -159,7 +184,7 @@ class TokenVerifier:
             raise InvalidToken("The token is not valid yet.")
         _time(claims, "iat")
 
-    def _identity(self, claims: Claims) -> Identity:
+    def _identity(self, claims: Claims, digest: bytes) -> Identity:
         config = self._config
         _text(claims, "sub", _LONGEST_NAME)
         expiry = _time(claims, "exp")
@@ -174,6 +199,9 @@ class TokenVerifier:
             scopes=_words(claims, config.scopes_claim),
             token_id=_text(claims, "jti", _LONGEST_NAME),
             expires_at=None if expiry is None else expiry + config.leeway,
+            session_id=_name_or_number(claims, config.session_claim),
+            issued_at=_time(claims, "iat"),
+            digest=digest.hex(),
             claims=tuple((path, value) for path in self._kept if (value := _as_text(claims, path)) is not None),
         )
 

@@ -13,9 +13,16 @@ def create_backend(config: Config, node: str, hub: Hub) -> Backend:
     """Return memory, or Redis where there is a ``redis_url``. ``node`` is this process's name among the replicas."""
     lease, retention = config.generations.lease, config.generations.retention
     presence_ttl, slots_ttl = config.realtime.presence_ttl, config.realtime.limits.ttl
+    revocation_limit = config.auth.revocation_limit
     if config.broker.redis_url is None:
         return memory_backend(
-            node, hub, lease=lease, retention=retention, presence_ttl=presence_ttl, slots_ttl=slots_ttl
+            node,
+            hub,
+            lease=lease,
+            retention=retention,
+            presence_ttl=presence_ttl,
+            slots_ttl=slots_ttl,
+            revocation_limit=revocation_limit,
         )
     return redis_backend(
         node,
@@ -28,4 +35,5 @@ def create_backend(config: Config, node: str, hub: Hub) -> Backend:
         command_timeout=config.broker.command_timeout,
         presence_ttl=presence_ttl,
         slots_ttl=slots_ttl,
+        revocation_limit=revocation_limit,
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from app.auth.revocation import Revocation, Revocations, from_json, to_json
 from app.auth.tickets import Tickets
 from app.auth.tokens import TokenVerifier
 from app.composition.broker import create_backend
@@ -26,7 +27,9 @@ from app.http.access import kept_claims
 from app.http.api.caller import Caller, ServiceKeys
 from app.http.api.generations import generations_router
 from app.http.api.health import health_router
+from app.http.api.logout import logout_router
 from app.http.api.server import server_router
+from app.http.api.server_control import control_methods
 from app.http.api.server_methods import ServerMethods
 from app.http.api.tickets import tickets_router
 from app.http.dispatch import Dispatch
@@ -39,10 +42,13 @@ from app.observe.tasks import TaskSet
 from app.streams.census import Census
 from app.streams.control import Replicas
 from app.streams.hub import Hub
+from app.streams.remote import RemoteControl, obey
 from app.ws.drain import Drain
 
 __all__ = ["Parts"]
 
+_REVOKED = "revoked"
+"""What replicas tell each other of a revocation under."""
 _SETTLE = 3.0
 """Seconds that the log gets at the end to take what was appended last."""
 
@@ -62,13 +68,14 @@ class Parts:
         self._tasks = TaskSet()
         self._node = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
-        self._verifier = TokenVerifier(config.auth, kept_claims(config.routes))
         self._transport = HttpTransport(config.upstreams)
         self._transport.start()
         self._hub = Hub(loop.call_soon, ends_channel)
         self._event_streams = EventStreams(self._hub, self._tasks)
         self._backend = create_backend(config, self._node, self._hub)
         self._hub.on_empty = self._backend.broker.unsubscribe
+        self._revocations = Revocations(config.auth, self._backend.revocations, self._tell_revocation)
+        self._verifier = TokenVerifier(config.auth, kept_claims(config.routes), self._revocations.revoked)
         self._generations = Generations(
             config.generations,
             self._hub,
@@ -80,7 +87,7 @@ class Parts:
         self._replicas = Replicas(self._node, self._backend.signals, self._generations.receive_signal)
         self._hub.on_signal = self._replicas.receive
         self._census = Census(self._replicas, self._hub.counts, self._description)
-        self._tickets = Tickets(self._backend.keys, config.auth.ticket_ttl)
+        self._tickets = Tickets(self._backend.keys, config.auth.ticket_ttl, self._revocations.revoked)
         self.sockets = Sockets(
             config,
             self._replicas,
@@ -93,12 +100,16 @@ class Parts:
             self._drain,
             self._tasks,
         )
+        obey(self._replicas, self.sockets.control)
+        self._replicas.on(_REVOKED, lambda body: self._revocations.learn([from_json(body)]))
+        self._revocations.on_learned = self._end_revoked
         self._proxy = Proxy(self._transport, self._verifier, body_limit=config.server.body_limit)
         own = self.sockets.before(create_rest_api(config, self._routers()))
         self.dispatch = Dispatch(RouteTable(config.routes), self._proxy, own)
 
         for name, run in self._backend.tasks.items():
             self._tasks.start(run(), name)
+        self._tasks.start(self._revocations.follow(), "revocations")
         self._tasks.start(self._generations.run(), "leases and orphans")
 
     def begin_drain(self) -> None:
@@ -163,6 +174,14 @@ class Parts:
 
     # Private.
 
+    async def _tell_revocation(self, revocation: Revocation) -> None:
+        await self._replicas.tell(_REVOKED, to_json(revocation))
+
+    def _end_revoked(self) -> None:
+        """End what is open and stands on a token that is not taken any more."""
+        self.sockets.control.end_revoked(self._revocations.revoked)
+        self._event_streams.end_revoked(self._revocations.revoked)
+
     def _description(self) -> dict[str, Any]:
         """Describe this replica, as the server API's ``info`` does."""
         sessions = list(self.sockets.sessions())
@@ -184,8 +203,11 @@ class Parts:
             health_router(self, version()),
             generations_router(self._generations, self._event_streams, caller, service_keys),
             tickets_router(self._tickets, caller, config.auth.ticket_ttl),
+            logout_router(self._revocations, caller),
         ]
         if config.server_api.keys:
-            calls = ServerMethods(config.realtime, backend.broker, backend.archive, backend.presence, self._census)
+            control = control_methods(config.realtime, RemoteControl(self._replicas), self._revocations)
+            ports = (backend.broker, backend.archive, backend.presence, self._census)
+            calls = ServerMethods(config.realtime, *ports, control)
             routers.append(server_router(calls, [key.get_secret_value() for key in config.server_api.keys]))
         return routers

@@ -20,6 +20,7 @@ from app.streams.control import Replicas
 from app.streams.hub import Hub
 from app.ws.admission import Admission
 from app.ws.centrifuge import endpoint as centrifuge
+from app.ws.control import LocalSessions
 from app.ws.drain import Drain
 from app.ws.emulation.endpoint import POST_METHODS, Door, PostTaker, StreamOpener
 from app.ws.emulation.framing import HTTP_STREAM, SSE
@@ -97,6 +98,8 @@ class Sockets:
         self._streams: list[StreamOpener] = []
         if realtime.emulation.enabled:
             self._emulate(opener, Posts(replicas), node, origins, peers)
+        self.control = LocalSessions(self.sessions)
+        """What back ends do to them."""
         tasks.start(opener.renew(), "presence")
         tasks.start(self._admission.run(), "count of sockets")
 

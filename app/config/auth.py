@@ -42,6 +42,14 @@ class AuthConfig(Section):
     """The claim that holds the roles: a list, or words in one text."""
     scopes_claim: str = "scope"
     """The claim that holds the scopes: a list, or words in one text (RFC 8693 section 4.2)."""
+    session_claim: str = "sid"
+    """The claim that names the login session, all of whose tokens a logout revokes."""
+    revocation_ttl: float = Field(2_592_000.0, gt=0, le=315_360_000)
+    """How long revocations are kept where nobody says until when. No token may live longer than this."""
+    revocation_limit: int = Field(200_000, ge=1, le=5_000_000)
+    """How many revocations are kept at once, in Redis and by each replica; further ones are refused."""
+    revocation_check: float = Field(1.0, ge=0.1, le=60)
+    """How often a replica looks for revocations that it was not told of."""
     service_keys: dict[str, SecretStr] = Field(default_factory=dict)
     """Keys, by the upstream's name, with which upstreams report events of their generations."""
     ticket_ttl: float = Field(30.0, gt=0, le=300)

@@ -12,6 +12,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from app.auth.identity import Identity
 from app.observe.tasks import TaskSet
 from app.streams.hub import Hub, Subscription
 from app.streams.merge import MergeRule
@@ -116,13 +117,19 @@ class EventStreams:
         self.tasks = tasks
         self._open: set[EventStream] = set()
 
-    def open(self, listener: SseListener, subscription: Subscription) -> EventStream:
-        stream = EventStream(self, listener, subscription)
+    def open(self, listener: SseListener, subscription: Subscription, identity: Identity) -> EventStream:
+        """Return the answer; ``identity`` is who reads it."""
+        stream = EventStream(self, listener, subscription, identity)
         self._open.add(stream)
         return stream
 
     def closed(self, stream: EventStream) -> None:
         self._open.discard(stream)
+
+    def end_revoked(self, revoked: Callable[[Identity], bool]) -> None:
+        """End those whose reader's token is not taken any more."""
+        for stream in [stream for stream in self._open if revoked(stream.identity)]:
+            stream.leave()
 
     def close(self) -> None:
         """End all of them; their clients come back by ``Last-Event-ID``, to another replica."""
@@ -133,8 +140,11 @@ class EventStreams:
 class EventStream(Response):
     """Sends a listener's events until their end, or until the client goes, which is noticed at once."""
 
-    def __init__(self, streams: EventStreams, listener: SseListener, subscription: Subscription) -> None:
+    def __init__(
+        self, streams: EventStreams, listener: SseListener, subscription: Subscription, identity: Identity
+    ) -> None:
         super().__init__()
+        self.identity = identity
         self._streams = streams
         self._listener = listener
         self._subscription = subscription

@@ -42,6 +42,9 @@ class Verifier(Protocol):
     def verify(self, token: str) -> Identity:
         """Raises :exc:`~app.errors.Unauthenticated` or one of its kinds for a token that is not valid now."""
 
+    def check(self, identity: Identity) -> None:
+        """Raises :exc:`~app.errors.TokenRevoked` when what was verified before was revoked since."""
+
 
 class Proxy:
     """Serves requests that the route table matched. Close it where the transport is closed."""

@@ -16,8 +16,10 @@ from app.streams.redis.keys import RedisKeys
 from app.streams.redis.layout import Layout
 from app.streams.redis.presence import RedisPresence
 from app.streams.redis.reader import RedisBroker
+from app.streams.redis.register import RedisRegister
 from app.streams.redis.slots import RedisSlots
 from app.streams.redis.writer import RedisLedger
+from app.streams.register import MemoryRegister, Register
 from app.streams.slots import MemorySlots, MemorySlotStore, Slots
 
 __all__ = ["PRESENCE_TTL", "SLOTS_TTL", "Backend", "memory_backend", "redis_backend"]
@@ -26,6 +28,7 @@ PRESENCE_TTL = 60.0
 """Seconds that the clients of a killed replica stay present."""
 SLOTS_TTL = 30.0
 """Seconds that its sockets are still counted."""
+REVOCATION_LIMIT = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Backend:
     archive: Archive
     slots: Slots
     signals: Signals
+    revocations: Register
     tasks: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
     healthy: Callable[[], bool]
     settle: Callable[[float], Awaitable[None]]
@@ -55,6 +59,7 @@ def memory_backend(
     retention: float,
     presence_ttl: float = PRESENCE_TTL,
     slots_ttl: float = SLOTS_TTL,
+    revocation_limit: int = REVOCATION_LIMIT,
 ) -> Backend:
     """Everything in this process. Times are seconds."""
     store = MemoryStore()
@@ -71,6 +76,7 @@ def memory_backend(
         archive=MemoryArchive(store),
         slots=MemorySlots(node, MemorySlotStore(slots_ttl)),
         signals=broker,
+        revocations=MemoryRegister(revocation_limit),
         tasks={},
         healthy=lambda: True,
         settle=nothing,
@@ -90,6 +96,7 @@ def redis_backend(
     command_timeout: float,
     presence_ttl: float = PRESENCE_TTL,
     slots_ttl: float = SLOTS_TTL,
+    revocation_limit: int = REVOCATION_LIMIT,
 ) -> Backend:
     """Everything that replicas share in the Redis or Valkey at ``url``. Times are seconds."""
     client = Client(url, connect_timeout=connect_timeout, command_timeout=command_timeout)
@@ -104,6 +111,7 @@ def redis_backend(
         archive=RedisArchive(client, layout, ledger),
         slots=RedisSlots(node, client, layout, ttl=slots_ttl),
         signals=broker,
+        revocations=RedisRegister(client, layout, revocation_limit),
         tasks={"redis ledger": ledger.run, "redis broker": broker.run},
         healthy=lambda: broker.healthy,
         settle=ledger.settle,

@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import orjson
@@ -43,7 +44,8 @@ class Signals(Protocol):
 class Target:
     """Which sessions: a user's, all of them or one, by client id or session id, but for those in ``spared``.
 
-    Client ids in ``spared`` and ``client`` are what the connect reply named.
+    Client ids in ``spared`` and ``client`` are what the connect reply named. An empty ``user`` is the anonymous one, of
+    whom one client or session must be named.
     """
 
     user: str
@@ -62,12 +64,21 @@ class SessionControl(Protocol):
         """Close with ``code``: 3500–3999 and 4500–4999 tell the client to stay away, others to come back."""
 
     def subscribe(
-        self, target: Target, channel: str, *, data: Any, info: Any, since: Position | None, options: Mapping[str, bool]
+        self,
+        target: Target,
+        channel: str,
+        *,
+        data: Any = None,
+        info: Any = None,
+        since: Position | None = None,
+        options: Mapping[str, bool] = MappingProxyType({}),
+        expire_at: float | None = None,
     ) -> int:
         """Subscribe them to ``channel`` from the server's side, whatever they may subscribe to themselves.
 
         ``data`` goes to the client, ``info`` into presence, ``since`` is where recovery begins, and ``options``
-        override the channel's (``presence``, ``join_leave``, ``force_recovery``, …).
+        override the channel's (``presence``, ``join_leave``, ``force_recovery``, …). The subscription ends at the Unix
+        time ``expire_at``.
         """
 
     def unsubscribe(self, target: Target, channel: str, code: int, reason: str) -> int:

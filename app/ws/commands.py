@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+import structlog
+
 from app.auth.identity import Identity
 from app.errors import BadRequest, BrokerUnavailable, NotFound, PermissionDenied, TidegateError, TooManyRequests
 from app.generations.channels import GENERATION_PREFIX
@@ -16,6 +18,7 @@ from app.streams.position import Position
 from app.streams.recovery import Recovery
 from app.ws.channels import authorise_subscribe
 from app.ws.frames import text_frame
+from app.ws.orders import Put, Remove
 from app.ws.protocols.actions import End
 from app.ws.protocols.native import NativeProtocol
 from app.ws.protocols.native_commands import (
@@ -35,6 +38,7 @@ from app.ws.ticker import Ticked
 
 __all__ = ["Asker", "NativeCommander"]
 
+_log = structlog.get_logger(__name__)
 _NEVER_MERGE = NeverMerge()
 
 
@@ -103,6 +107,10 @@ class NativeCommander:
                 if not asker.unsubscribe(action.channel):
                     raise NotFound("This socket is not subscribed to it.")
                 _reply(asker, action.id, **channel_fields(action.channel))
+            case Put():
+                await _put(asker, self._protocol, action)
+            case Remove():
+                _remove(asker, self._protocol, action)
             case Resume():
                 await _resume(asker, action)
             case _:
@@ -177,6 +185,32 @@ async def _listen(asker: Asker, action: Subscribe, send: Callable[[Recovery], No
     await _attach(
         asker, channel, partial(join, hub, broker, channel, asker, since, replay=False, rule=_NEVER_MERGE, send=send)
     )
+
+
+async def _put(asker: Asker, protocol: NativeProtocol, order: Put) -> None:
+    """Subscribe the socket from the server's side. One that is in the channel already stays as it is."""
+    services, channel, since = asker.services, order.channel, order.since
+    if not protocol.admitted or channel in asker.subscriptions:
+        return
+    if since is not None and not since.epoch:
+        since = Position((await services.broker.history(channel, since.offset)).epoch, since.offset)
+
+    def send(recovery: Recovery) -> None:
+        told = protocol.placed(channel, recovery.position, recovery.recovered, order.data)
+        _send_recovery(asker, channel, recovery, told)
+
+    joining = partial(join, services.hub, services.broker, channel, asker, since)
+    try:
+        await _attach(asker, channel, partial(joining, replay=False, rule=_NEVER_MERGE, send=send))
+    except TidegateError as error:
+        _log.warning("a session was not subscribed", connection_id=protocol.connection_id, code=error.code)
+
+
+def _remove(asker: Asker, protocol: NativeProtocol, order: Remove) -> None:
+    """End one subscription, or all, and tell the client."""
+    for channel in [order.channel] if order.channel else list(asker.subscriptions):
+        if channel in asker.subscriptions and not asker.closed:
+            asker.run(protocol.removed(channel, order.code, order.reason))
 
 
 async def _resume(asker: Asker, action: Resume) -> None:

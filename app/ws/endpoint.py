@@ -113,6 +113,11 @@ class Endpoint:
         error: TidegateError | None,
         held: Held,
     ) -> None:
+        if identity is not None:
+            try:
+                self._services.verifier.check(identity)
+            except TidegateError as revoked:  # Since it was verified: from here on its session is found.
+                identity, error = None, revoked
         session = self._begin(connection, handshake, identity, error, self._end)
         if session.closed:
             self._services.admission.release(held)

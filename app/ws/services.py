@@ -32,6 +32,9 @@ class Verifier(Protocol):
     def verify(self, token: str) -> Identity:
         """Raises :exc:`~app.errors.Unauthenticated`."""
 
+    def check(self, identity: Identity) -> None:
+        """Raises :exc:`~app.errors.TokenRevoked` when what was verified before was revoked since."""
+
 
 @dataclass(frozen=True, slots=True)
 class Services:

@@ -18,6 +18,7 @@ from app.observe.sampling import Sampled
 from app.streams.hub import Subscription, Writer
 from app.streams.publication import Batch
 from app.ws.admission import Held
+from app.ws.orders import Order
 from app.ws.outbox import Outbox
 from app.ws.protocols.actions import End, Leave, Send
 from app.ws.rates import Meter
@@ -52,7 +53,13 @@ class SocketProtocol(Protocol):
     """
 
     connection_id: str
+    session_id: str
+    """What the connect reply named beside it; empty where there is no such thing."""
     identity: Identity
+
+    @property
+    def admitted(self) -> bool:
+        """Whether the socket was let in and is there."""
 
     def receive(self, data: bytes) -> Sequence[Any]: ...
     def receive_binary(self, data: bytes) -> Sequence[Any]: ...
@@ -67,6 +74,12 @@ class SocketProtocol(Protocol):
 
     def closing(self, error: TidegateError) -> Sequence[Any]:
         """The session can't go on."""
+
+    def dismissed(self, code: int, reason: str) -> Sequence[Any]:
+        """A back end ends the session; the code is one of the Centrifuge protocol."""
+
+    def extended(self, expires_at: float | None, now: float) -> Sequence[Any]:
+        """A back end moves the session's end; None for never, a time that is over for now."""
 
     def gap(self, channel: str) -> Sequence[Any]:
         """What comes next on ``channel`` does not follow what was delivered."""
@@ -171,6 +184,19 @@ class Session:
         if not self.closed:
             self.run(self.protocol.closing(error))
             self._end()
+
+    def step(self, step: Callable[..., Sequence[Any]], *args: Any) -> None:
+        """Carry out a step of the protocol that a back end asked for."""
+        self._guard(step, *args)
+
+    def order(self, order: Order) -> bool:
+        """Put a back end's order behind the commands that wait; False when there are too many."""
+        waiting = 0 if self._commands is None else len(self._commands)
+        if waiting >= 2 * self.services.config.max_pending_commands:
+            return False
+        if not self.closed:
+            self._enqueue(order)
+        return True
 
     # The connection's side.
 

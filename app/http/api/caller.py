@@ -33,6 +33,10 @@ class Caller:
             raise InvalidToken("The Authorization header must be of the form: Bearer <token>.")
         return self._verifier.verify(token.strip())
 
+    def check(self, identity: Identity) -> None:
+        """Raise :exc:`~app.errors.TokenRevoked` if the token was revoked while its request waited."""
+        self._verifier.check(identity)
+
 
 class ServiceKeys:
     """What upstreams show in ``X-Service-Key``."""

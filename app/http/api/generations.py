@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.requests import Request
 
 from app.auth.identity import Identity
+from app.errors import TidegateError
 from app.generations.channels import channel_of
 from app.generations.merging import EventMergeRule
 from app.generations.requests import StartRequest
@@ -130,7 +131,12 @@ class _Routes:
     async def _events(self, identity: Identity, generation_id: str, since: Position | None) -> Response:
         listener = SseListener(_RULE)
         subscription = await self._generations.watch(identity, generation_id, listener, since, listener.recovered)
-        return self._streams.open(listener, subscription)
+        try:
+            self._caller.check(identity)
+        except TidegateError:  # It was revoked while the log was read: nobody has seen this stream to end it.
+            self._streams.hub.drop(subscription)
+            raise
+        return self._streams.open(listener, subscription, identity)
 
     async def _finished(self, identity: Identity, generation_id: str) -> Response:
         waiter = _Waiter()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import orjson
 
-from app.config import ChannelConfig, RealtimeConfig
+from app.config import RealtimeConfig
 from app.errors import TidegateError, TooManyRequests
 from app.generations.channels import GENERATION_PREFIX
+from app.http.api.server_channels import channel_settings
 from app.http.api.server_requests import (
     BAD_REQUEST,
     BatchRequest,
@@ -29,13 +31,14 @@ from app.streams.envelope import enveloped, members
 from app.streams.presence import Presence
 from app.streams.publication import Publication
 
-__all__ = ["ServerMethods"]
+__all__ = ["Method", "ServerMethods"]
 
 Result = dict[str, Any]
-_PERSONAL = "user"
+Method = Callable[[Any], Awaitable[Result]]
+"""Takes a request's body. Raises :exc:`Fault` and :exc:`~app.errors.TidegateError`."""
 _AT_ONCE = 16
 """Publications of one request that are on their way to the broker together."""
-INTERNAL, UNKNOWN_CHANNEL, PERMISSION_DENIED = 100, 102, 103
+INTERNAL, PERMISSION_DENIED = 100, 103
 METHOD_NOT_FOUND, LIMIT_EXCEEDED, NOT_AVAILABLE, UNRECOVERABLE = 104, 106, 108, 112
 
 
@@ -43,14 +46,21 @@ class ServerMethods:
     """The methods, by name. Results are what :func:`orjson.dumps` takes."""
 
     def __init__(
-        self, config: RealtimeConfig, broker: Broker, archive: Archive, presence: Presence, census: Census
+        self,
+        config: RealtimeConfig,
+        broker: Broker,
+        archive: Archive,
+        presence: Presence,
+        census: Census,
+        more: Mapping[str, Method] = MappingProxyType({}),
     ) -> None:
+        """``more`` are methods beside those that are here."""
         self._config = config
         self._broker = broker
         self._archive = archive
         self._presence = presence
         self._census = census
-        self._methods: dict[str, Callable[[Any], Awaitable[Result]]] = {
+        self._methods: dict[str, Method] = {
             "publish": self._publish,
             "broadcast": self._broadcast,
             "presence": self._present,
@@ -59,6 +69,7 @@ class ServerMethods:
             "history_remove": self._history_remove,
             "channels": self._channels,
             "info": self._info,
+            **more,
         }
 
     @property
@@ -105,7 +116,7 @@ class ServerMethods:
         return {"responses": await _together(publish)}
 
     async def _publish_to(self, channel: str, request: PublishRequest | BroadcastRequest, data: bytes) -> Result:
-        settings = self._settings(channel)
+        settings = channel_settings(self._config, channel)
         if channel.startswith(GENERATION_PREFIX):
             raise Fault(PERMISSION_DENIED, "permission denied: a generation's channel has one writer")
         published = await self._broker.publish(
@@ -160,25 +171,13 @@ class ServerMethods:
         parse(InfoRequest, body)
         return {"nodes": await self._census.nodes()}
 
-    def _settings(self, channel: str) -> ChannelConfig:
-        """Return a channel's settings. Raises :exc:`Fault`."""
-        namespace, colon, _ = channel.partition(":")
-        if not colon or channel.startswith(("#", GENERATION_PREFIX)):
-            return self._config.channel
-        settings = self._config.namespaces.get(namespace)
-        if settings is None and namespace == _PERSONAL:
-            settings = self._config.channel
-        if settings is None:
-            raise Fault(UNKNOWN_CHANNEL, "unknown channel")
-        return settings
-
     def _need_history(self, channel: str) -> None:
-        if not self._settings(channel).history_size and not channel.startswith(GENERATION_PREFIX):
+        if not channel_settings(self._config, channel).history_size and not channel.startswith(GENERATION_PREFIX):
             raise Fault(NOT_AVAILABLE, "not available")
 
     def _with_presence(self, body: Any) -> str:
         channel = parse(ChannelRequest, body).channel
-        if channel.startswith(GENERATION_PREFIX) or not self._settings(channel).presence:
+        if channel.startswith(GENERATION_PREFIX) or not channel_settings(self._config, channel).presence:
             raise Fault(NOT_AVAILABLE, "not available")
         return channel
 

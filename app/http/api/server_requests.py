@@ -16,12 +16,16 @@ __all__ = [
     "BAD_REQUEST",
     "BatchRequest",
     "BroadcastRequest",
+    "Channel",
     "ChannelRequest",
     "ChannelsRequest",
     "Fault",
     "HistoryRequest",
     "InfoRequest",
     "PublishRequest",
+    "Request",
+    "Since",
+    "json_text",
     "parse",
 ]
 
@@ -49,11 +53,11 @@ def _checked_channel(channel: str) -> str:
 Channel = Annotated[str, Field(min_length=1, max_length=_LONGEST_CHANNEL), AfterValidator(_checked_channel)]
 
 
-class _Request(BaseModel):
+class Request(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, hide_input_in_errors=True)
 
 
-class _Message(_Request):
+class _Message(Request):
     """A message to publish. ``b64data`` is JSON text in base64 and goes before ``data``.
 
     ``delta`` changes nothing: the channel's settings and its subscribers say where deltas are made.
@@ -70,16 +74,9 @@ class _Message(_Request):
 
     def payload(self) -> bytes:
         """Return the message's data as JSON text. Raises :exc:`Fault`."""
-        try:
-            if self.b64data:
-                return orjson.dumps(orjson.loads(base64.b64decode(self.b64data, validate=True)))
-            if "data" not in self.model_fields_set:
-                raise Fault(BAD_REQUEST, "bad request: data is missing")
-            return orjson.dumps(self.data)
-        except (binascii.Error, ValueError):
-            raise Fault(BAD_REQUEST, "bad request: b64data is no JSON text in base64") from None
-        except orjson.JSONEncodeError:
-            raise Fault(BAD_REQUEST, "bad request: data is nested too deeply") from None
+        if not self.b64data and "data" not in self.model_fields_set:
+            raise Fault(BAD_REQUEST, "bad request: data is missing")
+        return json_text("data", self.data, self.b64data)
 
 
 class PublishRequest(_Message):
@@ -90,39 +87,51 @@ class BroadcastRequest(_Message):
     channels: list[Channel] = Field(min_length=1)
 
 
-class ChannelRequest(_Request):
+class ChannelRequest(Request):
     """For ``presence``, ``presence_stats`` and ``history_remove``."""
 
     channel: Channel
 
 
-class _Since(_Request):
+class Since(Request):
     offset: int = Field(0, ge=0, le=_LARGEST)
     epoch: str = ""
 
 
-class HistoryRequest(_Request):
+class HistoryRequest(Request):
     """``limit`` 0 asks for the position alone, a negative one for all that is kept."""
 
     channel: Channel
     limit: int = Field(0, ge=-(2**31), le=2**31 - 1)
-    since: _Since | None = None
+    since: Since | None = None
     reverse: bool = False
 
 
-class ChannelsRequest(_Request):
+class ChannelsRequest(Request):
     pattern: str = Field("", max_length=256)
 
 
-class InfoRequest(_Request):
+class InfoRequest(Request):
     pass
 
 
-class BatchRequest(_Request):
+class BatchRequest(Request):
     """Each command is an object with one member, whose name is the method."""
 
     commands: list[dict[str, Any]]
     parallel: bool = False
+
+
+def json_text(name: str, value: Any, encoded: str) -> bytes:
+    """Return ``value``, or the JSON text whose base64 ``encoded`` is, as JSON text. Raises :exc:`Fault`."""
+    try:
+        if encoded:
+            return orjson.dumps(orjson.loads(base64.b64decode(encoded, validate=True)))
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        raise Fault(BAD_REQUEST, f"bad request: {name} is nested too deeply") from None
+    except (binascii.Error, ValueError):
+        raise Fault(BAD_REQUEST, f"bad request: b64{name} is no JSON text in base64") from None
 
 
 def parse(kind: type[_T], body: Any) -> _T:

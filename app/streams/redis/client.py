@@ -35,6 +35,8 @@ class Script(Enum):
     HISTORY = "history"
     LEASE = "lease"
     LEAVE = "leave"
+    MARK = "mark"
+    MARKS = "marks"
     PAGE = "page"
     POSITIONS = "positions"
     PRESENT = "present"

@@ -57,6 +57,10 @@ class Layout:
     def node(self, node: str) -> str:
         return f"{self._prefix}node:{node}"
 
+    def register(self, name: str) -> tuple[str, str, str, str]:
+        """Times by mark, marks by number, marks by end, and the counter."""
+        return tuple(f"{self._prefix}{{{name}}}:{part}" for part in ("times", "numbers", "ends", "counter"))  # type: ignore[return-value]
+
     def value(self, key: str) -> str:
         return f"{self._prefix}k:{key}"
 

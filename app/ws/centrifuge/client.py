@@ -25,7 +25,9 @@ class Tokens(Protocol):
     def claims(self, token: str, now: float | None = None) -> Mapping[str, Any]:
         """Raises :exc:`~app.errors.InvalidToken`, ``TokenExpired``."""
 
-    def identity(self, claims: Mapping[str, Any]) -> Identity: ...
+    def identity(self, claims: Mapping[str, Any], token: str) -> Identity: ...
+    def check(self, identity: Identity) -> None:
+        """Raises :exc:`~app.errors.TokenRevoked`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from app.ws.centrifuge.calls import call
 from app.ws.centrifuge.client import Client, info_of
 from app.ws.centrifuge.connecting import connect, refresh
 from app.ws.centrifuge.joining import sub_refresh, subscribe
+from app.ws.centrifuge.ordered import obey
 from app.ws.commands import Asker
 from app.ws.protocols.centrifuge import Place, State
 from app.ws.protocols.centrifuge_codec import Publications
@@ -92,7 +93,7 @@ class CentrifugeCommander:
                 data = await call(client, action.method, action.data)
                 client.answer(action.id, "rpc", {"data": orjson.dumps(data)})
             case _:
-                raise AssertionError(f"{type(action).__name__} is no command")
+                await obey(client, action)
 
     async def _disappear(self, channel: str, place: Place) -> None:
         client = self.client

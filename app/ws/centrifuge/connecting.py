@@ -99,6 +99,10 @@ def _granted(client: Client, token: str) -> ConnectionGrant:
             if not anonymous:
                 raise Disconnected(CLOSE_BAD_REQUEST)
             identity = ANONYMOUS
+        try:
+            client.tokens.check(identity)
+        except InvalidToken:
+            raise Disconnected(CLOSE_INVALID_TOKEN) from None  # Since the handshake.
         return ConnectionGrant(identity, None, identity.expires_at)
     try:
         grant = _verified(client, token)
@@ -120,7 +124,7 @@ async def _admit(client: Client, grant: ConnectionGrant) -> None:
 def _verified(client: Client, token: str) -> ConnectionGrant:
     try:
         claims = client.tokens.claims(token, client.session.services.clock())
-        return connection_grant(client.tokens.identity(claims), claims)
+        return connection_grant(client.tokens.identity(claims, token), claims)
     except InvalidToken:
         raise Disconnected(CLOSE_INVALID_TOKEN) from None
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from math import inf
+from math import floor, inf
 
 from app.auth.identity import ANONYMOUS, Identity
 from app.config import RealtimeConfig
@@ -107,6 +107,7 @@ class CentrifugeProtocol:
         "info",
         "pings",
         "places",
+        "session_id",
         "state",
     )
 
@@ -128,6 +129,7 @@ class CentrifugeProtocol:
         self.pings = pings
         self._pong_due: float | None = None
         self.connection_id = connection_id
+        self.session_id = ""
         self.identity: Identity = ANONYMOUS
         self.info: bytes | None = None
         """What the connection token says of its bearer, JSON text."""
@@ -135,6 +137,11 @@ class CentrifugeProtocol:
         self.places: dict[str, Place] = {}
         """Subscriptions, those that are being joined included."""
         self.state = State.FRESH
+
+    @property
+    def admitted(self) -> bool:
+        """A connect command that is being carried out has named its user already."""
+        return self.state in {State.CONNECTING, State.OPEN}
 
     # Frames.
 
@@ -192,6 +199,20 @@ class CentrifugeProtocol:
     def refused(self, error: TidegateError) -> list[Action]:
         """The handshake's credential was not accepted. Only an expired one is worth another try."""
         return self._end(CLOSE_EXPIRED if error.retryable else CLOSE_INVALID_TOKEN)
+
+    def dismissed(self, code: int, reason: str) -> list[Action]:
+        """A back end ends the session."""
+        return self._end(Disconnect(code, reason))
+
+    def extended(self, expires_at: float | None, now: float) -> list[Action]:
+        """A back end moves the session's end; None for never, a time that is over for now."""
+        if self.state is State.CLOSED:
+            return []
+        if expires_at is not None and expires_at <= now:
+            return self._end(CLOSE_EXPIRED)
+        self.expires_at = expires_at
+        life = {} if expires_at is None else {"expires": True, "ttl": max(1, floor(expires_at - now))}
+        return [Send(self._codec.push("", "refresh", life))]
 
     def goaway(self, delay: float) -> list[Action]:
         """The replica stops; clients learn it from the end of the connection."""

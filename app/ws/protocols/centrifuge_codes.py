@@ -16,6 +16,7 @@ from app.errors import (
     PermissionDenied,
     SlowConsumer,
     TidegateError,
+    TokenRevoked,
     TooManyRequests,
     Unauthenticated,
 )
@@ -188,4 +189,6 @@ def disconnect_of(error: TidegateError) -> Disconnect:
     """Return what ends a connection that failed with ``error``."""
     if isinstance(error, Disconnected):
         return error.disconnect
+    if isinstance(error, TokenRevoked):
+        return CLOSE_INVALID_TOKEN
     return CLOSE_SLOW if isinstance(error, SlowConsumer) else CLOSE_INTERNAL

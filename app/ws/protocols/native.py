@@ -12,6 +12,7 @@ seconds ahead, moved by ``refresh``, and closes the socket when it comes.
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
@@ -31,6 +32,7 @@ from app.errors import (
     Unauthenticated,
     UnsupportedData,
 )
+from app.streams.position import Position
 from app.ws.protocols.actions import End, Leave
 from app.ws.protocols.native_commands import Action, Close, Later, Send, read_command, read_id
 from app.ws.protocols.native_encoding import channel_fields, error_message, message
@@ -62,6 +64,7 @@ class NativeProtocol:
         "_warned",
         "connection_id",
         "identity",
+        "session_id",
     )
 
     def __init__(self, config: RealtimeConfig, connection_id: str, now: float) -> None:
@@ -74,7 +77,12 @@ class NativeProtocol:
         self._deferred = 0
         """What must be done before the next frame is read: a sign-in that waits, and the frames behind it."""
         self.connection_id = connection_id
+        self.session_id = ""
         self.identity: Identity = ANONYMOUS
+
+    @property
+    def admitted(self) -> bool:
+        return self._state is _State.OPEN
 
     # Frames.
 
@@ -166,6 +174,31 @@ class NativeProtocol:
     def closing(self, error: TidegateError) -> list[Action]:
         """The session can't go on."""
         return [Close(error)]
+
+    def dismissed(self, code: int, reason: str) -> list[Action]:
+        """A back end ends the session. Codes from 3000 to 3999 are another protocol's: here they are 1000 more."""
+        code = code + 1000 if code < 4000 else code
+        self._state = _State.CLOSED
+        told = message("disconnect", code=code, reason=reason, reconnect=code < 4500)
+        return [End(code, reason, told)]
+
+    def extended(self, expires_at: float | None, now: float) -> list[Action]:
+        """A back end moves the session's end; None for never, a time that is over for now."""
+        if expires_at is not None and expires_at <= now:
+            return self._close(TokenExpired())
+        self.identity, self._warned = replace(self.identity, expires_at=expires_at), False
+        return [Send(message("refreshed", expires_in=_expires_in(self.identity, now)))]
+
+    def placed(self, channel: str, at: Position, recovered: bool, data: bytes | None) -> bytes:
+        """Return what tells the client that it was subscribed to ``channel`` by the server."""
+        more = None if data is None else orjson.Fragment(data)
+        return message(
+            "subscribed", **channel_fields(channel), epoch=at.epoch, offset=at.offset, recovered=recovered, data=more
+        )
+
+    def removed(self, channel: str, code: int, reason: str) -> list[Action]:
+        """A back end ended a subscription."""
+        return [Leave(channel), Send(message("unsubscribed", **channel_fields(channel), code=code, reason=reason))]
 
     def gap(self, channel: str) -> list[Action]:
         """What comes next on ``channel`` does not follow what was delivered."""
