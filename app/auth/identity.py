@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["ANONYMOUS", "Identity"]
 
@@ -18,14 +18,14 @@ class Identity:
     token_id: str | None = None
     expires_at: float | None = None
     scopes: tuple[str, ...] = ()
-    session_id: str | None = None
-    """The login that the token belongs to."""
-    issued_at: float | None = None
-    """In seconds since 1970."""
-    digest: str | None = None
-    """The token's SHA-256 in hexadecimal: its name where it has no other."""
     claims: tuple[tuple[str, str], ...] = ()
     """Further claims that the configuration asks for, each a path and its value as text."""
+    session_id: str | None = None
+    """The login that the token belongs to."""
+    issued_at: float | None = field(default=None, compare=False)
+    """In seconds since 1970."""
+    digest: str | None = field(default=None, compare=False)
+    """The token's SHA-256 in hexadecimal: its name where it has no other."""
 
     @property
     def anonymous(self) -> bool:
