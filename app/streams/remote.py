@@ -33,7 +33,8 @@ class RemoteControl:
         options: Mapping[str, bool],
         expire_at: float | None = None,
     ) -> None:
-        wanted = {"channel": channel, "data": data, "info": info, "since": since, "options": dict(options)}
+        place = None if since is None else list(since)
+        wanted = {"channel": channel, "data": data, "info": info, "since": place, "options": dict(options)}
         await self._replicas.tell(_SUBSCRIBE, {**_written(target), **wanted, "expire_at": expire_at})
 
     async def unsubscribe(self, target: Target, channel: str, code: int, reason: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol, Self
 
@@ -27,7 +28,11 @@ from app.streams.redis.reader import RedisBroker
 from app.streams.redis.slots import RedisSlots
 from app.streams.redis.writer import RedisLedger
 from app.streams.slots import MemorySlots, MemorySlotStore, Slots
+from app.streams.redis.register import RedisRegister
+from app.streams.redis.writer import RedisLedger
+from app.streams.register import MemoryRegister, Register
 
+REGISTER_LIMIT = 1500
 TIMEOUT = 0.4
 """Seconds for a Redis command in tests: long for a socket on this machine, short to wait for."""
 
@@ -151,6 +156,7 @@ class Replica:
         )
         self.keys = RedisKeys(self.client, self.layout)
         self.archive = RedisArchive(self.client, self.layout, self.ledger)
+        self.register = RedisRegister(self.client, self.layout, REGISTER_LIMIT)
         self.presence = RedisPresence(self.client, self.layout, ttl=presence_ttl)
         self.slots = RedisSlots(node, self.client, self.layout, ttl=slots_ttl)
         self.hub.on_empty = self.broker.unsubscribe
@@ -198,6 +204,7 @@ class MemorySide:
         self.ledger = MemoryLedger(node, store, self.hub, lease=lease, retention=retention)
         self.keys = MemoryKeys(self._clock)
         self.archive = MemoryArchive(store)
+        self.register = MemoryRegister(REGISTER_LIMIT, time.time)
         self.presence = MemoryPresence(presence_ttl, self._clock)
         self.slots = MemorySlots(node, MemorySlotStore(0.4, self._clock))
         self.hub.on_empty = self.broker.unsubscribe
@@ -227,6 +234,7 @@ class Side(Protocol):
     def presence(self) -> Presence: ...
     @property
     def slots(self) -> Slots: ...
+    def register(self) -> Register: ...
 
 
 async def listen(
