@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from tests.e2e.test_control import centrifuge
 from tests.support.gateway import running, settings
 
 cent = pytest.importorskip("cent")
@@ -51,3 +52,21 @@ async def test_the_synchronous_client() -> None:
 
     async with gateway() as served:
         await asyncio.to_thread(use, f"{served.http}/api")
+
+
+async def test_it_acts_on_live_sockets() -> None:
+    async with (
+        gateway() as served,
+        centrifuge(served, "ann") as socket,
+        cent.AsyncClient(f"{served.http}/api", api_key=KEY) as client,
+    ):
+        await client.subscribe(cent.SubscribeRequest(user="ann", channel="room:1", data={"n": 1}))
+        assert (await socket.push("subscribe"))["subscribe"]["data"] == {"n": 1}
+        await client.refresh(cent.RefreshRequest(user="ann", expire_at=4_000_000_000))
+        assert (await socket.push("refresh"))["refresh"]["expires"]
+        requests = [cent.UnsubscribeRequest(user="ann", channel="room:1")]
+        await client.batch(cent.BatchRequest(requests=requests))
+        assert (await socket.push("unsubscribe"))["unsubscribe"]["code"] == 2000
+        leave = cent.Disconnect(code=4000, reason="later")
+        await client.disconnect(cent.DisconnectRequest(user="ann", disconnect=leave))
+        assert await socket.closed() == (4000, "later")

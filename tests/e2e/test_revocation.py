@@ -18,10 +18,17 @@ from websockets.asyncio.client import connect
 
 from app.config import DEVELOPMENT_SECRET
 from tests.e2e.test_control import KEY, Api, centrifuge, close_of
-from tests.support.client import Client, connected
+from tests.support.client import Client
 from tests.support.gateway import Gateway, running, settings
 from tests.support.upstream import Call, chunk, scripted
 from tests.support.valkey import ValkeyServer
+
+REQUESTS = [
+    ("POST", "/api/v1/generations"),
+    ("GET", "/v1/anything"),
+    ("POST", "/api/v1/ws/tickets"),
+    ("POST", "/api/v1/auth/logout"),
+]
 
 
 def minted(user: str = "ann", **claims: Any) -> str:
@@ -102,7 +109,7 @@ async def test_a_revoked_token_is_refused_everywhere(pair: tuple[Gateway, Gatewa
         await close_of(closing.socket)
         for gateway in pair:
             for each in (token, sibling):
-                for method, path in (("POST", "/api/v1/generations"), ("GET", "/v1/anything"), ("POST", "/api/v1/ws/tickets"), ("POST", "/api/v1/auth/logout")):  # fmt: skip
+                for method, path in REQUESTS:
                     body = {"kind": "chat", "input": {"message": "x"}} if "generations" in path else None
                     answer = await http.request(method, gateway.http + path, json=body, headers=bearer(each))
                     assert answer.status_code == 401, (path, answer.text)
@@ -133,9 +140,7 @@ async def test_a_users_tokens_of_before_are_revoked_by_the_back_end(
         assert (await fresh.command("ping"))["type"] == "pong"
 
 
-async def test_an_event_stream_of_a_revoked_token_ends(
-    pair: tuple[Gateway, Gateway], http: httpx.AsyncClient
-) -> None:
+async def test_an_event_stream_of_a_revoked_token_ends(pair: tuple[Gateway, Gateway], http: httpx.AsyncClient) -> None:
     a, b = pair
     token = minted(sid="login-1")
     body = {"kind": "chat", "input": {"message": "x"}}

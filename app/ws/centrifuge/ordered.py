@@ -11,7 +11,6 @@ from app.errors import TidegateError
 from app.ws.centrifuge.client import Client
 from app.ws.centrifuge.connecting import server_side
 from app.ws.centrifuge.joining import appear, enter
-from app.ws.centrifuge.seat import Seat
 from app.ws.orders import Order, Put, Remove
 from app.ws.protocols.centrifuge import State
 from app.ws.protocols.centrifuge_codec import Publications
@@ -52,8 +51,7 @@ async def _put(client: Client, order: Put) -> None:
     try:
         grant = ChannelGrant(order.info, order.data, order.expire_at, order.options)
         joining = server_side(client, channel, grant, order.since)
-        quiet = joining.options.join_leave and not joining.options.pushes_join_leave(asked=True)
-        await enter(client, joining, Seat(session, client.codec, quiet=True) if quiet else session, send)
+        await enter(client, joining, session, send)
     except TidegateError as error:
         _log.warning("a session was not subscribed", connection_id=client.id, code=error.code)
         return
