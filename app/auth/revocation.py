@@ -167,8 +167,7 @@ class Revocations:
         """Learn what is new in the store. Raises :exc:`~app.errors.BrokerUnavailable`."""
         while True:
             place, news = await self._store.news(self._place)
-            lost = bool(self._place) and _era(place) != _era(self._place)
-            if lost:
+            if self._known and _era(place) != _era(self._place):
                 _log.warning("the store has lost its revocations; it gets them back", revocations=len(self._known))
                 for each in list(self._known.values()):
                     await self._store.add(*each)

@@ -150,7 +150,9 @@ async def test_a_server_side_subscription_is_pushed_with_its_data_and_carries_pu
         push = await socket.push("subscribe")
         assert push["channel"] == "room:1"
         assert push["subscribe"]["offset"] == 2
-        assert push["subscribe"]["recoverable"] and push["subscribe"]["positioned"] and push["subscribe"]["epoch"]
+        assert push["subscribe"]["recoverable"]
+        assert push["subscribe"]["positioned"]
+        assert push["subscribe"]["epoch"]
         assert push["subscribe"]["data"] == {"hello": "∂"}
         joined = (await socket.push("join"))["join"]["info"]
         assert (joined["client"], joined["chan_info"]) == (socket.client, {"role": "guest"})
@@ -234,7 +236,8 @@ async def test_a_refresh_moves_the_end_of_a_connection(apis: tuple[Api, Api]) ->
     async with centrifuge(b.gateway) as socket, connected(b.gateway, "ann") as client:
         await a.done("refresh", user="ann", expire_at=int(time.time()) + 1000)
         refresh = (await socket.push("refresh"))["refresh"]
-        assert refresh["expires"] and 900 < refresh["ttl"] <= 1000
+        assert refresh["expires"]
+        assert 900 < refresh["ttl"] <= 1000
         told = await client.receive_until(lambda message: message["type"] == "refreshed")
         assert 900 < told["expires_in"] <= 1000
         await a.done("refresh", user="ann")
