@@ -48,13 +48,12 @@ class Socket:
 
 
 async def close_of(socket: ClientConnection) -> tuple[int, str]:
-    try:
+    with pytest.raises(ConnectionClosed) as closed:
         async with asyncio.timeout(10):
             while True:
                 await socket.recv()
-    except ConnectionClosed as closed:
-        assert closed.rcvd is not None
-        return closed.rcvd.code, closed.rcvd.reason
+    assert closed.value.rcvd is not None
+    return closed.value.rcvd.code, closed.value.rcvd.reason
 
 
 @contextlib.asynccontextmanager
