@@ -48,10 +48,12 @@ class Socket:
 
 
 async def close_of(socket: ClientConnection) -> tuple[int, str]:
+    async def read_on() -> None:
+        while True:
+            await socket.recv()
+
     with pytest.raises(ConnectionClosed) as closed:
-        async with asyncio.timeout(10):
-            while True:
-                await socket.recv()
+        await asyncio.wait_for(read_on(), 10)
     assert closed.value.rcvd is not None
     return closed.value.rcvd.code, closed.value.rcvd.reason
 
