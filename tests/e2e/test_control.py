@@ -139,6 +139,22 @@ async def test_one_client_is_disconnected_and_whitelisted_ones_are_spared(apis: 
         assert (await third.line())["id"] == 2
 
 
+async def test_a_session_without_a_websocket_is_named_by_its_session_id(apis: tuple[Api, Api]) -> None:
+    a, b = apis
+    command = json.dumps({"id": 1, "connect": {"token": token("ann")}})
+    async with (
+        httpx.AsyncClient(timeout=20) as http,
+        http.stream("GET", f"{b.gateway.http}/connection/sse", params={"cf_connect": command}) as stream,
+    ):
+        lines = (json.loads(line[5:]) async for line in stream.aiter_lines() if line.startswith("data:"))
+        session = (await anext(lines))["connect"]["session"]
+        await a.done("subscribe", user="ann", session=session, channel="room:1")
+        assert "subscribe" in (await anext(lines))["push"]
+        await a.done("disconnect", user="ann", session=session)
+        told = [line async for line in lines]
+        assert told[-1]["push"]["disconnect"] == {"code": 3503, "reason": "force disconnect"}
+
+
 async def test_a_server_side_subscription_is_pushed_with_its_data_and_carries_publications(
     apis: tuple[Api, Api],
 ) -> None:
