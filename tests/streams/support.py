@@ -25,12 +25,11 @@ from app.streams.redis.layout import Layout
 from app.streams.redis.link import Link
 from app.streams.redis.presence import RedisPresence
 from app.streams.redis.reader import RedisBroker
+from app.streams.redis.register import RedisRegister
 from app.streams.redis.slots import RedisSlots
 from app.streams.redis.writer import RedisLedger
-from app.streams.slots import MemorySlots, MemorySlotStore, Slots
-from app.streams.redis.register import RedisRegister
-from app.streams.redis.writer import RedisLedger
 from app.streams.register import MemoryRegister, Register
+from app.streams.slots import MemorySlots, MemorySlotStore, Slots
 
 REGISTER_LIMIT = 1500
 TIMEOUT = 0.4
@@ -234,6 +233,7 @@ class Side(Protocol):
     def presence(self) -> Presence: ...
     @property
     def slots(self) -> Slots: ...
+    @property
     def register(self) -> Register: ...
 
 

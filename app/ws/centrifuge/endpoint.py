@@ -81,7 +81,6 @@ class Opener:
         client_id = str(uuid.uuid4())
         now = services.clock()
         protocol = CentrifugeProtocol(services.config, client_id, now, random.random(), codec, pings=pings)
-        protocol = CentrifugeProtocol(services.config, client_id, services.clock(), random.random(), codec)
         protocol.session_id = (told or {}).get("session", "")
         commander = CentrifugeCommander(self.archive)
 
