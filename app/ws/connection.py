@@ -10,6 +10,7 @@ websockets' work.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any, Protocol, cast
 
 from uvicorn.protocols.utils import ClientDisconnected
@@ -29,6 +30,12 @@ _CLOSE_TIMEOUT = 5.0
 """Seconds that a peer has to answer a close frame, or to take what it was sent, before the connection is dropped."""
 
 _BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+_LOGGER = logging.getLogger("uvicorn.error.sockets")
+"""In place of uvicorn's own: its line about each socket names the whole query, and to write and drop it is a tenth of
+what a handshake costs."""
+_LOGGER.setLevel(logging.WARNING)
 
 
 class SessionPort(Protocol):
@@ -53,6 +60,10 @@ class Connection(WebSocketsSansIOProtocol):
     """Where the handshake is counted while it is at work."""
     _early: list[tuple[bool, bytes]] | None = None
     """Messages that came before the session: whether it is a text one, and what it says."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.logger = _LOGGER
 
     def attach(self, session: SessionPort) -> None:
         """From now on the session gets what arrives. Call it when the handshake was accepted."""
