@@ -28,6 +28,9 @@ __all__ = ["demo", "serve", "uvicorn_config"]
 
 _DEMO_PACE = 12.0
 """Tokens per second of the demo's answers."""
+_BACKLOG = 65_535
+"""Connections that may wait to be accepted; the system caps it (net.core.somaxconn). When thousands of sockets come
+back at once, one that finds no room is tried again by its own system after 1, 3, 7, 15 seconds."""
 _log = structlog.get_logger(__name__)
 
 
@@ -43,6 +46,7 @@ def uvicorn_config(config: Config, *, alone: bool = False) -> uvicorn.Config:
         host=config.server.host,
         port=config.server.port,
         workers=config.server.workers,
+        backlog=_BACKLOG,
         loop="uvloop",
         http=Front,
         ws=Connection,

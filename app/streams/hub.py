@@ -78,7 +78,7 @@ class _Channel:
         self.top = 0
         self.pending: list[Batch] = []
         self.groups: dict[Encoder, dict[Listener, Subscription]] = {}
-        self.held: list[Subscription] = []
+        self.held: dict[Subscription, None] = {}
 
 
 class Hub:
@@ -123,14 +123,14 @@ class Hub:
         if found is None:
             found = self._channels[channel] = _Channel(channel)
         subscription = Subscription(channel, listener)
-        found.held.append(subscription)
+        found.held[subscription] = None
         return subscription
 
     def go_live(self, subscription: Subscription, last: bytes | None = None) -> None:
         """From now on deliver. Call it in the step in which the catch-up was sent; ``last`` is its last message."""
         found = self._channels[subscription.channel]
         assert not found.pending, "flush the channel before the catch-up is computed, or its batches go out twice"
-        found.held.remove(subscription)
+        del found.held[subscription]
         subscription.held = None
         found.groups.setdefault(subscription.listener.encoder, {})[subscription.listener] = subscription
         if last is not None and self._is_last(found.name, last):
@@ -142,7 +142,7 @@ class Hub:
         if found is None:
             return
         if subscription in found.held:
-            found.held.remove(subscription)
+            del found.held[subscription]
         else:
             group = found.groups.get(subscription.listener.encoder)
             if group is None or group.get(subscription.listener) is not subscription:

@@ -16,6 +16,7 @@ from pathlib import Path
 import uvloop
 
 from loadtests.bench import machine
+from loadtests.bench.channel_scenarios import connect, cut, publish
 from loadtests.bench.http_scenarios import rest, sse
 from loadtests.bench.lab import floor_folder, has_valkey
 from loadtests.bench.process import ROOT, StartFailed
@@ -31,9 +32,12 @@ _SCENARIOS: dict[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "rest": rest,
     "sse": sse,
     "fanout": fanout,
+    "publish": publish,
+    "connect": connect,
+    "cut": cut,
 }
 _EXAMPLES = """examples:
-  python -m loadtests.bench                          everything, four to five minutes
+  python -m loadtests.bench                          everything, about ten minutes
   python -m loadtests.bench --quick                  everything, smaller and once, within a minute
   python -m loadtests.bench tokens latency --rounds 5
   python -m loadtests.bench --write                  and put the table into docs/benchmarks.md
@@ -102,7 +106,11 @@ def _circumstances(plan: Plan, seconds: float) -> list[str]:
     pinned = f"servers on core {machine.SERVER_CORE}, load on core {machine.LOAD_CORE}"
     if machine.LOAD_CORE is None:
         pinned = "one core only: nothing pinned, servers and load disturb each other"
-    floor = "loadtests/bench/floor.py" if floor_folder() is None else "the reference servers; SSE, fan-out: floor.py"
+    floor = (
+        "loadtests/bench/floor.py"
+        if floor_folder() is None
+        else "the reference servers; SSE, fan-out of a stream: floor.py"
+    )
     versions = ", ".join(f"{name} {version(name)}" for name in ("uvicorn", "uvloop", "websockets", "orjson"))
     with contextlib.suppress(OSError):
         versions += f", load average {Path('/proc/loadavg').read_text().split()[0]}"

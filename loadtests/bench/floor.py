@@ -1,8 +1,9 @@
 """The floor: the smallest Python servers that do the same work, with no log, no checks and no recovery.
 
 Over a WebSocket a message that holds "chat" asks the upstream for a stream, whose tokens are parsed, framed and
-written: to its own socket, or at path ``/all`` to every socket there, built once and joined per loop turn. HTTP
-requests are passed on to the upstream and the answers streamed back.
+written: to its own socket, or at path ``/all`` to every socket there, built once and joined per loop turn. At path
+``/everybody`` each message goes to every socket there, in the same way. HTTP requests are passed on to the upstream
+and the answers streamed back.
 
 Run: python -m loadtests.bench.floor --port 8001 --upstream 9100
 """
@@ -132,12 +133,14 @@ class Floor:
         await send({"type": "websocket.accept"})
         transport = scope["extensions"]["transport"]
         write = transport.write
-        if scope["path"] == "/all":
+        if scope["path"] in {"/all", "/everybody"}:
             self._everybody.add(transport)
             write = self._write_all
         try:
             while (message := await receive())["type"] != "websocket.disconnect":
-                if "chat" in (message.get("text") or ""):
+                if scope["path"] == "/everybody":
+                    write(frame(message["text"].encode()))
+                elif "chat" in (message.get("text") or ""):
                     upstream = await self._connect()
                     upstream.ask(_ASK % (len(_QUESTION), _QUESTION), Generation(write).receive)
         finally:

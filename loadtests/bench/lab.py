@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +30,13 @@ port = {port}
 secret = "{secret}"
 [broker]
 {broker}
+[realtime.channel]
+history_size = 1000
+history_ttl = 300
+allow_subscribe = true
+allow_publish = true
+force_recovery = true
+recovery_max_publications = 1000
 [generations]
 max_running_per_user = 100000
 [generations.kinds.chat]
@@ -53,6 +60,12 @@ class Target:
     greeting: bytes
     token_for: Callable[[str], str]
     """Makes the token of a user; the floor takes any, so both are sent the same bytes."""
+    authorizes: bool = True
+    """Whether requests carry the token in their head."""
+
+    def at(self, path: str, greeting: bytes) -> Target:
+        """Return another WebSocket endpoint of the same server, which takes the token later."""
+        return replace(self, path=path, greeting=greeting, authorizes=False)
 
     def handshake(self, user: str = "bench") -> bytes:
         return self.request("GET", self.path, user, "Upgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -62,7 +75,8 @@ class Target:
         """Return an HTTP request of ``user``."""
         if body:
             headers += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        headers += f"Authorization: Bearer {self.token_for(user)}\r\n"
+        if self.authorizes:
+            headers += f"Authorization: Bearer {self.token_for(user)}\r\n"
         return f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n{headers}\r\n".encode() + body
 
 
@@ -106,19 +120,25 @@ class Lab:
         return Target(port, pid, "/api/v1/ws", b'"type":"connected"', self._token_for)
 
     def floor(self, upstream: int, module: str | None = None, path: str = "/") -> Target:
-        """Start a floor server: ``module`` (``tokens``, ``proxy``) of the reference floor if it is there, or ours."""
+        """Start a floor server: ``module`` (``tokens``, ``proxy``, ``fanout``) of the reference floor, or else ours."""
         port = free_port()
         folder = None if module is None else floor_folder()
         if folder is None or module is None:
             command: list[Any] = ["-m", "loadtests.bench.floor", "--port", port, "--upstream", upstream]
         else:
             copy = _copy_floor(folder, self._folder / f"floor-{port}", upstream)
-            sockets = ["--ws", "fanout:Protocol", "--ws-per-message-deflate", "false"] if module == "tokens" else []
+            sockets = [] if module == "proxy" else ["--ws", "fanout:Protocol", "--ws-per-message-deflate", "false"]
             quiet = ["--no-access-log", "--log-level", "warning"]
             command = ["-m", "uvicorn", f"{module}:app", "--app-dir", copy, "--port", port, "--loop", "uvloop"]
             command += sockets + quiet
         pid = self._start(command, port, machine.SERVER_CORE)
         return Target(port, pid, path, b"\r\n\r\n", self._token_for)
+
+    def peer(self, name: str) -> Target:
+        """Start a server of :mod:`~loadtests.bench.peers`."""
+        port = free_port()
+        pid = self._start(["-m", "loadtests.bench.peers", name, "--port", port], port, machine.SERVER_CORE)
+        return Target(port, pid, "/", b"\r\n\r\n", self._token_for)
 
     def valkey(self) -> tuple[int, str]:
         """Start a Valkey server; return its process id and URL. Raises :exc:`StartFailed` where there is none."""

@@ -72,11 +72,15 @@ class Meter:
         self.foreign_share = max(0.0, (end.core - start.core) / self.wall - self.server_share)
         self.lag = percentile(self._late, 0.99) if self._late else 0.0
 
-    def doubts(self, tally: Tally | None = None, *, timed: bool = False) -> tuple[str, ...]:
-        """Return why the round's figures may be wrong; ``timed`` says that it measures how long something takes."""
-        return tuple(self._doubts(tally, timed))
+    def doubts(self, tally: Tally | None = None, *, timed: bool = False, closed: bool = False) -> tuple[str, ...]:
+        """Return why the round's figures may be wrong; ``timed`` says that it measures how long something takes.
 
-    def _doubts(self, tally: Tally | None, timed: bool) -> list[str]:
+        In a ``closed`` loop the load asks for more only when it has what it asked for. A load that is busy all the time
+        makes the server wait then, and no less work of each delivery.
+        """
+        return tuple(self._doubts(tally, timed, closed))
+
+    def _doubts(self, tally: Tally | None, timed: bool, closed: bool) -> list[str]:
         doubts = []
         if tally is not None and len(tally.ages) < tally.expected:
             doubts.append(f"{tally.expected - len(tally.ages)} of {tally.expected} tokens did not arrive")
@@ -87,7 +91,7 @@ class Meter:
             doubts.append(f"{min(self.cpu):.2f} s of CPU is too little to measure by hundredths")
         if machine.LOAD_CORE is None:
             return doubts
-        if self.load_share > _SATURATED:
+        if self.load_share > _SATURATED and not closed:
             doubts.append(f"the load took {self.load_share:.0%} of its core")
         if self.foreign_share > _FOREIGN:
             doubts.append(f"others took {self.foreign_share:.0%} of the server's core")

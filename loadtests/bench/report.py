@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
@@ -12,7 +12,7 @@ __all__ = ["Figure", "Limit", "Row", "pair", "table", "write_between"]
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 _REASONS = 3
 """So many are written down of why a scenario's figures are doubtful."""
-_HEADS = ("what", "gateway", "floor", "ratio", "target", "met", "rounds")
+_HEADS = ("what", "gateway", "floor", "ratio", "target", "met", "rounds", "beside it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,11 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A target: at most so many times the floor, or at most so much."""
+    """A target: at most so many times the floor, or at most so much, which may have a ``name``."""
 
     value: float
     times_floor: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,12 @@ class Row:
     doubts: tuple[str, ...] = ()
     rounds: str = "1 of 1"
     """How many rounds were sound, so that the figures are theirs."""
+    peers: Mapping[str, float] = field(default_factory=dict)
+    """What other servers came to, by their names."""
+
+    def beside(self, peers: Mapping[str, Sequence[float]]) -> Row:
+        """Return this row with the rounds of other servers beside it."""
+        return replace(self, peers={name: median(values) for name, values in peers.items()})
 
     @property
     def met(self) -> bool | None:
@@ -117,18 +124,23 @@ def _doubts(rows: Sequence[Row]) -> list[str]:
 
 def _cells(row: Row) -> tuple[str, ...]:
     limit = row.limit
-    target = "" if limit is None else f"≤ {limit.value:g} × floor" if limit.times_floor else f"≤ {limit.value:g}"
+    target = "" if limit is None else f"≤ {limit.value:g} × floor" if limit.times_floor else f"≤ {limit.value:.3g}"
+    if limit is not None and limit.name:
+        target = f"≤ {limit.name}"
     met = "" if limit is None else "?" if row.doubts or row.met is None else "yes" if row.met else "no"
     return (
-        f"{row.what}, {row.unit}" + (" (!)" if row.doubts else ""),
+        f"{row.what}, {row.unit}".rstrip(", ") + (" (!)" if row.doubts else ""),
         _number(row.gateway),
         "" if row.floor is None else _number(row.floor),
         "" if row.ratio is None else f"{row.ratio:.2f}",
         target,
         met,
         row.rounds,
+        ", ".join(f"{name} {_number(value)}" for name, value in row.peers.items()),
     )
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" if value < 1 else f"{value:.1f}"
+    if value == 0 or value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if value < 1 else f"{value:.2f}" if value < 10 else f"{value:.1f}"

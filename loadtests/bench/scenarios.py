@@ -59,7 +59,7 @@ async def tokens(plan: Plan) -> list[Row]:
     for sockets in (plan.of(200), plan.of(500)):
         ours, theirs = await _alternate(plan, sockets, plan.of(150), timed=False)
         what = f"tokens: {sockets} sockets × 50/s, CPU per token"
-        rows.append(pair(what, "µs", _figures(ours, _cost), _figures(theirs, _cost), Limit(2.5, times_floor=True)))
+        rows.append(pair(what, "µs", _figures(ours, _cost), _figures(theirs, _cost), Limit(2.0, times_floor=True)))
     return rows
 
 
@@ -92,7 +92,7 @@ async def replicas(plan: Plan) -> list[Row]:
             ours.append(await _across(lab, relay, reader, valkey, count, length))
             theirs.append(await _streams(lab, floor, count, length, timed=False))
     picks: tuple[tuple[str, _Pick, Limit | None], ...] = (
-        ("both", lambda one: one.costs[0] + one.costs[1], Limit(5.0, times_floor=True)),
+        ("both", lambda one: one.costs[0] + one.costs[1], Limit(4.0, times_floor=True)),
         ("the relay's", lambda one: one.costs[0], None),
         ("the listener's", lambda one: one.costs[1], None),
         ("Valkey's", lambda one: one.costs[2], None),
@@ -129,7 +129,7 @@ async def memory(plan: Plan) -> list[Row]:
     doubts = (f"{lost} sockets of the gateway, {theirs_lost} of the floor were closed meanwhile",)
     rows = []
     for count, own, floor in zip(steps, ours, theirs, strict=True):
-        for kind, limit in (("rss", Limit(24.0)), ("uss", None)):
+        for kind, limit in (("rss", Limit(20.0)), ("uss", None)):
             here, there = (getattr(one, kind) / 1024 / count for one in (own, floor))
             ratio = here / there if there else None
             what = f"memory: {count:,} idle sockets, {kind.upper()} per socket"

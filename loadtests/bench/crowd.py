@@ -1,0 +1,155 @@
+"""Many subscribers of one channel and its publisher, as cheap as Python can have them.
+
+Of a fan-out the load must cost less than the server, or it would be what is measured: so there are no protocols and no
+event loop here, but plain sockets and one epoll, and of what arrives only marks are counted. Everything blocks.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable, Sequence
+
+from loadtests.bench.client import text_frame
+
+__all__ = ["MARK", "Crowd"]
+
+MARK = b"~M~"
+"""Is in each published message once."""
+_AT_ONCE = 64
+"""Sockets that open at once."""
+_PER_ADDRESS = 5000
+"""Sockets from one loopback address: there are some twenty-eight thousand ports to each."""
+_READ = 256 * 1024
+_STALL = 5.0
+_ABORT = struct.pack("ii", 1, 0)
+_PING = b"\x81\x02{}"
+"""The Centrifuge protocol's ping; it is answered by the same."""
+
+
+class Crowd:
+    """Sockets to one port of this machine. Raises :exc:`ConnectionError` and :exc:`TimeoutError`."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._poll = select.epoll()
+        self._sockets: dict[int, socket.socket] = {}
+        self._tails: dict[int, bytes] = {}
+        self._subscribers: set[int] = set()
+        self.marks = 0
+        """Marks that subscribers have received."""
+        self.closed = 0
+        """Sockets that the server has closed."""
+
+    def open(
+        self,
+        requests: Sequence[bytes],
+        greeting: bytes,
+        then: Callable[[int], bytes] | None = None,
+        answer: bytes = b"",
+    ) -> None:
+        """Open a subscriber for each of ``requests``: it sends that, hears ``greeting``, and then subscribes."""
+        for start in range(0, len(requests), _AT_ONCE):
+            some = [self._connect() for _ in requests[start : start + _AT_ONCE]]
+            _ask(some, requests[start : start + _AT_ONCE], greeting)
+            if then is not None:
+                _ask(some, [then(start + index) for index in range(len(some))], answer)
+            for each in some:
+                self._watch(each)
+                self._subscribers.add(each.fileno())
+            self._receive(0)
+
+    def publisher(self, request: bytes, greeting: bytes, then: bytes = b"", answer: bytes = b"") -> socket.socket:
+        """Open the socket that publishes. What it receives does not count."""
+        each = self._connect()
+        _ask([each], [request], greeting)
+        if then:
+            _ask([each], [then], answer)
+        self._watch(each)
+        return each
+
+    def fan(self, publisher: socket.socket, frame: bytes, messages: int, window: int) -> int:
+        """Publish ``messages`` times with ``window`` in flight; return how many marks are missing at the end."""
+        sent, first, count = 0, self.marks, len(self._subscribers)
+        progress, before = time.monotonic(), first
+        while self.marks - first < messages * count:
+            done = (self.marks - first) // count
+            if (more := min(messages - sent, window - (sent - done))) > 0:
+                publisher.setblocking(True)
+                publisher.sendall(frame * more)
+                publisher.setblocking(False)
+                sent += more
+            self._receive(0.1)
+            now = time.monotonic()
+            if self.marks != before:
+                progress, before = now, self.marks
+            elif now - progress > _STALL:
+                break
+        return messages * count - (self.marks - first)
+
+    def rest(self, seconds: float) -> None:
+        """Let pass some time, in which pings are answered."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._receive(left)
+
+    def close(self) -> None:
+        """Drop all connections at once."""
+        for each in self._sockets.values():
+            each.close()
+        self._sockets.clear()
+        self._poll.close()
+
+    def _connect(self) -> socket.socket:
+        each = socket.socket()
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)  # or thousands of ports stay taken
+        each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        each.settimeout(_STALL * 6)
+        each.bind((f"127.0.0.{1 + len(self._sockets) // _PER_ADDRESS}", 0))
+        each.connect(("127.0.0.1", self._port))
+        self._sockets[each.fileno()] = each
+        return each
+
+    def _watch(self, each: socket.socket) -> None:
+        each.setblocking(False)
+        self._poll.register(each.fileno(), select.EPOLLIN)
+
+    def _receive(self, seconds: float) -> None:
+        for number, _ in self._poll.poll(seconds, 1024):
+            try:
+                data = self._sockets[number].recv(_READ)
+            except ConnectionError:
+                data = b""
+            if not data:
+                self._poll.unregister(number)
+                self.closed += 1
+                continue
+            if number in self._subscribers:
+                self._count(number, data)
+            if data[0] == 0x89:
+                self._sockets[number].send(b"\x8a" + bytes((0x80 | data[1], 0, 0, 0, 0)) + data[2 : 2 + data[1]])
+            elif _PING in data:
+                self._sockets[number].send(text_frame(b"{}"))
+
+    def _count(self, number: int, data: bytes) -> None:
+        if self._tails:
+            data = self._tails.pop(number, b"") + data
+        self.marks += data.count(MARK)
+        if data[-1:] != b"}":  # not the end of a message: perhaps half a mark
+            end = data.rfind(MARK)
+            self._tails[number] = data[max(len(data) - len(MARK) + 1, end + len(MARK), 0) :]
+
+
+def _ask(some: Sequence[socket.socket], requests: Sequence[bytes], answer: bytes) -> None:
+    """Send each socket's request and wait until all have heard ``answer``."""
+    for each, request in zip(some, requests, strict=True):
+        each.sendall(request)
+    for each in some:
+        heard = b""
+        while answer not in heard:
+            data = each.recv(_READ)
+            if not data:
+                raise ConnectionError(f"closed; last heard: {heard[-300:]!r}")
+            heard += data
