@@ -1,4 +1,4 @@
-# make install · demo · test · check · bench · format · docs · clean
+# make install · demo · test · check · bench · soak · autobahn · format · docs · clean
 # Needs python3 (3.11 or newer) with its venv module, and nothing else; everything is kept in .venv.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench format docs clean
+.PHONY: help install demo test check bench soak autobahn format docs clean
 
 help:
 	@echo "make install   build .venv with the pinned versions of constraints.txt"
@@ -15,6 +15,8 @@ help:
 	@echo "make test      run all tests"
 	@echo "make check     format, lint, types, layers"
 	@echo "make bench     measure this machine"
+	@echo "make soak      hold sockets for MINUTES (2), cut them again and again, and look for loss and growth"
+	@echo "make autobahn  run the Autobahn WebSocket test suite (needs a Python 2.7 beside)"
 	@echo "make format    rewrite the code in the project's format"
 	@echo "make docs      write the tables of docs/configuration.md and docs/errors.md anew"
 	@echo "make clean     remove what the others made"
@@ -46,6 +48,13 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m loadtests.bench
 
+MINUTES ?= 2
+soak: $(STAMP)
+	$(BIN)/python -m loadtests.soak --minutes $(MINUTES)
+
+autobahn: $(STAMP)
+	$(BIN)/python -m tests.support.autobahn
+
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -54,5 +63,5 @@ docs: $(STAMP)
 	$(BIN)/python -m docs.generate
 
 clean:
-	rm -rf $(VENV) build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist out .autobahn *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,7 +15,7 @@ from loadtests.bench.peers import PEERS, installed
 from loadtests.bench.report import Figure, Limit, Row, pair
 from loadtests.bench.scenarios import Plan
 
-__all__ = ["connect", "cut", "publish"]
+__all__ = ["centrifuge", "connect", "cut", "publish"]
 
 _MESSAGE = b'{"p":"%b%b"}' % (MARK, b"x" * (63 - 8 - len(MARK)))
 """63 bytes."""
@@ -79,7 +79,7 @@ async def cut(plan: Plan) -> list[Row]:
     """All sockets of a channel that is published to are cut at once, come back at once, and recover."""
     count = plan.of(5000)
     with Lab(plan.folder) as lab:
-        target = _sides(lab.gateway(lab.upstream(1, 1.0)))["centrifuge"].target
+        target = centrifuge(lab.gateway(lab.upstream(1, 1.0)))
         followers = Followers(target, count)
         await followers.start()
         async with followers.publishing(rate=5.0), Meter([target.pid], lab.load_pids) as meter:
@@ -155,9 +155,14 @@ async def _fan(lab: Lab, plan: Plan, side: _Side, sockets: int) -> dict[int, Fig
     return found
 
 
+def centrifuge(native: Target) -> Target:
+    """Return the endpoint of the Centrifuge protocol of a gateway."""
+    return native.at("/connection/websocket", b"\r\n\r\n")
+
+
 def _sides(native: Target) -> dict[str, _Side]:
     """Return the gateway in both protocols. Clients publish in the Centrifuge protocol only, to listeners in either."""
-    centrifuge = native.at("/connection/websocket", b"\r\n\r\n")
+    other = centrifuge(native)
 
     def hello(user: str) -> bytes:
         return b'{"id":1,"connect":{"token":"%b"}}' % native.token_for(user).encode()
@@ -168,8 +173,8 @@ def _sides(native: Target) -> dict[str, _Side]:
     said = b'{"id":3,"publish":{"channel":"%b","data":%b}}' % (CHANNEL, _MESSAGE)
     subscribe = b'{"type":"subscribe","id":1,"channel":"%b"}' % CHANNEL
     return {
-        "native": _Side(native, lambda user: subscribe, b'"ok":true', centrifuge, hello, said),
-        "centrifuge": _Side(centrifuge, join, b'"id":2', centrifuge, hello, said),
+        "native": _Side(native, lambda user: subscribe, b'"ok":true', other, hello, said),
+        "centrifuge": _Side(other, join, b'"id":2', other, hello, said),
     }
 
 

@@ -99,7 +99,7 @@ class Followers:
 
 
 class _Follower(asyncio.Protocol):
-    """One client through all its connections. ``offset`` is the last that it has, None in no epoch yet."""
+    """One client through all its connections. ``offset`` is the last that it has."""
 
     def __init__(self, target: Target, user: str, *, follows: bool = True) -> None:
         self.offset = 0
@@ -186,7 +186,7 @@ class _Follower(asyncio.Protocol):
             return
         message = orjson.loads(line)
         if "push" in message and "pub" in message["push"]:
-            self._follow(message["push"]["pub"]["offset"])
+            self._follow(message["push"]["pub"])
         elif "subscribe" in message:
             self._subscribed(message["subscribe"])
         elif "error" in message:
@@ -195,12 +195,14 @@ class _Follower(asyncio.Protocol):
             self._there()
 
     def _subscribed(self, result: dict[str, Any]) -> None:
-        if self._epoch == result.get("epoch", ""):
+        """Take an answer as the SDKs do: who recovered goes on from where he was, others from where they are put."""
+        if result.get("recovered"):
             for publication in result.get("publications", ()):
-                self._follow(publication["offset"])
-            self.lost += max(0, result.get("offset", 0) - self.offset)
-            self.doubled += max(0, self.offset - result.get("offset", 0))
-        self._epoch, self.offset = result.get("epoch", ""), result.get("offset", 0)
+                self._follow(publication)
+        else:
+            if self._epoch:
+                self.lost += max(1, result.get("offset", 0) - self.offset)
+            self._epoch, self.offset = result.get("epoch", ""), result.get("offset", 0)
         self._there()
 
     def _there(self) -> None:
@@ -208,7 +210,9 @@ class _Follower(asyncio.Protocol):
         if not self._joined.done():
             self._joined.set_result(None)
 
-    def _follow(self, offset: int) -> None:
+    def _follow(self, publication: dict[str, Any]) -> None:
+        offset = publication["offset"]
+        self._epoch = publication.get("epoch", self._epoch)
         if offset <= self.offset:
             self.doubled += 1
         else:
