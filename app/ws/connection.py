@@ -204,6 +204,7 @@ class Connection(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.conn.parser.close()  # It refers to itself: the garbage collector would have to find it.
         self._let_go()
 
     def shutdown(self) -> None:

@@ -415,3 +415,18 @@ class Session:
             self._commands.clear()
         self._make_room()
         self._on_end(self)
+        self._commander = _NOBODY  # It may refer to the session, and the garbage collector would have to find both.
+
+
+class _Nobody:
+    """:class:`Commander` of a session that is over."""
+
+    def at_once(self, session: Session, action: Any) -> bool:
+        return True
+
+    async def perform(self, session: Session, action: Any) -> None: ...
+
+    def left(self, session: Session, channel: str) -> None: ...
+
+
+_NOBODY = _Nobody()

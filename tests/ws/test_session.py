@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import random
 import time
+import weakref
 from typing import Any
 
 import httpx
@@ -692,3 +694,35 @@ async def test_a_client_library_reconnects_in_the_middle_of_a_word_again_and_aga
 async def receive_some(client: Client, stream: Stream, count: int) -> None:
     offset = stream.offset
     await client.until(stream, lambda s: s.offset >= offset + count or s.terminal is not None)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/ws", "/connection/websocket"])
+async def test_a_socket_that_is_gone_leaves_nothing_to_the_garbage_collector(path):
+    """Cycles would stay until it looks, which with many sockets is seldom."""
+    hello = {
+        "/api/v1/ws": [frame(TEXT, b'{"type":"subscribe","id":2,"channel":"room"}')],
+        "/connection/websocket": [
+            frame(TEXT, b'{"id":1,"connect":{}}'),
+            frame(TEXT, b'{"id":2,"subscribe":{"channel":"room"}}'),
+        ],
+    }
+    config = settings(NOWHERE, realtime={"channel": {"allow_subscribe": True, "history_size": 5, "history_ttl": 60}})
+    async with serving(config) as served:
+        gc.collect()
+        gc.disable()
+        try:
+            async with raw(served, None, headers=tuple(bearer().items()), path=path) as client:
+                client.send(*hello[path])
+                while (await client.message()).get("id") != 2:
+                    pass
+                (session,) = served.sessions
+                (connection,) = served.server.server_state.connections
+                gone = [weakref.ref(connection), weakref.ref(connection.conn)]
+                kinds = (type(session), type(session.protocol))
+                del session, connection
+                client.writer.transport.abort()
+                await eventually(lambda: not served.server.server_state.connections)
+                await eventually(lambda: not any(each() for each in gone))
+                await eventually(lambda: not any(isinstance(each, kinds) for each in gc.get_objects()))
+        finally:
+            gc.enable()
