@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -125,8 +126,7 @@ async def _fan_rows(plan: Plan, sockets: int, fewer: dict[str, float], peers: Se
             row = pair(
                 f"fan-out: {sockets:,} sockets {work}", "µs", figures[name, window], figures["floor", window], limit
             )
-            beside = {peer: [figure.value for figure in figures[peer, window]] for peer in peers}
-            rows.append(row.beside(beside))
+            rows.append(row.beside({peer: _sound(figures[peer, window]) for peer in peers}))
     return rows
 
 
@@ -150,9 +150,15 @@ async def _fan(lab: Lab, plan: Plan, side: _Side, sockets: int) -> dict[int, Fig
             if missing or crowd.closed:
                 doubts += (f"{missing} deliveries did not arrive, {crowd.closed} sockets were closed",)
             found[window] = Figure(meter.cpu[0] * 1e6 / max(1, messages * sockets - missing), doubts)
+    except OSError as error:  # closed, or no answer in time
+        found |= {window: Figure(math.nan, (f"broken off: {error}",)) for window in _DELIVERIES if window not in found}
     finally:
         crowd.close()
     return found
+
+
+def _sound(figures: Sequence[Figure]) -> list[float]:
+    return [figure.value for figure in figures if not figure.doubts] or [figure.value for figure in figures]
 
 
 def centrifuge(native: Target) -> Target:
