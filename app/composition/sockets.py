@@ -30,7 +30,8 @@ from app.ws.gate import Gate
 from app.ws.origins import allowed_origins
 from app.ws.protocols.native_encoding import NativeEncoder
 from app.ws.rates import Rate
-from app.ws.session import Services, Session
+from app.ws.services import Services
+from app.ws.session import Session
 from app.ws.ticker import Ticker
 
 __all__ = ["Sockets"]

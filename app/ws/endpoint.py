@@ -15,7 +15,8 @@ from app.ws.commands import NativeCommander
 from app.ws.connection import EXTENSION, Connection
 from app.ws.handshake import SUBPROTOCOL, Credential, Handshake, read_handshake
 from app.ws.protocols.native import NativeProtocol
-from app.ws.session import Services, Session
+from app.ws.services import Services
+from app.ws.session import Session
 
 __all__ = ["Begin", "Endpoint", "TicketOffice", "begin_native"]
 

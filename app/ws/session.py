@@ -20,78 +20,18 @@ from app.streams.publication import Batch
 from app.ws.admission import Held
 from app.ws.orders import Order
 from app.ws.outbox import Outbox
+from app.ws.ports import ConnectionPort, SocketProtocol
 from app.ws.protocols.actions import End, Leave, Send
 from app.ws.rates import Meter
-from app.ws.services import Services, SocketEncoder, Verifier
+from app.ws.services import Services, SocketEncoder
 from app.ws.ticker import Entry
 
-__all__ = ["Commander", "ConnectionPort", "Services", "Session", "SocketProtocol", "Verifier"]
+__all__ = ["Commander", "Session"]
 
 _log = Sampled(__name__)
 
 _PERSISTENT = 50
 """Frames that may come too early, less those that came in time, before the socket is closed."""
-
-
-class ConnectionPort(Protocol):
-    """The socket."""
-
-    @property
-    def direct(self) -> Writer:
-        """What takes ready frames with nothing in between. Not to be written to once the connection closes."""
-
-    def write(self, block: bytes) -> None: ...
-    def close(self, code: int, reason: str) -> None: ...
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
-
-
-class SocketProtocol(Protocol):
-    """The state of a socket in its protocol, without I/O. What must be done comes out as actions.
-
-    Actions are those of :mod:`app.ws.protocols.actions` and the protocol's commands, which go to its commander.
-    """
-
-    connection_id: str
-    session_id: str
-    """What the connect reply named beside it; empty where there is no such thing."""
-    identity: Identity
-
-    @property
-    def admitted(self) -> bool:
-        """Whether the socket was let in and is there."""
-
-    def receive(self, data: bytes) -> Sequence[Any]: ...
-    def receive_binary(self, data: bytes) -> Sequence[Any]: ...
-    def due(self) -> float: ...
-    def tick(self, now: float) -> Sequence[Any]: ...
-
-    def throttled(self, data: bytes, wait: float, persists: bool) -> Sequence[Any]:
-        """A frame came ``wait`` seconds too early; ``persists`` when too many did."""
-
-    def failed(self, command: Any, error: TidegateError) -> Sequence[Any]:
-        """A command came to nothing."""
-
-    def closing(self, error: TidegateError) -> Sequence[Any]:
-        """The session can't go on."""
-
-    def dismissed(self, code: int, reason: str) -> Sequence[Any]:
-        """A back end ends the session; the code is one of the Centrifuge protocol."""
-
-    def extended(self, expires_at: float | None, now: float) -> Sequence[Any]:
-        """A back end moves the session's end; None for never, a time that is over for now."""
-
-    def gap(self, channel: str) -> Sequence[Any]:
-        """What comes next on ``channel`` does not follow what was delivered."""
-
-    def goaway(self, delay: float) -> Sequence[Any]:
-        """The replica stops, and closes the socket in ``delay`` seconds."""
-
-    def gone(self) -> Sequence[Any]:
-        """That time is over."""
-
-    def closed(self) -> None:
-        """The socket is gone."""
 
 
 class Commander(Protocol):

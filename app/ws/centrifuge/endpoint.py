@@ -18,12 +18,14 @@ from app.ws.centrifuge.client import Client, Tokens
 from app.ws.centrifuge.commander import CentrifugeCommander
 from app.ws.connection import Connection
 from app.ws.handshake import Handshake
+from app.ws.ports import ConnectionPort
 from app.ws.protocols.centrifuge import CentrifugeProtocol
 from app.ws.protocols.centrifuge_codec import Codec
 from app.ws.protocols.centrifuge_delta import Deltas
 from app.ws.protocols.centrifuge_json import JSON
 from app.ws.protocols.centrifuge_protobuf import PROTOBUF
-from app.ws.session import ConnectionPort, Services, Session
+from app.ws.services import Services
+from app.ws.session import Session
 
 __all__ = ["SUBPROTOCOLS", "Opener", "spoken"]
 

@@ -1,0 +1,73 @@
+"""What a session stands between: the socket below it, and the state of its protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from app.auth.identity import Identity
+from app.errors import TidegateError
+from app.streams.hub import Writer
+
+__all__ = ["ConnectionPort", "SocketProtocol"]
+
+
+class ConnectionPort(Protocol):
+    """The socket."""
+
+    @property
+    def direct(self) -> Writer:
+        """What takes ready frames with nothing in between. Not to be written to once the connection closes."""
+
+    def write(self, block: bytes) -> None: ...
+    def close(self, code: int, reason: str) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+
+class SocketProtocol(Protocol):
+    """The state of a socket in its protocol, without I/O. What must be done comes out as actions.
+
+    Actions are those of :mod:`app.ws.protocols.actions` and the protocol's commands, which go to its commander.
+    """
+
+    connection_id: str
+    session_id: str
+    """What the connect reply named beside it; empty where there is no such thing."""
+    identity: Identity
+
+    @property
+    def admitted(self) -> bool:
+        """Whether the socket was let in and is there."""
+
+    def receive(self, data: bytes) -> Sequence[Any]: ...
+    def receive_binary(self, data: bytes) -> Sequence[Any]: ...
+    def due(self) -> float: ...
+    def tick(self, now: float) -> Sequence[Any]: ...
+
+    def throttled(self, data: bytes, wait: float, persists: bool) -> Sequence[Any]:
+        """A frame came ``wait`` seconds too early; ``persists`` when too many did."""
+
+    def failed(self, command: Any, error: TidegateError) -> Sequence[Any]:
+        """A command came to nothing."""
+
+    def closing(self, error: TidegateError) -> Sequence[Any]:
+        """The session can't go on."""
+
+    def dismissed(self, code: int, reason: str) -> Sequence[Any]:
+        """A back end ends the session; the code is one of the Centrifuge protocol."""
+
+    def extended(self, expires_at: float | None, now: float) -> Sequence[Any]:
+        """A back end moves the session's end; None for never, a time that is over for now."""
+
+    def gap(self, channel: str) -> Sequence[Any]:
+        """What comes next on ``channel`` does not follow what was delivered."""
+
+    def goaway(self, delay: float) -> Sequence[Any]:
+        """The replica stops, and closes the socket in ``delay`` seconds."""
+
+    def gone(self) -> Sequence[Any]:
+        """That time is over."""
+
+    def closed(self) -> None:
+        """The socket is gone."""
