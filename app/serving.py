@@ -97,7 +97,7 @@ def _pid_file(config: Config) -> contextlib.AbstractContextManager[None]:
 @contextlib.contextmanager
 def _broker(config: Config) -> Iterator[Config]:
     """Give ``config`` an embedded Valkey for as long as it runs, if it wants one or its workers must share a log."""
-    if config.broker.redis_url is not None or not (config.broker.embedded or config.server.workers > 1):
+    if config.broker.shared or not (config.broker.embedded or config.server.workers > 1):
         yield config
         return
     from app.streams.redis.embedded import EmbeddedValkey  # noqa: PLC0415  (one worker needs none)

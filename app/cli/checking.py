@@ -25,7 +25,7 @@ def show(config: Config, file: str) -> None:
         console.print(
             f"[yellow]Look at[/] routes\\[{finding.route.index}]: {finding.route.config.path} {finding.what}."
         )
-    broker = "Redis" if config.broker.redis_url else "an embedded Valkey" if config.broker.embedded else "memory"
+    broker = "Redis" if config.broker.shared else "an embedded Valkey" if config.broker.embedded else "memory"
     server = config.server
     console.print(
         f"The configuration is right: {server.environment}, {server.host}:{server.port}, "

@@ -163,7 +163,7 @@ class Parts:
     def figures(self) -> dict[str, Any]:
         return {
             "node": self._node,
-            "broker": "redis" if self._config.broker.redis_url is not None else "memory",
+            "broker": "redis" if self._config.broker.shared else "memory",
             "uptime_seconds": round(time.monotonic() - self._started, 3),
             "sockets": self.sockets.count(),
             "channels": self._hub.channels(),

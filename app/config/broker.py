@@ -2,23 +2,70 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from typing import Annotated
 
-from app.config.section import Section
+from pydantic import Field, SecretStr, StringConstraints, model_validator
+
+from app.config.section import Section, WrongSetting
 
 __all__ = ["BrokerConfig"]
 
+HostAndPort = Annotated[str, StringConstraints(pattern=r"^(\[[0-9A-Fa-f:]+\]|[^:\s/@]+):[0-9]{1,5}$")]
+
 
 class BrokerConfig(Section):
-    """The log that replicas share. Without `redis_url` it is this process's memory."""
+    """The log that replicas share: a Redis or Valkey server, one behind sentinels, or a cluster. Without `redis_url`,
+    `sentinels` and `cluster` it is this process's memory.
+    """
 
     redis_url: SecretStr | None = None
-    """`redis://[user:password@]host:port/number`, `rediss://` for TLS, `unix://` for a socket."""
-    key_prefix: str = "tg:"
-    """What the name of every key in Redis begins with."""
+    """`redis://[user:password@]host:port/number`, `rediss://` for TLS, `unix://` for a socket.
+    `redis+cluster://host:port,host:port` names nodes of a cluster."""
+    sentinels: tuple[HostAndPort, ...] = ()
+    """`host:port` of each sentinel; they are asked for the master of `sentinel_master`."""
+    sentinel_master: str = ""
+    """The name under which the sentinels watch the master."""
+    sentinel_username: str = ""
+    """The ACL user at the sentinels."""
+    sentinel_password: SecretStr | None = None
+    """The password at the sentinels."""
+    cluster: tuple[HostAndPort, ...] = ()
+    """`host:port` of some nodes of a Redis Cluster; the others are found through them."""
+    username: str = ""
+    """The ACL user at the servers, for `sentinels` and `cluster`; a `redis_url` names its own."""
+    password: SecretStr | None = None
+    """The password at the servers, likewise."""
+    database: int = Field(0, ge=0)
+    """The number of the database, for `sentinels`; a cluster has only 0."""
+    tls: bool = False
+    """Speak TLS with sentinels, servers and nodes; a `redis_url` says so itself with `rediss://`."""
+    tls_ca: str | None = None
+    """File with the certificates (PEM) that a server's certificate must lead to; those of the system without it."""
+    tls_certificate: str | None = None
+    """File with the certificate (PEM) that this gateway shows."""
+    tls_key: str | None = None
+    """File with its private key (PEM), where it is not in the same file."""
+    key_prefix: str = Field("tg:", pattern=r"^[^{}]*$")
+    """What the name of every key and every Pub/Sub channel in Redis begins with."""
     embedded: bool = False
-    """Start a private Valkey on a socket in a temporary folder; several workers without a `redis_url` do so anyway."""
+    """Start a private Valkey on a socket in a temporary folder; several workers without a Redis do so anyway."""
     connect_timeout: float = Field(2.0, gt=0)
-    """How long connecting to Redis may take."""
+    """How long connecting to Redis may take, and how long a command waits for a link that is down."""
     command_timeout: float = Field(5.0, gt=0)
     """How long an answer of Redis may take."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether the log is in Redis."""
+        return self.redis_url is not None or bool(self.sentinels) or bool(self.cluster)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> BrokerConfig:
+        if (self.redis_url is not None) + bool(self.sentinels) + bool(self.cluster) > 1:
+            key = "cluster" if self.cluster else "sentinels"
+            raise WrongSetting((key,), "names a second Redis: set redis_url, sentinels or cluster, only one of them")
+        if bool(self.sentinels) != bool(self.sentinel_master):
+            raise WrongSetting(("sentinel_master",), "and sentinels need each other")
+        if self.tls_key is not None and self.tls_certificate is None:
+            raise WrongSetting(("tls_key",), "is the key of no certificate: set tls_certificate too")
+        return self

@@ -18,6 +18,7 @@ from app.streams.redis.presence import RedisPresence
 from app.streams.redis.reader import RedisBroker
 from app.streams.redis.register import RedisRegister
 from app.streams.redis.slots import RedisSlots
+from app.streams.redis.topology import Topology
 from app.streams.redis.writer import RedisLedger
 from app.streams.register import MemoryRegister, Register
 from app.streams.slots import MemorySlots, MemorySlotStore, Slots
@@ -88,7 +89,7 @@ def redis_backend(
     node: str,
     sink: Sink,
     *,
-    url: str,
+    topology: Topology,
     key_prefix: str,
     lease: float,
     retention: float,
@@ -98,11 +99,13 @@ def redis_backend(
     slots_ttl: float = SLOTS_TTL,
     revocation_limit: int = REVOCATION_LIMIT,
 ) -> Backend:
-    """Everything that replicas share in the Redis or Valkey at ``url``. Times are seconds."""
-    client = Client(url, connect_timeout=connect_timeout, command_timeout=command_timeout)
-    layout = Layout(key_prefix)
-    ledger = RedisLedger(node, client, layout, sink, lease=lease, retention=retention, command_timeout=command_timeout)
-    broker = RedisBroker(node, client, layout, sink, ledger, command_timeout=command_timeout)
+    """Everything that replicas share in the Redis or Valkey of ``topology``. Times are seconds."""
+    client = Client(topology, timeout=command_timeout, patience=connect_timeout)
+    layout = Layout(key_prefix, sharded=topology.sharded)
+    ledger = RedisLedger(
+        node, topology, client, layout, sink, lease=lease, retention=retention, command_timeout=command_timeout
+    )
+    broker = RedisBroker(node, topology, client, layout, sink, ledger, command_timeout=command_timeout)
     return Backend(
         broker=broker,
         ledger=ledger,

@@ -27,6 +27,8 @@ from app.streams.redis.presence import RedisPresence
 from app.streams.redis.reader import RedisBroker
 from app.streams.redis.register import RedisRegister
 from app.streams.redis.slots import RedisSlots
+from app.streams.redis.server import access_of, address_of
+from app.streams.redis.topology import Standalone, Topology
 from app.streams.redis.writer import RedisLedger
 from app.streams.register import MemoryRegister, Register
 from app.streams.slots import MemorySlots, MemorySlotStore, Slots
@@ -121,12 +123,17 @@ async def eventually(condition: Callable[[], object], timeout: float = 5.0) -> N
             await asyncio.sleep(0.005)
 
 
+def standalone(url: str, timeout: float = TIMEOUT) -> Standalone:
+    """Return the topology of one server."""
+    return Standalone(address_of(url), access_of(url, timeout=timeout))
+
+
 class Replica:
     """A hub with its ledger and broker over Redis, as one process has them."""
 
     def __init__(
         self,
-        url: str,
+        servers: str | Callable[[], Topology],
         prefix: str,
         node: str,
         *,
@@ -138,14 +145,23 @@ class Replica:
         slots_ttl: float = 0.4,
     ) -> None:
         self.node = node
-        self.client = Client(url, connect_timeout=timeout, command_timeout=timeout)
-        self.layout = Layout(prefix)
+        topology = standalone(servers) if isinstance(servers, str) else servers()
+        self.client = Client(topology, timeout=timeout, patience=timeout)
+        self.layout = Layout(prefix, sharded=topology.sharded)
         self.hub = Hub(asyncio.get_running_loop().call_soon)
         self.ledger = RedisLedger(
-            node, self.client, self.layout, self.hub, lease=lease, retention=retention, command_timeout=timeout
+            node,
+            topology,
+            self.client,
+            self.layout,
+            self.hub,
+            lease=lease,
+            retention=retention,
+            command_timeout=timeout,
         )
         self.broker = RedisBroker(
             node,
+            topology,
             self.client,
             self.layout,
             self.hub,
@@ -171,20 +187,18 @@ class Replica:
 
     @property
     def ledger_link(self) -> Link:
-        link = self.ledger._keeper.link
-        assert link is not None
+        (link,) = self.ledger._links.all()
         return link
 
     @property
     def broker_link(self) -> Link:
-        link = self.broker._keeper.link
-        assert link is not None
+        (link,) = self.broker._subscriptions._links.all()
         return link
 
     async def relinked(self, *old: Link) -> None:
         """Wait until other links have taken the place of these."""
-        keepers = (self.ledger._keeper, self.broker._keeper)
-        await eventually(lambda: all(keeper.link is not None and keeper.link not in old for keeper in keepers))
+        kinds = (self.ledger._links, self.broker._subscriptions._links)
+        await eventually(lambda: all(kind.all() and not set(kind.all()) & set(old) for kind in kinds))
 
     async def __aexit__(self, *_: object) -> None:
         await self._tasks.close()

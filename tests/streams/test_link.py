@@ -17,10 +17,16 @@ from app.errors import BrokerUnavailable
 from app.streams.redis import link as link_module
 from app.streams.redis.client import Client
 from app.streams.redis.link import Link, LinkKeeper, pack
-from tests.streams.support import eventually
+from app.streams.redis.server import Master, access_of, address_of
+from tests.streams.support import eventually, standalone
 from tests.support.valkey import ValkeyServer
 
 TIMEOUT = 0.2
+
+
+def server(url: str) -> Master:
+    return Master(address_of(url), access_of(url, timeout=TIMEOUT))
+
 
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -51,7 +57,7 @@ class Kept:
         self.links: list[Link] = []
         self.writable = 0
         callbacks = {"push": push, "writable": self._became_writable}
-        self.keeper = LinkKeeper("test", url, self._ready, timeout=TIMEOUT, **callbacks)
+        self.keeper = LinkKeeper("test", server(url), self._ready, timeout=TIMEOUT, **callbacks)
 
     async def __aenter__(self) -> LinkKeeper:
         self._task = asyncio.ensure_future(self.keeper.run())
@@ -211,7 +217,7 @@ async def test_a_link_whose_preparation_fails_never_counts_as_up() -> None:
             links.append(link)
             raise hiredis.ReplyError("LOADING")
 
-        keeper = LinkKeeper("test", url, refuse, timeout=TIMEOUT)
+        keeper = LinkKeeper("test", server(url), refuse, timeout=TIMEOUT)
         running = asyncio.ensure_future(keeper.run())
         await eventually(lambda: len(links) > 1)
         assert keeper.link is None
@@ -221,7 +227,7 @@ async def test_a_link_whose_preparation_fails_never_counts_as_up() -> None:
 
 async def test_nobody_there_is_no_reason_to_stop_trying(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_module.random, "uniform", lambda low, high: min(high, 1.7) and 0)
-    keeper = LinkKeeper("test", "redis://127.0.0.1:1", _nothing, timeout=TIMEOUT)
+    keeper = LinkKeeper("test", server("redis://127.0.0.1:1"), _nothing, timeout=TIMEOUT)
     running = asyncio.ensure_future(keeper.run())
     for _ in range(4000):  # Enough for 2**attempt to leave the floats, were it not bounded.
         await asyncio.sleep(0)
@@ -247,12 +253,12 @@ async def test_a_link_that_is_cancelled_at_any_point_leaves_no_connection_open()
         secret = url.replace("//", "//:secret@")  # AUTH is never answered.
         for address in (url, secret):
             for steps in range(12):
-                running = asyncio.ensure_future(LinkKeeper("test", address, _nothing, timeout=TIMEOUT).run())
+                running = asyncio.ensure_future(LinkKeeper("test", server(address), _nothing, timeout=TIMEOUT).run())
                 for _ in range(steps):
                     await asyncio.sleep(0)
                 running.cancel()
                 await asyncio.gather(running, return_exceptions=True)
-        running = asyncio.ensure_future(LinkKeeper("test", secret, _nothing, timeout=TIMEOUT / 4).run())
+        running = asyncio.ensure_future(LinkKeeper("test", server(secret), _nothing, timeout=TIMEOUT / 4).run())
         await asyncio.sleep(TIMEOUT)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -281,7 +287,7 @@ async def test_a_link_that_can_not_be_written_to_says_so(monkeypatch: pytest.Mon
 
 
 async def test_passwords_and_databases(valkey: ValkeyServer) -> None:
-    client = Client(valkey.url, connect_timeout=1.0, command_timeout=1.0)
+    client = Client(standalone(valkey.url), timeout=1.0, patience=1.0)
     await client.command("ACL", "SETUSER", "tester", "on", ">p@ss word", "~*", "&*", "+@all")
     try:
         url = valkey.url.replace("unix://", "unix://tester:p%40ss%20word@") + "?db=3"

@@ -74,8 +74,8 @@ class Model:
             self.answer()
 
     def _execute(self, command: list[bytes]) -> Any:
-        name, _, keys, log, meta, token, channel, close, _, first, last, message = command
-        assert (name, keys, log, meta, channel) == (b"EVALSHA", b"2", b"p:{s}:log", b"p:{s}:meta", b"p:c:s")
+        name, _, keys, log, meta, token, channel, _, close, _, first, last, message = command
+        assert (name, keys, log, meta, channel) == (b"EVALSHA", b"2", b"p:{s}:log", b"p:{s}:meta", b"p:{s}:live")
         batch = decode_batch(message)
         assert (batch.epoch, batch.first, batch.last) == ("epoch", int(first), int(last))
         if not self.there:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.streams.position import Position, new_epoch
 from app.streams.publication import Batch
-from app.streams.redis.layout import Layout, decode_batch, encode_batch
+from app.streams.redis.layout import Layout, decode_batch, encode_batch, slot_of
 
 items = st.lists(st.binary(max_size=20).map(lambda data: data.replace(b"\n", b"")), min_size=1, max_size=6)
 
@@ -46,8 +46,15 @@ def test_what_is_no_batch_is_refused(message: bytes) -> None:
         decode_batch(message)
 
 
-def test_names_share_a_hash_tag_and_lead_back() -> None:
+@pytest.mark.parametrize("owner", ["gen:1", "a{b}c", "}", "{}", "", "%7D", "räume:1"])
+def test_all_keys_of_an_owner_lie_in_one_slot_and_no_two_owners_share_a_key(owner: str) -> None:
+    layout = Layout("tg:", sharded=True)
+    names = [layout.log(owner), layout.meta(owner), layout.once(owner, "{x}"), layout.channel(owner)]
+    assert len({slot_of(name) for name in names}) == 1
+    others = [other for other in ["gen:2", "a{b", "%", "%7D", "}", "{}", "", "a{b}c"] if other != owner]
+    assert not {layout.log(other) for other in others} & set(names)
+
+
+def test_names_share_a_hash_tag() -> None:
     layout = Layout("tg:")
     assert (layout.log("gen:1"), layout.meta("gen:1")) == ("tg:{gen:1}:log", "tg:{gen:1}:meta")
-    assert layout.stream_of(layout.channel("räume:1").encode()) == "räume:1"
-    assert layout.stream_of(layout.node("a").encode()) is None

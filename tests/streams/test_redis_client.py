@@ -12,11 +12,12 @@ import pytest
 from app.errors import BrokerUnavailable
 from app.streams.redis.client import Client, Script
 from app.streams.redis.embedded import EmbeddedValkey, find_server
+from tests.streams.support import eventually, standalone
 from tests.support.valkey import ValkeyServer
 
 
 async def test_replies_are_as_they_come(valkey: ValkeyServer, prefix: str) -> None:
-    client = Client(valkey.url, connect_timeout=1.0, command_timeout=1.0)
+    client = Client(standalone(valkey.url), timeout=1.0, patience=1.0)
     key = f"{prefix}k"
     assert await client.command("SET", key, b"\xff") == b"OK"
     assert await client.command("SET", key, "new", "GET") == b"\xff"
@@ -30,7 +31,7 @@ async def test_replies_are_as_they_come(valkey: ValkeyServer, prefix: str) -> No
 
 
 async def test_whatever_goes_wrong_is_one_error(valkey: ValkeyServer, prefix: str) -> None:
-    client = Client(valkey.url, connect_timeout=1.0, command_timeout=1.0)
+    client = Client(standalone(valkey.url), timeout=1.0, patience=1.0)
     await client.command("SET", f"{prefix}k", "text")
     for command in (("HGET", f"{prefix}k", "a"), ("NONSENSE",), ("SET", f"{prefix}k", object())):
         with pytest.raises(BrokerUnavailable):
@@ -38,29 +39,31 @@ async def test_whatever_goes_wrong_is_one_error(valkey: ValkeyServer, prefix: st
     with pytest.raises(BrokerUnavailable):
         await client.pipeline([("PING",), ("NONSENSE",)])
     await client.close()
-    nobody = Client("redis://127.0.0.1:1", connect_timeout=0.2, command_timeout=0.2)
+    nobody = Client(standalone("redis://127.0.0.1:1"), timeout=0.2, patience=0.2)
     with pytest.raises(BrokerUnavailable):
         await nobody.command("PING")
     await nobody.close()
 
 
 async def test_connections_that_redis_closed_are_not_used_again(valkey: ValkeyServer) -> None:
-    client = Client(valkey.url, connect_timeout=1.0, command_timeout=1.0)
+    client = Client(standalone(valkey.url), timeout=1.0, patience=1.0)
     await asyncio.gather(*[client.command("PING") for _ in range(20)])
+    (link,) = client._links.all()
     valkey.kill()
     valkey.start()
+    await eventually(lambda: link not in client._links.all())
     assert await asyncio.gather(*[client.command("PING") for _ in range(20)]) == [b"PONG"] * 20
     await client.close()
 
 
 async def test_more_callers_than_connections_wait_for_one(valkey: ValkeyServer) -> None:
-    client = Client(valkey.url, connect_timeout=1.0, command_timeout=2.0)
+    client = Client(standalone(valkey.url), timeout=2.0, patience=1.0)
     assert await asyncio.gather(*[client.command("PING") for _ in range(500)]) == [b"PONG"] * 500
     await client.close()
 
 
 async def test_closing_leaves_no_warning_behind(valkey: ValkeyServer) -> None:
-    client = Client(valkey.url, connect_timeout=1.0, command_timeout=0.1)
+    client = Client(standalone(valkey.url), timeout=0.1, patience=1.0)
     await asyncio.gather(*[client.command("PING") for _ in range(5)])
     valkey.pause()
     results = await asyncio.gather(*[client.command("PING") for _ in range(5)], return_exceptions=True)
@@ -80,7 +83,7 @@ async def test_an_embedded_server_is_private_and_leaves_nothing() -> None:
     with EmbeddedValkey() as server:
         socket = Path(server.url.removeprefix("unix://"))
         assert (socket.parent.stat().st_mode & 0o777, socket.stat().st_mode & 0o777) == (0o700, 0o700)
-        client = Client(server.url, connect_timeout=1.0, command_timeout=1.0)
+        client = Client(standalone(server.url), timeout=1.0, patience=1.0)
         assert await client.command("PING") == b"PONG"
         assert await client.command("CONFIG", "GET", "port") == [b"port", b"0"]
         await client.close()

@@ -54,8 +54,8 @@ async def test_a_redis_that_comes_back_empty_is_written_anew(a: Replica, b: Repl
     assert await a.ledger.renew() == []
     await eventually(lambda: a.ledger.unwritten == 0)
     assert await whole_log(b, "gen:idle") == numbered(1, 3)
-    assert await a.client.command("ZSCORE", a.layout.leases, "gen:idle") is not None
-    assert await a.client.command("ZSCORE", a.layout.leases, "gen:1") is None
+    assert await a.client.command("ZSCORE", a.layout.leases("gen:idle"), "gen:idle") is not None
+    assert await a.client.command("ZSCORE", a.layout.leases("gen:1"), "gen:1") is None
 
 
 async def test_a_flushed_redis_is_written_anew_over_the_same_link(a: Replica, b: Replica) -> None:
@@ -63,7 +63,7 @@ async def test_a_flushed_redis_is_written_anew_over_the_same_link(a: Replica, b:
     remote, _ = await listen(b, "gen:1")
     for _ in range(10):
         await stream_tokens(a, owned, 20)
-        keys = (a.layout.log("gen:1"), a.layout.meta("gen:1"), a.layout.leases)
+        keys = (a.layout.log("gen:1"), a.layout.meta("gen:1"), a.layout.leases("gen:1"))
         await a.client.command("DEL", *keys)
     await stream_tokens(a, owned, 20)
     await remote.reaches(220)

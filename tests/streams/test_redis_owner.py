@@ -118,9 +118,9 @@ async def test_a_reaper_never_judges_its_own_streams(valkey: ValkeyServer, prefi
 
 
 async def test_a_stream_in_the_list_of_leases_that_is_no_more_is_swept_away(a: Replica) -> None:
-    await a.client.command("ZADD", a.layout.leases, 1, "gen:gone")
+    await a.client.command("ZADD", a.layout.leases("gen:gone"), 1, "gen:gone")
     assert await a.ledger.expired() == []
-    assert await a.client.command("ZCARD", a.layout.leases) == 0
+    assert await a.client.command("ZCARD", *a.layout.all_leases) == 0
 
 
 async def test_closed_streams_leave_the_list_of_leases(a: Replica) -> None:
@@ -128,7 +128,7 @@ async def test_closed_streams_leave_the_list_of_leases(a: Replica) -> None:
         a.ledger.append(await own(a, f"gen:{number}"), [LAST], close=True)
     await eventually(lambda: all(a.ledger.log(f"gen:{number}") is None for number in range(5)))
     await a.ledger_link.call("PING")
-    assert await a.client.command("ZCARD", a.layout.leases) == 0
+    assert await a.client.command("ZCARD", *a.layout.all_leases) == 0
 
 
 async def test_scripts_that_redis_forgot_are_loaded_again(a: Replica, b: Replica) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.streams.broker import Page
+from app.streams.position import new_epoch
 from app.streams.publication import Publication
 from app.streams.redis.client import Client, Script
 from app.streams.redis.layout import Layout, decode_batch
@@ -31,7 +32,7 @@ class RedisArchive:
         start = -1 if since is None else min(max(since, 0), _MOST)
         count = -1 if limit is None else min(limit, _MOST)
         keys = (self._layout.log(channel), self._layout.meta(channel))
-        answer = await self._client.script(Script.PAGE, keys, start, count, int(reverse))
+        answer = await self._client.script(Script.PAGE, keys, start, count, int(reverse), new_epoch())
         if answer is None:
             return Page()
         epoch, top, batches = answer

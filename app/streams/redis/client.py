@@ -1,121 +1,225 @@
-"""redis-py for all that is not on the hot path, with one error for whatever goes wrong.
-
-The scripts' sources lie in ``lua/``; each begins with what it takes and returns.
-"""
+"""Commands that are waited for, each sent to the master that owns its key, with one error for whatever goes wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from enum import Enum
-from hashlib import sha1
-from importlib.resources import files
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+import hiredis
 
 from app.errors import BrokerUnavailable
+from app.observe.tasks import TaskSet
+from app.streams.redis.cluster import address_in
+from app.streams.redis.layout import slot_of
+from app.streams.redis.link import Link, pack
+from app.streams.redis.links import Links
+from app.streams.redis.script import Script
+from app.streams.redis.server import Master
+from app.streams.redis.topology import Topology
 
 __all__ = ["Client", "Script"]
 
-_CONNECTIONS = 32
-"""At most so many at once; who comes then waits."""
+_AGAIN = ("TRYAGAIN", "READONLY")
+"""Errors of commands that were not carried out and soon can be: a slot is on its way, or a master was replaced."""
+_PAUSE = 0.03
+_ASKING = pack("ASKING")
+_KEYLESS = frozenset({"ACL", "CLIENT", "CLUSTER", "CONFIG", "INFO", "PING", "PUBSUB", "ROLE", "SCRIPT"})
+"""Commands without a key, which any master takes."""
 
-
-class Script(Enum):
-    """The atomic steps. ``sha`` is the name under which Redis keeps ``source``."""
-
-    APPEND = "append"
-    CLAIM = "claim"
-    ENTER = "enter"
-    EXPIRED = "expired"
-    HISTORY = "history"
-    LEASE = "lease"
-    LEAVE = "leave"
-    MARK = "mark"
-    MARKS = "marks"
-    PAGE = "page"
-    POSITIONS = "positions"
-    PRESENT = "present"
-    PRESENT_COUNT = "present_count"
-    PUBLISH = "publish"
-    RENEW = "renew"
-    SEAL = "seal"
-    SLOTS_ENTER = "slots_enter"
-    SLOTS_RENEW = "slots_renew"
-    SLOTS_TRADE = "slots_trade"
-
-    def __init__(self, name: str) -> None:
-        self.source = (files(__package__) / "lua" / f"{name}.lua").read_bytes()
-        self.sha = sha1(self.source, usedforsecurity=False).hexdigest()
+Command = Sequence[Any]
 
 
 class Client:
-    """Commands that fail within their timeouts (seconds) rather than wait. Replies are bytes, ints, lists and None.
+    """Commands that fail within ``timeout`` seconds rather than wait. Replies are bytes, ints, lists and None.
 
     Every method raises :exc:`~app.errors.BrokerUnavailable`, and nothing else, when Redis does not do as it was asked.
-    Nothing is sent twice: a publication whose answer got lost may have happened.
+    Nothing is carried out twice: a publication whose answer got lost may have happened, and only what a server refused
+    is sent again. While a link is down, callers wait at most ``patience`` seconds for it. The links are opened with the
+    first command.
     """
 
-    def __init__(self, url: str, *, connect_timeout: float, command_timeout: float) -> None:
-        self.url = url
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=_CONNECTIONS,
-            timeout=command_timeout,
-            socket_connect_timeout=connect_timeout,
-            socket_timeout=command_timeout,
-            health_check_interval=30,
-            protocol=2,
-            retry=Retry(NoBackoff(), 0),
-        )
-        self._redis = Redis.from_pool(pool)
-        self._redis.response_callbacks.clear()
+    def __init__(self, topology: Topology, *, timeout: float, patience: float) -> None:
+        self.topology = topology
+        self._timeout = timeout
+        self._patience = patience
+        self._links = Links("client", topology, _ready, timeout=timeout)
+        self._tasks = TaskSet()
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        """End the links and what kept the topology."""
+        await self._tasks.close()
+        await self.topology.close()
 
     async def command(self, *command: Any) -> Any:
-        with _translated():
-            return await self._send(*command)
+        return (await self.pipeline([command]))[0]
 
     async def script(self, script: Script, keys: Sequence[str], *arguments: Any) -> Any:
-        with _translated():
-            try:
-                return await self._send("EVALSHA", script.sha, len(keys), *keys, *arguments)
-            except NoScriptError:
-                return await self._send("EVAL", script.source, len(keys), *keys, *arguments)
+        return (await self.scripts(script, [(keys, arguments)]))[0]
 
     async def scripts(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
-        """Run ``script`` for each (keys, arguments) in one round trip. Where Redis does not know it, all run again."""
-        if not calls:
-            return []
+        """Run ``script`` for each (keys, arguments), in one round trip for each server."""
         commands = [("EVALSHA", script.sha, len(keys), *keys, *arguments) for keys, arguments in calls]
+        sources = [("EVAL", script.source, *command[2:]) for command in commands]
+        return await self._all(commands, sources)
+
+    async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
+        """Send ``commands`` in one round trip for each server and return their replies in order."""
+        return await self._all(commands, None)
+
+    async def each_master(self, commands: Callable[[Master], Sequence[Command]]) -> list[Any]:
+        """Send each master what ``commands`` has for it, and return all replies, master by master."""
+        async with self._bounded():
+            await self._all_up()
+            sent = []
+            for master in self.topology.masters:
+                packed = _packed(commands(master))
+                link = await self._link(lambda master=master: self._links.to(master))  # type: ignore[misc]
+                sent.append(link.calls(packed))
+            replies = [reply for replies in await asyncio.gather(*sent) for reply in replies]
+            return [_checked(reply) for reply in replies]
+
+    async def require_all(self) -> None:
+        """Raise unless every master can be reached."""
+        async with self._bounded():
+            await self._all_up()
+
+    # Private.
+
+    @asynccontextmanager
+    async def _bounded(self) -> Any:
+        if not self._tasks:
+            self._tasks.start(self._links.run(), "redis client")
+            await asyncio.sleep(0)
         try:
-            return await self.pipeline(commands)
-        except BrokerUnavailable as error:
-            if not isinstance(error.__cause__, NoScriptError):
-                raise
-            return await self.pipeline([("SCRIPT", "LOAD", script.source), *commands])
+            async with asyncio.timeout(self._timeout):
+                yield
+        except TimeoutError as error:
+            raise BrokerUnavailable from error
 
-    async def pipeline(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Send ``commands`` in one round trip and return their replies in order."""
-        with _translated():
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for command in commands:
-                    pipeline.execute_command(*command)
-                return await pipeline.execute()
+    async def _all(self, commands: Sequence[Command], sources: Sequence[Command] | None) -> list[Any]:
+        """Send ``commands``; those of scripts that a server does not know it gets as in ``sources``."""
+        packed = _packed(commands)
+        replies: list[Any] = [None] * len(packed)
+        todo = list(range(len(packed)))
+        async with self._bounded():
+            detours: dict[int, Master] = {}
+            while todo:
+                await self._round([(index, commands[index], packed[index]) for index in todo], replies, detours)
+                failed = [index for index in todo if isinstance(replies[index], hiredis.ReplyError)]
+                detours = {}
+                todo = [index for index in failed if self._worth_another(index, replies, packed, sources, detours)]
+                if any(str(replies[index]).startswith(_AGAIN) for index in todo):
+                    await asyncio.sleep(_PAUSE)
+        return [_checked(reply) for reply in replies]
 
-    async def _send(self, *command: Any) -> Any:
-        return await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
+    def _worth_another(
+        self,
+        index: int,
+        replies: Sequence[Any],
+        packed: list[bytes],
+        sources: Sequence[Command] | None,
+        detours: dict[int, Master],
+    ) -> bool:
+        error = str(replies[index])
+        if error.startswith("NOSCRIPT") and sources is not None:
+            packed[index] = pack(*sources[index])
+            return True
+        place = address_in(error, None)
+        if place is not None:
+            if error.startswith("ASK"):
+                detours[index] = self.topology.at(place[1])
+            else:
+                self.topology.moved(*place)
+            return True
+        if error.startswith("READONLY"):
+            for link in self._links.all():
+                link.abort()
+            self.topology.doubt()
+        return error.startswith(_AGAIN)
+
+    async def _round(
+        self, todo: Sequence[tuple[int, Command, bytes]], replies: list[Any], detours: dict[int, Master]
+    ) -> None:
+        """Send what there is ``todo`` (place, command, packed), all to one server in one write."""
+        if not self.topology.sharded:
+            link = await self._link(lambda: self._links.of(0))
+            answers = await link.calls([packed for _, _, packed in todo])
+            for (index, _, _), answer in zip(todo, answers, strict=True):
+                replies[index] = answer
+            return
+        groups: dict[Link, list[tuple[int, bytes]]] = {}
+        for index, command, packed in todo:
+            link = await self._link(self._finder(command, detours.get(index)))
+            groups.setdefault(link, []).append((index, packed))
+
+        async def send(link: Link, group: list[tuple[int, bytes]]) -> None:
+            for (index, _), answer in zip(group, await _calls(link, group, detours), strict=True):
+                replies[index] = answer
+
+        await asyncio.gather(*[send(link, group) for link, group in groups.items()])
+
+    def _finder(self, command: Command, detour: Master | None) -> Callable[[], Link | None]:
+        if detour is not None:
+            return lambda: self._links.to(detour)
+        key = _key_of(command)
+        if key is None:
+            return lambda: next(iter(self._links.all()), None)
+        slot = slot_of(key)
+        return lambda: self._links.of(slot)
+
+    async def _link(self, find: Callable[[], Link | None]) -> Link:
+        """Return what ``find`` finds, if need be in a while. Raises :exc:`~app.errors.BrokerUnavailable`."""
+        link = find()
+        if link is None:
+            try:
+                async with asyncio.timeout(self._patience):
+                    while (link := find()) is None:
+                        await self._links.wait()
+            except TimeoutError as error:
+                raise BrokerUnavailable from error
+        return link
+
+    async def _all_up(self) -> None:
+        await self._link(lambda: self._links.all()[0] if self._links.healthy else None)
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
+def _key_of(command: Command) -> Any:
+    """Return the key that decides where ``command`` goes; None where any server will do."""
+    name = command[0]
+    if name in ("EVALSHA", "EVAL"):
+        return command[3]
+    if name == "PUBSUB" and command[1] == "SHARDNUMSUB":
+        return command[2]
+    return None if name in _KEYLESS else command[1]
+
+
+def _packed(commands: Sequence[Command]) -> list[bytes]:
     try:
-        yield
-    except (RedisError, OSError, TimeoutError) as error:
+        return [pack(*command) for command in commands]
+    except TypeError as error:
         raise BrokerUnavailable from error
+
+
+def _checked(reply: Any) -> Any:
+    if isinstance(reply, hiredis.ReplyError):
+        raise BrokerUnavailable from reply
+    return reply
+
+
+async def _calls(link: Link, group: Sequence[tuple[int, bytes]], detours: dict[int, Master]) -> list[Any]:
+    """Send a group to its server; before a command that was told to ask there goes an ASKING."""
+    commands: list[bytes] = []
+    wanted: list[int] = []
+    for index, packed in group:
+        if index in detours:
+            commands.append(_ASKING)
+        wanted.append(len(commands))
+        commands.append(packed)
+    replies = await link.calls(commands)
+    return [replies[place] for place in wanted]
+
+
+async def _ready(master: Master, link: Link) -> None:
+    pass

@@ -1,72 +1,103 @@
 """Names of keys and channels, and a batch's form on the wire and in the log.
 
-A stream's two keys share a hash tag, so that one script can touch both in Redis Cluster. A batch is one log entry,
-whose id is its last offset, and one Pub/Sub message, the same bytes: a head line ``<epoch> <first offset>``, then one
-line for each message. A batch without positions has the head line ``- 0``.
+A batch is one log entry, whose id is its last offset, and one Pub/Sub message, the same bytes: a head line ``<epoch>
+<first offset>``, then one line for each message. A batch without positions has the head line ``- 0``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from redis.crc import key_slot
+
 from app.streams.publication import Batch
 
-__all__ = ["Layout", "decode_batch", "encode_batch", "join_items", "one_line"]
+__all__ = ["Layout", "decode_batch", "encode_batch", "join_items", "one_line", "slot_of"]
+
+LEASE_PARTS = 16
+"""Lists of leases in Redis Cluster. Replicas of one cluster must agree on it."""
 
 
 class Layout:
-    """All names under one prefix."""
+    """All names under one prefix.
 
-    def __init__(self, prefix: str) -> None:
+    In Redis Cluster one script can touch only keys of one *slot*, which the text between a key's first braces decides.
+    So whatever is used together has one *owner*, a stream or a user, and :meth:`key` puts it between the braces.
+    ``sharded``: announce with SPUBLISH, on the server that owns the channel's slot, rather than with PUBLISH on all.
+    """
+
+    def __init__(self, prefix: str, *, sharded: bool = False) -> None:
         self._prefix = prefix
-        self._channel_prefix = f"{prefix}c:".encode()
-        self.leases = f"{prefix}leases"
+        self.sharded = sharded
+        self.announce = "SPUBLISH" if sharded else "PUBLISH"
+        """The command that tells listeners."""
+        parts = LEASE_PARTS if sharded else 0
+        self.all_leases = [f"{prefix}leases:{{{part}}}" for part in range(parts)] or [f"{prefix}leases"]
+        """Every list of leases: one, or in Redis Cluster several, so that no one server bears all of it."""
         self.nodes = f"{prefix}nodes"
-        self.slot_holders = f"{prefix}{{slots}}:holders"
+        self.slot_holders = self.key("slots", "holders")
+
+    def key(self, owner: str, kind: str) -> str:
+        """Return the key of ``kind`` that belongs to ``owner``. All keys of one owner lie in one slot."""
+        return f"{self._prefix}{{{_tag(owner)}}}:{kind}"
+
+    def leases(self, stream: str) -> str:
+        """Return the list of leases that ``stream`` is in."""
+        lists = self.all_leases
+        return lists[0] if len(lists) == 1 else lists[slot_of(stream) % len(lists)]
 
     def log(self, stream: str) -> str:
-        return f"{self._prefix}{{{stream}}}:log"
+        return self.key(stream, "log")
 
     def meta(self, stream: str) -> str:
-        return f"{self._prefix}{{{stream}}}:meta"
+        return self.key(stream, "meta")
 
     def version(self, channel: str) -> str:
-        return f"{self._prefix}{{{channel}}}:version"
+        return self.key(channel, "version")
 
     def once(self, channel: str, key: str) -> str:
         """What a publication with this idempotency key came to."""
-        return f"{self._prefix}{{{channel}}}:once:{key}"
+        return self.key(channel, f"once:{key}")
 
     def present(self, channel: str) -> str:
         """Infos of those in ``channel``, by client; beside it their users, and when their entries end."""
-        return f"{self._prefix}{{{channel}}}:who"
+        return self.key(channel, "who")
 
     def present_users(self, channel: str) -> str:
-        return f"{self._prefix}{{{channel}}}:whose"
+        return self.key(channel, "whose")
 
     def present_ends(self, channel: str) -> str:
-        return f"{self._prefix}{{{channel}}}:until"
+        return self.key(channel, "until")
 
     def slots_of(self, node: str) -> str:
         """What ``node`` holds; with its index under one hash tag."""
-        return f"{self._prefix}{{slots}}:of:{node}"
+        return self.key("slots", f"of:{node}")
 
     def channel(self, stream: str) -> str:
-        return f"{self._prefix}c:{stream}"
+        """Return the Pub/Sub channel of ``stream``: in its slot, as its keys are."""
+        return self.key(stream, "live")
 
     def node(self, node: str) -> str:
         return f"{self._prefix}node:{node}"
 
     def register(self, name: str) -> tuple[str, str, str, str]:
         """Times by mark, marks by number, marks by end, and the counter."""
-        return tuple(f"{self._prefix}{{{name}}}:{part}" for part in ("times", "numbers", "ends", "counter"))  # type: ignore[return-value]
+        return self.key(name, "times"), self.key(name, "numbers"), self.key(name, "ends"), self.key(name, "counter")
 
     def value(self, key: str) -> str:
         return f"{self._prefix}k:{key}"
 
-    def stream_of(self, channel: bytes) -> str | None:
-        """Return the stream that a Pub/Sub channel announces; None for a node's own channel."""
-        return channel[len(self._channel_prefix) :].decode() if channel.startswith(self._channel_prefix) else None
+
+def slot_of(key: str | bytes) -> int:
+    """Return the slot of a key or sharded channel in Redis Cluster (Redis Cluster Specification, "hash tags")."""
+    return key_slot(key.encode() if isinstance(key, str) else key)
+
+
+def _tag(owner: str) -> str:
+    """Return ``owner`` without what would end the braces early, and never nothing: no two owners share a tag."""
+    if "}" in owner or "%" in owner:
+        owner = owner.replace("%", "%25").replace("}", "%7D")
+    return owner or "%"
 
 
 def encode_batch(epoch: str, first: int, items: Sequence[bytes]) -> bytes:

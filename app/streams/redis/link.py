@@ -12,11 +12,10 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import hiredis
 import structlog
-from redis.asyncio.connection import parse_url
 
 from app.errors import BrokerUnavailable
 
@@ -31,6 +30,15 @@ _MAX_BACKOFF = 5
 """Doublings of 50 ms: the longest wait before connecting again is 1.6 s."""
 
 
+_PUSHES = frozenset({b"message", b"subscribe", b"unsubscribe", b"smessage", b"ssubscribe", b"sunsubscribe"})
+
+
+class Server(Protocol):
+    """Whom a link goes to. Raises OSError, TimeoutError, ``hiredis.ReplyError`` and ``BrokerUnavailable``."""
+
+    async def dial(self, build: Callable[[], Link]) -> Link: ...
+
+
 def pack(*command: str | bytes | int | float) -> bytes:
     """Return a command as it goes over the wire."""
     packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]
@@ -38,7 +46,11 @@ def pack(*command: str | bytes | int | float) -> bytes:
 
 
 class Link(asyncio.Protocol):
-    """A connection. ``push`` gets Pub/Sub messages (``[kind, channel, payload]``), ``lost`` its end, once."""
+    """A connection. ``lost`` is told of its end, once.
+
+    ``push`` gets Pub/Sub messages (``[kind, channel, payload]``), and errors that answer no command with a callback: a
+    subscription was refused.
+    """
 
     def __init__(self, lost: Callable[[], None], push: Callback | None, writable: Callable[[], None]) -> None:
         self._lost = lost
@@ -48,6 +60,7 @@ class Link(asyncio.Protocol):
         self._waiting: deque[tuple[float, Callback]] = deque()
         self._transport: asyncio.WriteTransport | None = None
         self._loop = asyncio.get_running_loop()
+        self._subscribing = False
         self.writable = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -75,12 +88,17 @@ class Link(asyncio.Protocol):
         self._reader.feed(data)
         try:
             while (reply := self._reader.gets()) is not False:
-                if push is not None and isinstance(reply, list) and len(reply) == 3:
+                if push is not None and self._is_push(reply):
                     push(reply)
                 elif self._waiting:
                     self._waiting.popleft()[1](reply)
         except hiredis.ProtocolError:
             self.abort()
+
+    def _is_push(self, reply: Any) -> bool:
+        if isinstance(reply, list):
+            return len(reply) == 3 and reply[0] in _PUSHES
+        return self._subscribing and isinstance(reply, hiredis.ReplyError)
 
     def send(self, packed: bytes, callbacks: list[Callback]) -> None:
         """Write commands that :func:`pack` made, one callback for each.
@@ -92,8 +110,11 @@ class Link(asyncio.Protocol):
             for callback in callbacks:
                 callback(BrokerUnavailable())
             return
-        now = self._loop.time()
-        self._waiting += [(now, callback) for callback in callbacks]
+        if callbacks:
+            now = self._loop.time()
+            self._waiting.extend([(now, callback) for callback in callbacks])
+        else:
+            self._subscribing = True
         self._transport.write(packed)
 
     async def calls(self, commands: Sequence[bytes]) -> list[Any]:
@@ -114,7 +135,7 @@ class Link(asyncio.Protocol):
         self.send(b"".join(commands), [*[replies.append] * (len(commands) - 1), last])
         await answered
         if isinstance(replies[-1], BrokerUnavailable):
-            raise replies[-1]
+            raise BrokerUnavailable
         return replies
 
     async def call(self, *command: Any) -> Any:
@@ -140,22 +161,26 @@ class Link(asyncio.Protocol):
 class LinkKeeper:
     """Keeps one :class:`Link` connected: run :meth:`run` as a task.
 
-    ``ready`` is awaited with each new link before it counts as up. ``timeout`` bounds, in seconds, connecting and the
-    wait for any reply.
+    ``ready`` is awaited with each new link before it counts as up; then ``up`` is called, and ``failed`` whenever a
+    link was lost or none could be had. ``timeout`` bounds, in seconds, connecting and the wait for any reply.
     """
 
     def __init__(
         self,
         name: str,
-        url: str,
+        server: Server,
         ready: Callable[[Link], Awaitable[None]],
         *,
         timeout: float,
         push: Callback | None = None,
         writable: Callable[[], None] = lambda: None,
+        failed: Callable[[], None] = lambda: None,
+        up: Callable[[], None] = lambda: None,
     ) -> None:
         self._name = name
-        self._url = url
+        self._server = server
+        self._failed = failed
+        self._came_up = up
         self._ready = ready
         self._timeout = timeout
         self._push = push
@@ -174,10 +199,12 @@ class LinkKeeper:
                     link = await self._connect(ended)
                     await self._ready(link)
                 self.link, attempt = link, 0
-                _log.info("redis link is up", link=self._name)
+                _log.info("redis link is up", link=self._name, server=str(self._server))
+                self._came_up()
                 await self._watch(link, ended)
             except (OSError, TimeoutError, hiredis.ReplyError, BrokerUnavailable) as error:
                 _log.warning("redis link is down", link=self._name, error=str(error) or type(error).__name__)
+                self._failed()
             finally:
                 self.link = None
                 if link is not None:
@@ -204,30 +231,8 @@ class LinkKeeper:
         raise BrokerUnavailable("the connection was lost")
 
     async def _connect(self, ended: asyncio.Event) -> Link:
-        loop = asyncio.get_running_loop()
-        options: dict[str, Any] = dict(parse_url(self._url))
-
         def lost() -> None:
             self.link = None
             ended.set()
 
-        def build() -> Link:
-            return Link(lost, self._push, self._writable)
-
-        if "path" in options:
-            _, link = await loop.create_unix_connection(build, options["path"])
-        else:
-            tls = True if self._url.startswith("rediss://") else None
-            _, link = await loop.create_connection(
-                build, options.get("host", "localhost"), options.get("port", 6379), ssl=tls
-            )
-        try:
-            if options.get("password") is not None:
-                user = [options["username"]] if options.get("username") else []
-                await link.call("AUTH", *user, options["password"])
-            if options.get("db"):
-                await link.call("SELECT", options["db"])
-        except BaseException:
-            link.abort()
-            raise
-        return link
+        return await self._server.dial(lambda: Link(lost, self._push, self._writable))

@@ -14,9 +14,10 @@ import hiredis
 
 from app.streams.broker import OwnedStream
 from app.streams.log import StreamLog
-from app.streams.redis.client import Script
-from app.streams.redis.layout import Layout, join_items
+from app.streams.redis.layout import Layout, join_items, slot_of
 from app.streams.redis.link import pack
+from app.streams.redis.script import Script
+from app.streams.redis.server import Address
 
 __all__ = ["Outgoing", "Verdict"]
 
@@ -36,8 +37,8 @@ class Outgoing:
     """``open_ms`` and ``retention_ms``: how long Redis keeps the stream while it is open, and once it is closed."""
 
     __slots__ = (
-        "_closing", "_epoch", "_head", "acknowledged", "broken", "claim", "dirty", "lease", "log", "owned", "renewal",
-        "round", "sent",
+        "_closing", "_epoch", "_head", "acknowledged", "broken", "claim", "detour", "dirty", "forget", "lease",
+        "lease_slot", "leases", "log", "owned", "renewal", "round", "sent", "slot",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +49,12 @@ class Outgoing:
         channel = layout.channel(stream)
         self.owned = owned
         self.log = log
+        self.slot = slot_of(layout.meta(stream))
+        self.leases = layout.leases(stream)
+        """The list of leases that it is in, and that list's slot."""
+        self.lease_slot = slot_of(self.leases)
+        self.detour: Address | None = None
+        """Where the next append goes, for once: the slot is on its way to there."""
         self.sent = 0
         self.acknowledged = 0
         self.round = 0
@@ -55,11 +62,12 @@ class Outgoing:
         self.broken = False
         """Redis refused our token: the lease was taken."""
         self._epoch = owned.epoch.encode()
-        self._head = _head("EVALSHA", Script.APPEND.sha, *keys, token, channel, 0, open_ms)
-        self._closing = _head("EVALSHA", Script.APPEND.sha, *keys, token, channel, 1, retention_ms)
+        self._head = _head("EVALSHA", Script.APPEND.sha, *keys, token, channel, layout.announce, 0, open_ms)
+        self._closing = _head("EVALSHA", Script.APPEND.sha, *keys, token, channel, layout.announce, 1, retention_ms)
         claim = (owned.epoch, token, log.node, log.info, lease_ms, open_ms)
         self.claim = pack("EVALSHA", Script.CLAIM.sha, *keys, *claim)
-        self.lease = pack("EVALSHA", Script.LEASE.sha, 1, layout.leases, stream, lease_ms)
+        self.lease = pack("EVALSHA", Script.LEASE.sha, 1, self.leases, stream, lease_ms)
+        self.forget = pack("ZREM", self.leases, stream)
         self.renewal = pack("EVALSHA", Script.RENEW.sha, *keys, token, lease_ms, open_ms)
 
     @property

@@ -22,7 +22,8 @@ from app.streams.log import POSITION_KEPT
 from app.streams.position import new_epoch
 from app.streams.redis.client import Client, Script
 from app.streams.redis.layout import Layout, decode_batch, encode_batch, one_line
-from app.streams.redis.link import Link, LinkKeeper, pack
+from app.streams.redis.subscriptions import Subscriptions
+from app.streams.redis.topology import Topology
 from app.streams.redis.writer import RedisLedger
 
 __all__ = ["RedisBroker"]
@@ -45,6 +46,7 @@ class RedisBroker:
     def __init__(
         self,
         node: str,
+        topology: Topology,
         client: Client,
         layout: Layout,
         sink: Sink,
@@ -61,14 +63,17 @@ class RedisBroker:
         self._client = client
         self._timeout = command_timeout
         self._check_interval = check_interval
-        self._keeper = LinkKeeper("broker", client.url, self._linked, timeout=command_timeout, push=self._push)
-        self._wanted: dict[str, str] = {}
+        self._subscriptions = Subscriptions(
+            topology,
+            (layout.node(node), layout.nodes),
+            message=self._message,
+            missed=self._missed,
+            timeout=command_timeout,
+        )
+        self._wanted: dict[str, bytes] = {}
         """Channels that have listeners here, and their names in Redis."""
         self._streams: dict[bytes, str] = {}
         """The same the other way round."""
-        self._unanswered: dict[str, int] = {}
-        """How many SUBSCRIBE commands for a channel the link owes an answer to; it may be wanted no more, or again."""
-        self._acks: dict[str, list[asyncio.Future[None]]] = {}
         self._heard: set[str] = set()
         """Channels that had a message since the last comparison."""
         self._repairing: dict[str, bool] = {}
@@ -80,12 +85,12 @@ class RedisBroker:
 
     @property
     def healthy(self) -> bool:
-        return self._keeper.link is not None and self._ledger.healthy
+        return self._subscriptions.healthy and self._ledger.healthy
 
     async def run(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._keeper.run())
+                group.create_task(self._subscriptions.run())
                 group.create_task(self._compare_forever())
         finally:
             await self._tasks.close()
@@ -95,34 +100,21 @@ class RedisBroker:
             return
         if channel not in self._wanted:
             self._want(channel)
-        elif self._keeper.link is not None and channel not in self._unanswered:
-            return
-        acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._acks.setdefault(channel, []).append(acknowledged)
-        try:
-            async with asyncio.timeout(self._timeout):
-                await acknowledged
-        except TimeoutError:
-            raise BrokerUnavailable from None
+        await self._subscriptions.confirmed(self._wanted[channel])
 
     def unsubscribe(self, channel: str) -> None:
         name = self._wanted.pop(channel, None)
-        if name is None:
-            return
-        del self._streams[name.encode()]
-        self._heard.discard(channel)
-        for acknowledged in self._acks.pop(channel, ()):
-            if not acknowledged.done():
-                acknowledged.set_exception(BrokerUnavailable())
-        if self._keeper.link is not None:
-            self._keeper.link.send(pack("UNSUBSCRIBE", name), [])
+        if name is not None:
+            del self._streams[name]
+            self._heard.discard(channel)
+            self._subscriptions.drop(name)
 
     async def history(self, channel: str, since: int = 0) -> History:
         log = self._ledger.log(channel)
         if log is not None:
             return log.since(since)
         keys = (self._layout.log(channel), self._layout.meta(channel))
-        answer = await self._client.script(Script.HISTORY, keys, min(max(since, 0), _MAX_OFFSET))
+        answer = await self._client.script(Script.HISTORY, keys, min(max(since, 0), _MAX_OFFSET), new_epoch())
         if answer is None:
             return History()
         epoch, top, messages = answer
@@ -141,7 +133,7 @@ class RedisBroker:
     ) -> Published:
         announced = self._layout.channel(channel)
         if size == 0 and idempotency_key is None and version is None:
-            await self._client.command("PUBLISH", announced, encode_batch("", 0, [data]))
+            await self._client.command(self._layout.announce, announced, encode_batch("", 0, [data]))
             return Published(0, "")
         layout = self._layout
         once = layout.once(channel, idempotency_key or "")
@@ -149,7 +141,7 @@ class RedisBroker:
         times = (round(ttl * 1000), round((ttl + POSITION_KEPT) * 1000))
         unique = 0 if idempotency_key is None else round(IDEMPOTENCY_KEPT * 1000)
         newness = ("", "") if version is None else version
-        arguments = (one_line(data), size, *times, announced, new_epoch(), unique, *newness)
+        arguments = (one_line(data), size, *times, announced, new_epoch(), unique, *newness, layout.announce)
         offset, epoch, suppressed = await self._client.script(Script.PUBLISH, keys, *arguments)
         return Published(offset, epoch.decode(), bool(suppressed))
 
@@ -157,63 +149,42 @@ class RedisBroker:
         if not channels:
             return []
         names = [self._layout.channel(channel) for channel in channels]
-        answer = await self._client.command("PUBSUB", "NUMSUB", *names)
-        return [max(0, count - self._counted(channel)) for channel, count in zip(channels, answer[1::2], strict=True)]
+        if self._layout.sharded:
+            answers = await self._client.pipeline([("PUBSUB", "SHARDNUMSUB", name) for name in names])
+            counts = [answer[1] for answer in answers]
+        else:
+            counts = (await self._client.command("PUBSUB", "NUMSUB", *names))[1::2]
+        own = [self._subscriptions.in_force(name.encode()) for name in names]
+        return [max(0, count - here) for count, here in zip(counts, own, strict=True)]
 
     async def signal(self, node: str, message: bytes) -> bool:
         if node == self._node:
             self._sink.signal(message)
             return True
-        return bool(await self._client.command("PUBLISH", self._layout.node(node), message))
+        return bool(await self._client.command(self._layout.announce, self._layout.node(node), message))
 
     async def signal_all(self, message: bytes) -> int:
         """:class:`~app.streams.control.Signals`."""
-        return int(await self._client.command("PUBLISH", self._layout.nodes, message))
+        return int(await self._client.command(self._layout.announce, self._layout.nodes, message))
 
     # Pub/Sub.
 
     def _want(self, channel: str) -> None:
-        name = self._wanted[channel] = self._layout.channel(channel)
-        self._streams[name.encode()] = channel
-        if self._keeper.link is not None:
-            self._unanswered[channel] = self._unanswered.get(channel, 0) + 1
-            self._keeper.link.send(pack("SUBSCRIBE", name), [])
+        name = self._wanted[channel] = self._layout.channel(channel).encode()
+        self._streams[name] = channel
+        self._subscriptions.want(name)
 
-    def _counted(self, channel: str) -> bool:
-        """Whether Redis surely counts this process among the channel's subscribers."""
-        return channel in self._wanted and channel not in self._unanswered and self._keeper.link is not None
+    def _missed(self, names: Sequence[bytes]) -> None:
+        channels = [self._streams[name] for name in names if name in self._streams]
+        self._tasks.start(self._compare(channels), "compare channels after a reconnect")
 
-    async def _linked(self, link: Link) -> None:
-        self._unanswered = dict.fromkeys(self._wanted, 1)
-        own = (self._layout.node(self._node), self._layout.nodes)
-        link.send(pack("SUBSCRIBE", *own, *self._wanted.values()), [])
-        link.send(pack("PING"), [self._subscribed])
-
-    def _subscribed(self, pong: Any) -> None:
-        """All that the new link subscribed to is in force; see what was missed before it was."""
-        if not isinstance(pong, BrokerUnavailable):
-            self._tasks.start(self._compare(list(self._wanted)), "compare channels after a reconnect")
-
-    def _push(self, push: list[Any]) -> None:
-        kind, name, payload = push
+    def _message(self, name: bytes, payload: bytes) -> None:
         stream = self._streams.get(name)
-        if kind == b"message":
-            if stream is not None:
-                self._heard.add(stream)
-                self._receive(stream, payload)
-            elif name in self._signals:
-                self._sink.signal(payload)
-        elif kind == b"subscribe" and (stream := self._layout.stream_of(name)) is not None:
-            self._acknowledge(stream)
-
-    def _acknowledge(self, stream: str) -> None:
-        left = self._unanswered.pop(stream, 1) - 1
-        if left:
-            self._unanswered[stream] = left
-            return
-        for acknowledged in self._acks.pop(stream, ()):
-            if not acknowledged.done():
-                acknowledged.set_result(None)
+        if stream is not None:
+            self._heard.add(stream)
+            self._receive(stream, payload)
+        elif name in self._signals:
+            self._sink.signal(payload)
 
     def _receive(self, stream: str, payload: bytes) -> None:
         try:
@@ -270,10 +241,18 @@ class RedisBroker:
             if not known:
                 continue
             try:
-                answer = await self._client.script(Script.POSITIONS, [self._layout.meta(name) for name, _ in known])
+                answer = await self._positions([name for name, _ in known])
             except BrokerUnavailable:
                 return
             for (name, position), (epoch, top) in zip(known, answer, strict=True):
                 differs = epoch is not None and (epoch.decode(), int(top)) != position
                 if differs and self._sink.position(name) == position and self._ledger.log(name) is None:
                     self._repair_later(name)
+
+    async def _positions(self, channels: Sequence[str]) -> list[Any]:
+        """Return epoch and top of each log. Raises :exc:`~app.errors.BrokerUnavailable`."""
+        metas = [self._layout.meta(channel) for channel in channels]
+        if self._layout.sharded:
+            return await self._client.pipeline([("HMGET", meta, "epoch", "top") for meta in metas])
+        answer: list[Any] = await self._client.script(Script.POSITIONS, metas)
+        return answer

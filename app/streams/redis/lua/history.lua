@@ -1,5 +1,6 @@
 -- Read a log past an offset, with its epoch and top as of the same moment.
--- KEYS: log, meta. ARGV: offset. Returns {epoch, top, messages} or nil.
+-- KEYS: log, meta. ARGV: offset, an epoch in case it needs a new one. Returns {epoch, top, messages} or nil.
+succeed(KEYS[1], KEYS[2], ARGV[2])
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'top')
 if not meta[1] then
   return false

@@ -1,6 +1,8 @@
 -- Read a part of a log, with its epoch and top as of the same moment.
--- KEYS: log, meta. ARGV: offset (-1: none), how many at most (-1: all), 1 for newest first and before the offset.
+-- KEYS: log, meta. ARGV: offset (-1: none), how many at most (-1: all), 1 for newest first and before the offset,
+-- an epoch in case it needs a new one.
 -- Returns {epoch, top, batches} or nil. A batch may reach past what was asked for on either side.
+succeed(KEYS[1], KEYS[2], ARGV[4])
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'top')
 if not meta[1] then
   return false

@@ -1,7 +1,7 @@
 -- Publish by any of many writers: offset, log, announcement, in one step.
 -- KEYS: log, meta, version, result of the idempotency key. ARGV: data, how many to keep (0: none, and no offset), time
 -- to live of the messages and of the position in ms, channel, an epoch in case there is none, time to live of the
--- result in ms (0: no idempotency key), version (decimal, or empty), its epoch.
+-- result in ms (0: no idempotency key), version (decimal, or empty), its epoch, the command that announces.
 -- Returns {offset, epoch, 1 if nothing was published}.
 local function newer(one, other)
   -- A version has 64 bits and a number here 53: compare the digits.
@@ -24,11 +24,12 @@ if ARGV[8] ~= '' then
 end
 local offset, epoch, message = 0, '', '- 0\n' .. ARGV[1]
 if ARGV[2] ~= '0' then
-  epoch = redis.call('HGET', KEYS[2], 'epoch')
+  epoch = succeed(KEYS[1], KEYS[2], ARGV[6])
   if not epoch then
     epoch = ARGV[6]
     redis.call('DEL', KEYS[1])
     redis.call('HSET', KEYS[2], 'epoch', epoch)
+    succeed(KEYS[1], KEYS[2], epoch)
   end
   offset = redis.call('HINCRBY', KEYS[2], 'top', 1)
   message = epoch .. ' ' .. string.format('%d', offset) .. '\n' .. ARGV[1]
@@ -40,5 +41,5 @@ if ARGV[7] ~= '0' then
   redis.call('HSET', KEYS[4], 'offset', string.format('%d', offset), 'epoch', epoch)
   redis.call('PEXPIRE', KEYS[4], ARGV[7])
 end
-redis.call('PUBLISH', ARGV[5], message)
+redis.call(ARGV[10], ARGV[5], message)
 return { offset, epoch, 0 }

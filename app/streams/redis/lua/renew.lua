@@ -1,7 +1,7 @@
 -- Extend a lease. KEYS: log, meta. ARGV: token, lease in ms, time to live in ms.
--- Returns the lease's new end (ms since 1970); 'closed' when its owner closed the stream, 'lost' when it was taken from
--- him, 'gone' when it is not there.
-local meta = redis.call('HMGET', KEYS[2], 'token', 'closed')
+-- Returns {the lease's new end (ms since 1970), the log's last offset}, by which its owner learns what a failover lost;
+-- 'closed' when its owner closed the stream, 'lost' when it was taken from him, 'gone' when it is not there.
+local meta = redis.call('HMGET', KEYS[2], 'token', 'closed', 'top')
 if not meta[1] then
   return redis.status_reply('gone')
 end
@@ -13,7 +13,8 @@ if meta[2] == '1' then
 end
 local time = redis.call('TIME')
 local deadline = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2]
-redis.call('HSET', KEYS[2], 'lease', deadline)
+local server = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
+redis.call('HSET', KEYS[2], 'lease', deadline, 'server', server)
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
-return deadline
+return { deadline, tonumber(meta[3]) }

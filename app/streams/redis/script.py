@@ -1,0 +1,41 @@
+"""The atomic steps. Their sources lie in ``lua/``; each begins with what it takes and returns."""
+
+from __future__ import annotations
+
+from enum import Enum
+from hashlib import sha1
+from importlib.resources import files
+
+__all__ = ["Script"]
+
+
+class Script(Enum):
+    """``sha`` is the name under which Redis keeps ``source``."""
+
+    APPEND = "append"
+    CLAIM = "claim"
+    ENTER = "enter"
+    EXPIRED = "expired"
+    HISTORY = "history"
+    LEASE = "lease"
+    LEAVE = "leave"
+    MARK = "mark"
+    MARKS = "marks"
+    PAGE = "page"
+    POSITIONS = "positions"
+    PRESENT = "present"
+    PRESENT_COUNT = "present_count"
+    PUBLISH = "publish"
+    RENEW = "renew"
+    SEAL = "seal"
+    SLOTS_ENTER = "slots_enter"
+    SLOTS_RENEW = "slots_renew"
+    SLOTS_TRADE = "slots_trade"
+
+    def __init__(self, name: str) -> None:
+        folder = files(__package__) / "lua"
+        source = (folder / f"{name}.lua").read_bytes()
+        if b"succeed(" in source:
+            source = (folder / "_succession.lua").read_bytes() + source
+        self.source = source
+        self.sha = sha1(self.source, usedforsecurity=False).hexdigest()
