@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 import uvloop
 
+from tests.support.redis_servers import ClusterServers, SentinelServers, closing
 from tests.support.valkey import ValkeyServer
 
 # Where a change is judged the same examples are tried each time; everywhere else new ones.
@@ -38,6 +39,27 @@ def valkey(valkey_server: ValkeyServer) -> Iterator[ValkeyServer]:
     valkey_server.heal()
     yield valkey_server
     valkey_server.heal()
+
+
+@pytest.fixture(scope="session")
+def sentinel_servers() -> Iterator[SentinelServers]:
+    """A master, a replica and three sentinels for all tests of a run."""
+    with closing(SentinelServers()) as servers:
+        yield servers
+
+
+@pytest.fixture
+def sentinels(sentinel_servers: SentinelServers) -> Iterator[SentinelServers]:
+    """The same, in order when a test begins."""
+    sentinel_servers.heal()
+    yield sentinel_servers
+
+
+@pytest.fixture(scope="session")
+def cluster_servers() -> Iterator[ClusterServers]:
+    """Three masters for all tests of a run."""
+    with closing(ClusterServers()) as servers:
+        yield servers
 
 
 @pytest.fixture

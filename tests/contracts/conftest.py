@@ -1,4 +1,4 @@
-"""One suite, two implementations: memory with a clock that is set, and Redis on a real server."""
+"""One suite, several implementations: memory with a clock that is set, and Redis: a server, sentinels, a cluster."""
 
 from __future__ import annotations
 
@@ -35,13 +35,15 @@ class Pair:
                 assert side.ledger.unwritten == 0
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "sentinel", "cluster"])
 async def pair(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Pair]:
     if request.param == "memory":
         side = MemorySide("a", lease=LEASE, retention=RETENTION)
         yield Pair(side, side)
         return
-    url = request.getfixturevalue("valkey").url
+    fixtures = {"redis": "valkey", "sentinel": "sentinels", "cluster": "cluster_servers"}
+    servers = request.getfixturevalue(fixtures[request.param])
+    where = servers.url if request.param == "redis" else servers.topology
     times = {"lease": LEASE, "retention": RETENTION, "timeout": 2.0}
-    async with Replica(url, prefix, "a", **times) as a, Replica(url, prefix, "b", **times) as b:
+    async with Replica(where, prefix, "a", **times) as a, Replica(where, prefix, "b", **times) as b:
         yield Pair(a, b)
