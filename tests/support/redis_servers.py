@@ -145,15 +145,25 @@ class SentinelServers(_Servers):
                 server.start()
             elif server.paused:
                 server.resume()
+        for server in self.data:
+            until(lambda server=server: server.redis.config_set("masterauth", self.password))
         until(self._one_master)
 
     def _one_master(self) -> bool:
         named = {self._named(sentinel) for sentinel in self.sentinels}
+        if len(named) == 1:  # Sentinels demote a server too, ten seconds after it came back.
+            self._follow(named.copy().pop())
         infos = [server.redis.info("replication") for server in self.data]
         masters = [server.port for server, info in zip(self.data, infos, strict=True) if info["role"] == "master"]
         links = [info["master_link_status"] for info in infos if info["role"] != "master"]
         known = all(self._knows_all(sentinel) for sentinel in self.sentinels)
         return len(masters) == 1 and named == set(masters) and links == ["up"] and known
+
+    def _follow(self, master: int) -> None:
+        for server in self.data:
+            info = server.redis.info("replication")
+            if server.port != master and (info["role"] == "master" or info["master_port"] != master):
+                server.redis.replicaof("127.0.0.1", master)
 
     def _named(self, sentinel: Server) -> int:
         return int(sentinel.redis.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.name)[1])
@@ -199,6 +209,7 @@ class ClusterServers(_Servers):
             "cluster-require-full-coverage no",
             "cluster-replica-validity-factor 0",
         )
+        self.spares: list[Server] = []
         self.masters = [self._node() for _ in range(3)]
         bounds = (0, 5461, 10923, 16384)
         for master, first, end in zip(self.masters, bounds, bounds[1:], strict=False):
