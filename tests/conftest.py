@@ -49,10 +49,10 @@ def sentinel_servers() -> Iterator[SentinelServers]:
 
 
 @pytest.fixture
-def sentinels(sentinel_servers: SentinelServers) -> Iterator[SentinelServers]:
+def sentinels(sentinel_servers: SentinelServers) -> SentinelServers:
     """The same, in order when a test begins."""
     sentinel_servers.heal()
-    yield sentinel_servers
+    return sentinel_servers
 
 
 @pytest.fixture(scope="session")

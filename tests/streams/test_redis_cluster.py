@@ -72,9 +72,7 @@ async def test_streams_of_all_masters_arrive_whole(a: Replica, b: Replica) -> No
     assert await b.ledger.expired() == []
 
 
-async def test_leases_in_all_lists_are_judged_and_sealed(
-    cluster_servers: ClusterServers, prefix: str
-) -> None:
+async def test_leases_in_all_lists_are_judged_and_sealed(cluster_servers: ClusterServers, prefix: str) -> None:
     where = cluster_servers.topology
     async with Replica(where, prefix, "a", lease=0.1) as a, Replica(where, prefix, "b", lease=0.1) as b:
         names = [f"gen:{n}" for n in range(40)]
@@ -135,19 +133,26 @@ async def test_a_slot_half_moved_is_asked_for_where_its_keys_are(
     results: list[object] = []
     loop = asyncio.get_running_loop()
 
+    owned = await own(a, "gen:half")
+    remote, _ = await listen(b, "gen:half")
+    await stream_tokens(a, owned, 10)
+    await a.ledger.settle(2.0)
+
     def between() -> None:
-        # Nothing of this stream exists yet: the old master sends everybody to the new one.
+        # All of the stream is there already, and the slot is still here: the old master sends everybody to the new one.
+        cluster_servers.move_keys(slot, source, target)
         results.append(asyncio.run_coroutine_threadsafe(run(), loop).result(20.0))
 
     async def run() -> int:
-        owned = await own(a, "gen:half")
         await stream_tokens(a, owned, 30)
         await eventually(lambda: a.ledger.unwritten == 0)
         return (await b.broker.history("gen:half")).top
 
     await asyncio.to_thread(cluster_servers.migrate, slot, target, between)
-    assert results == [30]
-    assert await whole_log(b, "gen:half") == numbered(1, 30)
+    assert results == [40]
+    assert await whole_log(b, "gen:half") == numbered(1, 40)
+    await remote.reaches(40)
+    assert_clean(remote)
 
 
 async def test_a_master_that_dies_is_followed_by_its_replica(replicated: ClusterServers, prefix: str) -> None:
@@ -190,7 +195,12 @@ async def test_what_a_failover_lost_is_a_gap_and_never_another_message_at_the_sa
         recorder, _ = await listen(b, room, replay=False)
         for item in numbered(1, 3):
             await a.broker.publish(room, item, size=100, ttl=60.0)
-        await eventually(lambda: new.redis.info("replication")["slave_repl_offset"] == old.redis.info("replication")["master_repl_offset"])
+        await eventually(
+            lambda: (
+                new.redis.info("replication")["slave_repl_offset"]
+                == old.redis.info("replication")["master_repl_offset"]
+            )
+        )
         new.redis.config_set("masterauth", "wrong")  # It gets nothing more, and keeps what it has.
         old.redis.execute_command("CLIENT", "KILL", "TYPE", "replica")
         for item in numbered(4, 5):

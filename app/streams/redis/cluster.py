@@ -102,7 +102,7 @@ class Cluster:
         self._slots, self._by_address = {}, {}
         for first, last, node, *_ in ranges[:_MOST_NODES]:
             address = Address((node[0] or b"").decode() or asked.host, int(node[1]))
-            master = known.get(address) or Master(address, self._access)
+            master = self._by_address.get(address) or known.get(address) or Master(address, self._access)
             self._by_address[address] = master
             self._slots.update(dict.fromkeys(range(int(first), int(last) + 1), master))
         if self._slots != before or self._by_address != known:
