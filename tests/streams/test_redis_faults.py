@@ -6,6 +6,7 @@ What may never happen: a listener who misses a message, gets one twice, or out o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 import uvloop
@@ -179,6 +180,96 @@ async def test_five_hundred_streams_arrive_whole_at_both_replicas(a: Replica, b:
         assert recorder.items == numbered(1, tokens)
     assert_clean(*recorders)
     assert len({recorder.position.epoch for recorder in recorders}) == streams
+
+
+async def test_a_redis_without_memory_refuses_publications_and_stops_no_stream(a: Replica, b: Replica) -> None:
+    owned = await own(a, "gen:1")
+    local, _ = await listen(a, "gen:1")
+    remote, _ = await listen(b, "gen:1")
+    room, _ = await listen(b, "room:1", replay=False)
+    await a.broker.publish("room:1", b"1", size=5, ttl=30.0)
+    await a.client.command("CONFIG", "SET", "maxmemory", "1")
+    try:
+        with pytest.raises(BrokerUnavailable) as refused:
+            await a.broker.publish("room:1", b"2", size=5, ttl=30.0)
+        assert refused.value.retryable
+        with pytest.raises(BrokerUnavailable):
+            await own(a, "gen:2")
+        await stream_tokens(a, owned, 500)
+        await local.reaches(500, timeout=1.0)
+        assert a.ledger.unwritten == 500
+        commands = await calls(a, b"evalsha")
+        await asyncio.sleep(1.2)
+        assert await calls(a, b"evalsha") - commands < 30, "what is refused is tried again at leisure"
+    finally:
+        await a.client.command("CONFIG", "SET", "maxmemory", "0")
+    await remote.reaches(500)
+    assert (await a.broker.publish("room:1", b"2", size=5, ttl=30.0)).offset == 2
+    await room.reaches(2)
+    assert_clean(local, remote, room)
+
+
+async def test_a_server_that_pauses_its_clients_for_a_while_loses_nothing(a: Replica, b: Replica) -> None:
+    owned = await own(a, "gen:1")
+    local, _ = await listen(a, "gen:1")
+    remote, _ = await listen(b, "gen:1")
+    for kind in ("WRITE", "ALL"):
+        await a.client.command("CLIENT", "PAUSE", int(1500 * TIMEOUT), kind)
+        await stream_tokens(a, owned, 50)
+        await local.reaches(owned.top, timeout=0.2)
+        await remote.reaches(owned.top, timeout=10.0)
+    assert local.items == remote.items == numbered(1, 100)
+    assert_clean(local, remote)
+
+
+async def test_killed_connections_of_every_kind_cost_nothing(a: Replica, b: Replica) -> None:
+    owned = await own(a, "gen:1")
+    remote, _ = await listen(b, "gen:1")
+    for _ in range(4):
+        streaming = asyncio.ensure_future(stream_tokens(a, owned, 50, pace=0.001))
+        await asyncio.sleep(0.01)
+        for kind in ("pubsub", "normal"):
+            await a.client.command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+        await streaming
+    a.ledger.append(owned, [LAST], close=True)
+    await remote.reaches(201, timeout=10.0)
+    assert remote.items == [*numbered(1, 200), LAST]
+    assert_clean(remote)
+
+
+async def calls(replica: Replica, command: bytes) -> int:
+    """Return how often the server has carried out ``command`` so far."""
+    info = await replica.client.command("INFO", "commandstats")
+    return int(info.partition(b"cmdstat_%b:calls=" % command)[2].partition(b",")[0] or 0)
+
+
+async def written(replica: Replica) -> int:
+    """Return the bytes that the server has written to all its clients so far."""
+    info = await replica.client.command("INFO", "stats")
+    return int(info.partition(b"total_net_output_bytes:")[2].partition(b"\r")[0])
+
+
+async def test_replicas_without_listeners_cost_no_work_per_message(
+    a: Replica, b: Replica, valkey: ValkeyServer, prefix: str
+) -> None:
+    async def cost(messages: int) -> tuple[int, int]:
+        before = await calls(a, b"evalsha"), await written(a)
+        for number in range(messages):
+            await a.broker.publish("room:1", b"x" * 1000 + b"%d" % number, size=5, ttl=30.0)
+            a.ledger.append(owned, [b"x" * 1000])
+            await a.ledger.settle(2.0)
+        return await calls(a, b"evalsha") - before[0], await written(a) - before[1]
+
+    owned = await own(a, "gen:1")
+    await listen(b, "room:1", replay=False)
+    await listen(b, "gen:1")
+    alone = await cost(200)
+    async with contextlib.AsyncExitStack() as idle:
+        for node in ("c", "d", "e"):
+            await idle.enter_async_context(Replica(valkey.url, prefix, node))
+        together = await cost(200)
+    assert together[0] <= alone[0] + 20
+    assert together[1] < 1.2 * alone[1], "nothing is delivered to those who have no listener"
 
 
 def test_all_of_it_runs_on_uvloop_too(valkey: ValkeyServer, prefix: str) -> None:
