@@ -106,7 +106,7 @@ async def test_replies_and_messages_may_be_cut_anywhere(cuts: list[int]) -> None
     pushes: list[Any] = []
     replies: list[Any] = []
     link = Link(lambda: None, pushes.append, lambda: None)
-    link._waiting.extend([(0.0, replies.append)] * 4)
+    link._waiting.extend([replies.append] * 4)
     position = 0
     for length in [*cuts, len(stream)]:
         link.data_received(stream[position : position + length])
@@ -120,7 +120,7 @@ async def test_replies_and_messages_may_be_cut_anywhere(cuts: list[int]) -> None
 @given(st.binary(max_size=200))
 async def test_any_bytes_at_all_raise_nothing(data: bytes) -> None:
     link = Link(lambda: None, lambda push: None, lambda: None)
-    link._waiting.extend([(0.0, lambda reply: None)] * 3)
+    link._waiting.extend([lambda reply: None] * 3)
     link.data_received(data)
 
 

@@ -167,6 +167,7 @@ async def test_a_user_with_exactly_the_documented_rules_suffices_and_is_kept_to_
 ) -> None:
     admin = Client(create_topology(BrokerConfig(redis_url=valkey.url)), timeout=2.0, patience=1.0)
     (rules,) = RULES.findall(PAGE.read_text())
+    await admin.command("ACL", "LOG", "RESET")
     await admin.command("SCRIPT", "FLUSH")  # EVAL and SCRIPT LOAD are among what it must be allowed.
     await admin.command(
         "ACL", "SETUSER", "gateway", *rules.replace("tg:", prefix).replace("<password>", "secret").split()

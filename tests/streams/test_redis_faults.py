@@ -198,6 +198,7 @@ async def test_a_redis_without_memory_refuses_publications_and_stops_no_stream(a
         await stream_tokens(a, owned, 500)
         await local.reaches(500, timeout=1.0)
         assert a.ledger.unwritten == 500
+        await a.ledger_link.call("PING")  # All that was on its way has been refused by now.
         commands = await calls(a, b"evalsha")
         await asyncio.sleep(1.2)
         assert await calls(a, b"evalsha") - commands < 30, "what is refused is tried again at leisure"

@@ -57,7 +57,11 @@ class Link(asyncio.Protocol):
         self._push = push
         self._became_writable = writable
         self._reader = hiredis.Reader()
-        self._waiting: deque[tuple[float, Callback]] = deque()
+        self._waiting: deque[Callback] = deque()
+        self._sent = 0
+        """Commands so far, of those that are answered."""
+        self._marks: deque[tuple[int, float]] = deque()
+        """After which command a write ended, and when it was: one mark for each write, not for each command."""
         self._transport: asyncio.WriteTransport | None = None
         self._loop = asyncio.get_running_loop()
         self._subscribing = False
@@ -72,7 +76,7 @@ class Link(asyncio.Protocol):
         self._transport = None
         waiting, self._waiting = self._waiting, deque()
         error = BrokerUnavailable()
-        for _, callback in waiting:
+        for callback in waiting:
             callback(error)
         self._lost()
 
@@ -91,7 +95,7 @@ class Link(asyncio.Protocol):
                 if push is not None and self._is_push(reply):
                     push(reply)
                 elif self._waiting:
-                    self._waiting.popleft()[1](reply)
+                    self._waiting.popleft()(reply)
         except hiredis.ProtocolError:
             self.abort()
 
@@ -111,8 +115,9 @@ class Link(asyncio.Protocol):
                 callback(BrokerUnavailable())
             return
         if callbacks:
-            now = self._loop.time()
-            self._waiting.extend([(now, callback) for callback in callbacks])
+            self._waiting.extend(callbacks)
+            self._sent += len(callbacks)
+            self._marks.append((self._sent, self._loop.time()))
         else:
             self._subscribing = True
         self._transport.write(packed)
@@ -147,7 +152,10 @@ class Link(asyncio.Protocol):
 
     def owes_since(self) -> float | None:
         """Return the loop's time of the oldest unanswered command; None when all are answered."""
-        return self._waiting[0][0] if self._waiting else None
+        answered = self._sent - len(self._waiting)
+        while self._marks and self._marks[0][0] <= answered:
+            self._marks.popleft()
+        return self._marks[0][1] if self._marks else None
 
     def probe(self) -> None:
         """Ask for a sign of life."""

@@ -37,6 +37,8 @@ _log = structlog.get_logger(__name__)
 _EXPIRED_AT_ONCE = 100
 _RETRY_DELAY = 0.5
 """Seconds to wait after Redis failed to take an append, as when its memory is full."""
+_GAP = 0.002
+"""Seconds at least between two writes: a write costs more than the appends in it. The first one waits for nothing."""
 _REDIRECT_DELAY = 0.03
 _RELINK_ON = ("NOSCRIPT", "READONLY")
 """Errors that a new link cures: it loads the scripts, and it finds the new primary."""
@@ -81,6 +83,8 @@ class RedisLedger:
         self._finished = Finished()
         self._dirty: list[Outgoing] = []
         self._flushing = False
+        self._flushed = 0.0
+        """When, by the loop's clock."""
         self._progress = asyncio.Event()
         self.on_lost: Callable[[str], None] = lambda stream: None
         """Called when a stream turns out to be somebody else's; the broker, which must follow it from then, sets it."""
@@ -234,22 +238,32 @@ class RedisLedger:
             self._dirty.append(entry)
             if not self._flushing:
                 self._flushing = True
-                asyncio.get_running_loop().call_soon(self._flush)
+                loop = asyncio.get_running_loop()
+                wait = self._flushed + _GAP - loop.time()
+                if wait > 0:
+                    loop.call_later(wait, self._flush)
+                else:
+                    loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         """Send what was appended in this turn: one write for each server."""
         self._flushing = False
+        self._flushed = asyncio.get_running_loop().time()
         dirty, self._dirty = self._dirty, []
         writes: dict[Link, tuple[list[bytes], list[Callback]]] = {}
+        only = None if self._topology.sharded else self._links.of(0)
         for entry in dirty:
-            link = self._links.of(entry.slot) if entry.detour is None else self._detour(entry)
+            link = only or self._way(entry)
             if link is None:
                 entry.dirty = False  # A new link marks all that is unwritten.
             elif not link.writable:
                 self._dirty.append(entry)
             else:
                 entry.dirty = False
-                self._write(entry, writes.setdefault(link, ([], [])))
+                write = writes.get(link)
+                if write is None:
+                    write = writes[link] = ([], [])
+                self._write(entry, write)
         for link, (commands, callbacks) in writes.items():
             if commands:
                 link.send(b"".join(commands), callbacks)
@@ -266,6 +280,9 @@ class RedisLedger:
         commands.append(command)
         callbacks.append(partial(self._appended, entry, entry.round, entry.sent))
 
+    def _way(self, entry: Outgoing) -> Link | None:
+        return self._links.of(entry.slot) if entry.detour is None else self._detour(entry)
+
     def _detour(self, entry: Outgoing) -> Link | None:
         assert entry.detour is not None
         link = self._links.to(self._topology.at(entry.detour))
@@ -275,8 +292,8 @@ class RedisLedger:
         return link
 
     def _appended(self, entry: Outgoing, round_: int, last: int, reply: Any) -> None:
-        self._progress.set()
         verdict = entry.answered(round_, last, reply)
+        self._progress.set()
         if verdict is Verdict.NOTHING:
             return
         if verdict is Verdict.SEND:
