@@ -187,7 +187,7 @@ class Replica:
 
     @property
     def ledger_link(self) -> Link:
-        (link,) = self.ledger._links.all()
+        (link,) = self.ledger._writes.links.all()
         return link
 
     @property
@@ -197,7 +197,7 @@ class Replica:
 
     async def relinked(self, *old: Link) -> None:
         """Wait until other links have taken the place of these."""
-        kinds = (self.ledger._links, self.broker._subscriptions._links)
+        kinds = (self.ledger._writes.links, self.broker._subscriptions._links)
         await eventually(lambda: all(kind.all() and not set(kind.all()) & set(old) for kind in kinds))
 
     async def __aexit__(self, *_: object) -> None:
