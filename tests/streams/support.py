@@ -26,8 +26,8 @@ from app.streams.redis.link import Link
 from app.streams.redis.presence import RedisPresence
 from app.streams.redis.reader import RedisBroker
 from app.streams.redis.register import RedisRegister
-from app.streams.redis.slots import RedisSlots
 from app.streams.redis.server import access_of, address_of
+from app.streams.redis.slots import RedisSlots
 from app.streams.redis.topology import Standalone, Topology
 from app.streams.redis.writer import RedisLedger
 from app.streams.register import MemoryRegister, Register
