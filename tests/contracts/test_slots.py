@@ -12,6 +12,7 @@ from app.streams.redis.client import Client
 from app.streams.redis.layout import Layout
 from app.streams.redis.slots import RedisSlots
 from app.streams.slots import MemorySlots, MemorySlotStore, Slots
+from tests.streams.support import standalone
 
 TTL = 1.5
 
@@ -37,15 +38,19 @@ class Replicas:
             await asyncio.sleep(seconds)
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "cluster"])
 async def replicas(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Replicas]:
     if request.param == "memory":
         clock = [1000.0]
         store = MemorySlotStore(TTL, lambda: clock[0])
         yield Replicas(*[MemorySlots(node, store) for node in "abc"], clock)
         return
-    client = Client(request.getfixturevalue("valkey").url, connect_timeout=5, command_timeout=5)
-    yield Replicas(*[RedisSlots(node, client, Layout(prefix), ttl=TTL) for node in "abc"])
+    if request.param == "redis":
+        topology = standalone(request.getfixturevalue("valkey").url)
+    else:
+        topology = request.getfixturevalue("cluster_servers").topology()
+    client, layout = Client(topology, timeout=5, patience=5), Layout(prefix, sharded=topology.sharded)
+    yield Replicas(*[RedisSlots(node, client, layout, ttl=TTL) for node in "abc"])
     await client.close()
 
 

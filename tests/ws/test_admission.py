@@ -19,6 +19,7 @@ from app.streams.redis.layout import Layout
 from app.streams.redis.slots import RedisSlots
 from app.streams.slots import MemorySlots, MemorySlotStore, Slots
 from app.ws.admission import Admission
+from tests.streams.support import standalone
 from tests.support.valkey import ValkeyServer
 from tests.support.ws import eventually
 
@@ -41,7 +42,7 @@ def memory(ttl: float = 30.0) -> MemorySlots:
 
 @contextlib.asynccontextmanager
 async def shared(server: ValkeyServer, prefix: str, node: str, ttl: float = 30.0) -> AsyncIterator[RedisSlots]:
-    client = Client(server.url, connect_timeout=0.3, command_timeout=0.3)
+    client = Client(standalone(server.url, 0.3), timeout=0.3, patience=0.3)
     yield RedisSlots(node, client, Layout(prefix), ttl=ttl)
     await client.close()
 
