@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,9 @@ from app.streams.redis.topology import Topology
 from app.streams.redis.writer import RedisLedger
 from app.streams.register import MemoryRegister, Register
 from app.streams.slots import MemorySlots, MemorySlotStore, Slots
+from app.streams.redis.windows import RedisWindows
+from app.streams.redis.writer import RedisLedger
+from app.streams.windows import MemoryWindows, Windows
 
 __all__ = ["PRESENCE_TTL", "SLOTS_TTL", "Backend", "memory_backend", "redis_backend"]
 
@@ -44,6 +48,7 @@ class Backend:
     slots: Slots
     signals: Signals
     revocations: Register
+    windows: Windows
     tasks: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
     healthy: Callable[[], bool]
     settle: Callable[[float], Awaitable[None]]
@@ -78,6 +83,7 @@ def memory_backend(
         slots=MemorySlots(node, MemorySlotStore(slots_ttl)),
         signals=broker,
         revocations=MemoryRegister(revocation_limit),
+        windows=MemoryWindows(time.monotonic),
         tasks={},
         healthy=lambda: True,
         settle=nothing,
@@ -115,6 +121,7 @@ def redis_backend(
         slots=RedisSlots(node, client, layout, ttl=slots_ttl),
         signals=broker,
         revocations=RedisRegister(client, layout, revocation_limit),
+        windows=RedisWindows(client, layout),
         tasks={"redis ledger": ledger.run, "redis broker": broker.run},
         healthy=lambda: broker.healthy,
         settle=ledger.settle,

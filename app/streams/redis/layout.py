@@ -87,6 +87,10 @@ class Layout:
     def value(self, key: str) -> str:
         return f"{self._prefix}k:{key}"
 
+    def window(self, key: str) -> str:
+        """The log of one limit's count. All share a slot: one step may look at several."""
+        return self.key("windows", key)
+
 
 def slot_of(key: str | bytes) -> int:
     """Return the slot of a key or sharded channel in Redis Cluster (Redis Cluster Specification, "hash tags")."""

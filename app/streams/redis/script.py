@@ -31,6 +31,7 @@ class Script(Enum):
     SLOTS_ENTER = "slots_enter"
     SLOTS_RENEW = "slots_renew"
     SLOTS_TRADE = "slots_trade"
+    WINDOWS = "windows"
 
     def __init__(self, name: str) -> None:
         folder = files(__package__) / "lua"
