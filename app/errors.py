@@ -23,6 +23,7 @@ client may try again (``retryable``). ``docs/errors.md`` lists them; a test comp
     ├── IdempotencyConflict           idempotency_conflict   409
     ├── Gone                          gone                   410
     ├── TooManyRequests               too_many_requests      429
+    │   ├── RateLimited               rate_limited           429
     │   ├── TooManyCommands           too_many_commands      429   4429
     │   └── TooManySockets            too_many_sockets       429   4430
     ├── Overloaded                    overloaded             503
@@ -45,6 +46,7 @@ names: a fresh token, a faster reader), 4500–4999 mean do not. A reason is nev
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 __all__ = [
@@ -64,6 +66,7 @@ __all__ = [
     "OutputTooLong",
     "Overloaded",
     "PermissionDenied",
+    "RateLimited",
     "SlowConsumer",
     "TidegateError",
     "TokenExpired",
@@ -184,6 +187,17 @@ class Gone(TidegateError):
 class TooManyRequests(TidegateError):
     code, status, retryable = "too_many_requests", 429, True
     default_message = "Too many requests at once. Wait a moment."
+
+
+class RateLimited(TooManyRequests):
+    """``violated`` names the limits, as the configuration does."""
+
+    code = "rate_limited"
+    default_message = "That was one request too many. Wait as long as Retry-After says."
+
+    def __init__(self, message: str | None = None, *, retry_after: float = 1.0, violated: Sequence[str] = ()) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.violated = tuple(violated)
 
 
 class TooManyCommands(TooManyRequests):

@@ -7,6 +7,7 @@ and flags.
 from app.config.auth import DEVELOPMENT_SECRET, AuthConfig, ServerApiConfig
 from app.config.broker import BrokerConfig
 from app.config.generations import GenerationConfig, GenerationsConfig
+from app.config.limits import RateLimitConfig
 from app.config.loading import load_config
 from app.config.model import Config
 from app.config.realtime import CentrifugeConfig, ChannelConfig, EmulationConfig, LimitsConfig, RealtimeConfig
@@ -30,6 +31,7 @@ __all__ = [
     "HealthConfig",
     "HedgeConfig",
     "LimitsConfig",
+    "RateLimitConfig",
     "RealtimeConfig",
     "RetriesConfig",
     "RouteConfig",

@@ -8,10 +8,10 @@ from pydantic import Field
 
 from app.config.section import Section
 
-__all__ = ["LimitConfig"]
+__all__ = ["RateLimitConfig"]
 
 
-class LimitConfig(Section):
+class RateLimitConfig(Section):
     """How many requests one caller may make: `[limits.burst]` is what routes name as `burst`. Never is more than
     `requests` admitted in any stretch of `window` seconds, over all replicas."""
 

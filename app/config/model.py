@@ -6,11 +6,14 @@ test compares the two. A combination that cannot work is refused here, whoever b
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
 from app.config.auth import DEVELOPMENT_SECRET, AuthConfig, ServerApiConfig
 from app.config.broker import BrokerConfig
 from app.config.generations import GenerationsConfig
+from app.config.limits import RateLimitConfig
 from app.config.realtime import RealtimeConfig
 from app.config.routes import RouteConfig
 from app.config.section import Section, WrongSetting
@@ -32,6 +35,8 @@ class Config(Section):
     broker: BrokerConfig = BrokerConfig()
     server_api: ServerApiConfig = ServerApiConfig()
     generations: GenerationsConfig = GenerationsConfig()
+    limits: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")], RateLimitConfig] = Field(default_factory=dict)
+    """`[limits.burst]` is a limit that routes name as `burst`."""
     upstreams: dict[str, UpstreamConfig] = Field(default_factory=dict)
     """`[upstreams.chat]` is a microservice that routes and generations name as `chat`."""
     routes: tuple[RouteConfig, ...] = ()
@@ -44,6 +49,12 @@ class Config(Section):
                 key = ("generations", "kinds", kind, "upstream")
                 raise WrongSetting(key, _not_an_upstream(generation.upstream))
         for index, route in enumerate(self.routes):
+            for place, limit in enumerate(route.limits):
+                if limit not in self.limits:
+                    key = ("routes", index, "limits", place)
+                    raise WrongSetting(
+                        key, f"names {limit!r}, which is not under [limits]. Add a table [limits.{limit}]"
+                    )
             if route.upstream and route.upstream not in self.upstreams:
                 raise WrongSetting(("routes", index, "upstream"), _not_an_upstream(route.upstream))
         return self

@@ -97,6 +97,8 @@ class RouteConfig(Section):
     """Edits of the request's headers. Who the caller is cannot be edited."""
     response_headers: HeadersConfig = HeadersConfig()
     """Edits of the answer's headers."""
+    limits: tuple[str, ...] = ()
+    """Names of tables under `[limits]`: a request counts against all of them, or is answered 429."""
     body_limit: int | None = Field(None, ge=1)
     """Overrides `server.body_limit`."""
     timeout: float | None = Field(None, gt=0)

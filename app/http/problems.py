@@ -10,7 +10,7 @@ import math
 
 import orjson
 
-from app.errors import InvalidToken, TidegateError, TokenExpired
+from app.errors import InvalidToken, RateLimited, TidegateError, TokenExpired
 
 __all__ = ["CONTENT_TYPE", "GATEWAY_ERROR", "TYPE_BASE", "Problem", "problem", "title_of"]
 
@@ -37,13 +37,15 @@ def problem(
     until a 429 or 503 may be tried again where the error does not say (rounded up, RFC 9110 section 10.2.3).
     """
     status, code = error.status, error.code
-    members: dict[str, str | int] = {
+    members: dict[str, str | int | tuple[str, ...]] = {
         "type": TYPE_BASE + code,
         "title": title_of(code),
         "status": status,
         "detail": error.message,
         "code": code,
     }
+    if isinstance(error, RateLimited):
+        members["violated-policies"] = error.violated
     if instance is not None:
         members["instance"] = instance
     body = orjson.dumps(members)

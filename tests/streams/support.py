@@ -32,6 +32,9 @@ from app.streams.redis.topology import Standalone, Topology
 from app.streams.redis.writer import RedisLedger
 from app.streams.register import MemoryRegister, Register
 from app.streams.slots import MemorySlots, MemorySlotStore, Slots
+from app.streams.redis.windows import RedisWindows
+from app.streams.redis.writer import RedisLedger
+from app.streams.windows import MemoryWindows, Windows
 
 REGISTER_LIMIT = 1500
 TIMEOUT = 0.4
@@ -170,6 +173,7 @@ class Replica:
             check_interval=check_interval,
         )
         self.keys = RedisKeys(self.client, self.layout)
+        self.windows = RedisWindows(self.client, self.layout, patience=timeout)
         self.archive = RedisArchive(self.client, self.layout, self.ledger)
         self.register = RedisRegister(self.client, self.layout, REGISTER_LIMIT)
         self.presence = RedisPresence(self.client, self.layout, ttl=presence_ttl)
@@ -216,6 +220,7 @@ class MemorySide:
         self.broker = MemoryBroker(node, store, self.hub)
         self.ledger = MemoryLedger(node, store, self.hub, lease=lease, retention=retention)
         self.keys = MemoryKeys(self._clock)
+        self.windows = MemoryWindows(self._clock)
         self.archive = MemoryArchive(store)
         self.register = MemoryRegister(REGISTER_LIMIT, time.time)
         self.presence = MemoryPresence(presence_ttl, self._clock)
@@ -241,6 +246,8 @@ class Side(Protocol):
     def ledger(self) -> Ledger: ...
     @property
     def keys(self) -> Keys: ...
+    @property
+    def windows(self) -> Windows: ...
     @property
     def archive(self) -> Archive: ...
     @property
