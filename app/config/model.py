@@ -51,10 +51,8 @@ class Config(Section):
         for index, route in enumerate(self.routes):
             for place, limit in enumerate(route.limits):
                 if limit not in self.limits:
-                    key = ("routes", index, "limits", place)
-                    raise WrongSetting(
-                        key, f"names {limit!r}, which is not under [limits]. Add a table [limits.{limit}]"
-                    )
+                    what = f"names {limit!r}, which is not under [limits]. Add a table [limits.{limit}]"
+                    raise WrongSetting(("routes", index, "limits", place), what)
             if route.upstream and route.upstream not in self.upstreams:
                 raise WrongSetting(("routes", index, "upstream"), _not_an_upstream(route.upstream))
         return self
