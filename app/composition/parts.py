@@ -14,6 +14,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from app.auth.peer import Peers
 from app.auth.revocation import Revocation, Revocations, from_json, to_json
 from app.auth.tickets import Tickets
 from app.auth.tokens import TokenVerifier
@@ -34,6 +35,7 @@ from app.http.api.server_methods import ServerMethods
 from app.http.api.tickets import tickets_router
 from app.http.dispatch import Dispatch
 from app.http.event_stream import EventStreams
+from app.http.limits import Limits
 from app.http.proxy import Proxy
 from app.http.routes import RouteTable
 from app.http.transport import HttpTransport
@@ -103,7 +105,9 @@ class Parts:
         obey(self._replicas, self.sockets.control)
         self._replicas.on(_REVOKED, lambda body: self._revocations.learn([from_json(body)]))
         self._revocations.on_learned = self._end_revoked
-        self._proxy = Proxy(self._transport, self._verifier, body_limit=config.server.body_limit)
+        peers = Peers(config.server.trusted_proxies, config.server.forwarded_header)
+        limits = Limits(config.limits, self._backend.windows, peers)
+        self._proxy = Proxy(self._transport, self._verifier, limits, body_limit=config.server.body_limit)
         own = self.sockets.before(create_rest_api(config, self._routers()))
         self.dispatch = Dispatch(RouteTable(config.routes), self._proxy, own)
 

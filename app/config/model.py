@@ -35,7 +35,9 @@ class Config(Section):
     broker: BrokerConfig = BrokerConfig()
     server_api: ServerApiConfig = ServerApiConfig()
     generations: GenerationsConfig = GenerationsConfig()
-    limits: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")], RateLimitConfig] = Field(default_factory=dict)
+    limits: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")], RateLimitConfig] = Field(
+        default_factory=dict
+    )
     """`[limits.burst]` is a limit that routes name as `burst`."""
     upstreams: dict[str, UpstreamConfig] = Field(default_factory=dict)
     """`[upstreams.chat]` is a microservice that routes and generations name as `chat`."""

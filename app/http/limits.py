@@ -7,23 +7,21 @@ the tightest limit, by those that older clients know (``X-RateLimit-*``; here th
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import sha256
 
-import structlog
+from starlette.types import Message, Scope, Send
 
 from app.auth.identity import Identity
+from app.auth.peer import Peers, address_group
 from app.config import RateLimitConfig
 from app.errors import BrokerUnavailable, RateLimited, TidegateError
+from app.http.routes import Route
 from app.streams.windows import Ask, Count, Windows
 
-__all__ = ["Caller", "Limits", "Verdict"]
-
-_log = structlog.get_logger(__name__)
+__all__ = ["Caller", "Limits", "Verdict", "telling"]
 
 _NOBODY = "-"
 
@@ -51,9 +49,18 @@ _FREE = Verdict()
 class Limits:
     """The limits of one configuration, by name."""
 
-    def __init__(self, limits: Mapping[str, RateLimitConfig], windows: Windows) -> None:
+    def __init__(self, limits: Mapping[str, RateLimitConfig], windows: Windows, peers: Peers | None = None) -> None:
+        """``peers`` tells clients' addresses from proxies'."""
         self._limits = limits
         self._windows = windows
+        self._peers = Peers() if peers is None else peers
+
+    async def admit_request(self, scope: Scope, route: Route, identity: Identity) -> Verdict:
+        """Count a request (scope type ``http`` or ``websocket``) against all limits that its route names."""
+        client = scope.get("client")
+        address = self._peers.address(client[0] if client else None, scope["headers"])
+        key = next((value for name, value in scope["headers"] if name == b"x-api-key"), None)
+        return await self.admit(route.config.limits, route.label, Caller(identity, address, key))
 
     async def admit(self, names: Sequence[str], route: str, caller: Caller) -> Verdict:
         """Count a request of ``caller`` on ``route`` against the limits ``names``, all of them or none."""
@@ -88,21 +95,7 @@ def _share(limit: RateLimitConfig, route: str, caller: Caller) -> str:
             return f"k:{sha256(caller.api_key).hexdigest()}"
         case "user" | "caller" if user is not None:
             return user
-    return f"a:{_network(caller.address or _NOBODY)}"
-
-
-@lru_cache(maxsize=4096)
-def _network(address: str) -> str:
-    """Return the address; for IPv6 its /64, which is one customer's."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))
-    return address
+    return f"a:{address_group(caller.address or _NOBODY)}"
 
 
 def _headers(told: Sequence[tuple[str, Ask, Count]]) -> tuple[tuple[bytes, bytes], ...]:
@@ -120,3 +113,14 @@ def _headers(told: Sequence[tuple[str, Ask, Count]]) -> tuple[tuple[bytes, bytes
 
 def _seconds(count: Count) -> int:
     return math.ceil(count.wait or count.reset)
+
+
+def telling(send: Send, verdict: Verdict) -> Send:
+    """Return a ``send`` that adds what ``verdict`` says to the answer, whoever gives it."""
+
+    async def tell(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *verdict.headers]
+        await send(message)
+
+    return tell

@@ -22,6 +22,7 @@ from app.http.access import authorize
 from app.http.client_watch import ClientGone, ClientWatch, Watches
 from app.http.header_edits import RouteHeaders
 from app.http.headers import Origin, bearer_token, request_headers, response_headers, valid_request_id
+from app.http.limits import Limits, telling
 from app.http.problems import problem
 from app.http.routes import Match, Route
 from app.http.transport import HttpTransport
@@ -49,10 +50,13 @@ class Verifier(Protocol):
 class Proxy:
     """Serves requests that the route table matched. Close it where the transport is closed."""
 
-    def __init__(self, transport: HttpTransport, verifier: Verifier, *, body_limit: int) -> None:
-        """``body_limit`` (bytes) holds for routes that have none of their own."""
+    def __init__(
+        self, transport: HttpTransport, verifier: Verifier, limits: Limits | None = None, *, body_limit: int
+    ) -> None:
+        """``body_limit`` (bytes) holds for routes that have none of their own. Routes with limits need ``limits``."""
         self._transport = transport
         self._verifier = verifier
+        self._limits = limits
         self._body_limit = body_limit
         self._watches = Watches()
         self._plans: dict[int, Plan] = {}
@@ -66,12 +70,18 @@ class Proxy:
         fields = dict(scope["headers"])
         request_id = _request_id(fields.get(b"x-request-id"))
         try:
+            identity = self._identify(match.route.config, scope["headers"])
+            if match.route.config.limits:
+                assert self._limits is not None, "a route with limits needs somebody who counts"
+                verdict = await self._limits.admit_request(scope, match.route, identity)
+                send = telling(send, verdict)
+                if verdict.refusal is not None:
+                    raise verdict.refusal
             if match.route.config.answer is not None:
-                self._identify(match.route.config, scope["headers"])
                 await _answer_itself(match.route, send, request_id)
                 return
             with ClientWatch(self._watches, receive) as watch:
-                response = await self._forward(scope, receive, match, watch, fields, request_id)
+                response = await self._forward(scope, receive, match, identity, watch, fields, request_id)
                 try:
                     await _answer(response, send, watch, request_id, match.route.headers)
                 except UpstreamError as error:
@@ -97,6 +107,7 @@ class Proxy:
         scope: Scope,
         receive: Receive,
         match: Match,
+        identity: Identity,
         watch: ClientWatch,
         fields: dict[bytes, bytes],
         request_id: bytes,
@@ -104,7 +115,6 @@ class Proxy:
         """Send the request on; return when the answer's head has come."""
         route = match.route.config
         received: Sequence[tuple[bytes, bytes]] = scope["headers"]
-        identity = self._identify(route, received)
         client = scope.get("client")
         origin = Origin(client[0] if client else None, scope["scheme"], fields.get(b"host"), request_id)
         keeps = route.auth == "none" if route.forward_authorization is None else route.forward_authorization

@@ -20,11 +20,10 @@ from app.streams.redis.reader import RedisBroker
 from app.streams.redis.register import RedisRegister
 from app.streams.redis.slots import RedisSlots
 from app.streams.redis.topology import Topology
+from app.streams.redis.windows import RedisWindows
 from app.streams.redis.writer import RedisLedger
 from app.streams.register import MemoryRegister, Register
 from app.streams.slots import MemorySlots, MemorySlotStore, Slots
-from app.streams.redis.windows import RedisWindows
-from app.streams.redis.writer import RedisLedger
 from app.streams.windows import MemoryWindows, Windows
 
 __all__ = ["PRESENCE_TTL", "SLOTS_TTL", "Backend", "memory_backend", "redis_backend"]

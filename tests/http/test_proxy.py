@@ -14,12 +14,14 @@ import orjson
 import pytest
 
 from app.auth.identity import Identity
-from app.config import RouteConfig, UpstreamConfig
+from app.config import RateLimitConfig, RouteConfig, UpstreamConfig
 from app.errors import InvalidToken, TokenExpired
 from app.http.dispatch import Dispatch
+from app.http.limits import Limits
 from app.http.proxy import Proxy
 from app.http.routes import RouteTable
 from app.http.transport import HttpTransport
+from app.streams.windows import MemoryWindows
 from tests.http.support import (
     answers,
     answers_and_closes,
@@ -503,7 +505,8 @@ async def routed(*routes):
     """Yields the port of a gateway with these routes to an upstream that answers with what it got."""
     async with raw_server(echoes) as server:
         transport = HttpTransport({"u": UpstreamConfig(targets=(server.url,))})
-        proxy = Proxy(transport, Scoped(), body_limit=LIMIT)
+        limits = Limits({"few": RateLimitConfig(requests=2, window=60)}, MemoryWindows(time.monotonic))
+        proxy = Proxy(transport, Scoped(), limits, body_limit=LIMIT)
         try:
             table = RouteTable([RouteConfig.model_validate(options) for options in routes])
             async with asgi_server(Dispatch(table, proxy, nothing)) as port:
@@ -655,3 +658,22 @@ async def test_a_post_reaches_the_upstream_once_through_the_gateway_wherever_it_
             with contextlib.suppress(asyncio.IncompleteReadError):
                 await ask(port, "POST / HTTP/1.1", "Content-Length: 1", body=b"x")
             assert len(seen) == 1
+
+
+async def test_a_limited_route_says_what_is_left_and_asks_no_upstream_for_what_is_too_much():
+    route = {"path": "/a", "upstream": "u", "limits": ["few"]}
+    async with routed(
+        route, {**route, "path": "/down", "auth": "none", "answer": {"status": 204}, "upstream": ""}
+    ) as port:
+        alice = "Authorization: Bearer read"
+        assert (await ask(port, "GET /a HTTP/1.1"))[0] == 401, "who may not is not counted"
+        for left in (b"1", b"0"):
+            status, fields, _ = await ask(port, "GET /a HTTP/1.1", alice)
+            assert (status, dict(fields)[b"x-ratelimit-remaining"]) == (200, left)
+        status, fields, body = await ask(port, "GET /a HTTP/1.1", alice)
+        assert status == 429
+        assert dict(fields)[b"ratelimit"].startswith(b'"few";r=0;t=')
+        assert 0 < int(dict(fields)[b"retry-after"]) <= 60
+        assert orjson.loads(body)["violated-policies"] == ["few"]
+        status, fields, _ = await ask(port, "GET /down HTTP/1.1")
+        assert (status, dict(fields)[b"x-ratelimit-remaining"]) == (204, b"1"), "an address has a count of its own"

@@ -29,11 +29,10 @@ from app.streams.redis.register import RedisRegister
 from app.streams.redis.server import access_of, address_of
 from app.streams.redis.slots import RedisSlots
 from app.streams.redis.topology import Standalone, Topology
+from app.streams.redis.windows import RedisWindows
 from app.streams.redis.writer import RedisLedger
 from app.streams.register import MemoryRegister, Register
 from app.streams.slots import MemorySlots, MemorySlotStore, Slots
-from app.streams.redis.windows import RedisWindows
-from app.streams.redis.writer import RedisLedger
 from app.streams.windows import MemoryWindows, Windows
 
 REGISTER_LIMIT = 1500
