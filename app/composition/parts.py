@@ -36,6 +36,7 @@ from app.http.api.tickets import tickets_router
 from app.http.dispatch import Dispatch
 from app.http.event_stream import EventStreams
 from app.http.limits import Limits
+from app.http.own_paths import OWN_PATHS, SERVER_API_PATHS, OwnPaths
 from app.http.proxy import Proxy
 from app.http.routes import RouteTable
 from app.http.transport import HttpTransport
@@ -109,7 +110,8 @@ class Parts:
         limits = Limits(config.limits, self._backend.windows, peers)
         self._proxy = Proxy(self._transport, self._verifier, limits, body_limit=config.server.body_limit)
         own = self.sockets.before(create_rest_api(config, self._routers()))
-        self.dispatch = Dispatch(RouteTable(config.routes), self._proxy, own)
+        paths = OWN_PATHS + (SERVER_API_PATHS if config.server_api.keys else ())
+        self.dispatch = Dispatch(RouteTable(config.routes, OwnPaths(paths)), self._proxy, own)
 
         for name, run in self._backend.tasks.items():
             self._tasks.start(run(), name)

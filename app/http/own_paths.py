@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["OWN_PATHS", "OwnPaths"]
+__all__ = ["OWN_PATHS", "SERVER_API_PATHS", "OwnPaths"]
 
 OWN_PATHS = (
     "/health",
@@ -22,6 +22,26 @@ OWN_PATHS = (
     "/playground/*",
 )
 """In the form of a route's path."""
+SERVER_API_PATHS = tuple(
+    f"/api/{method}"
+    for method in (
+        "batch",
+        "broadcast",
+        "channels",
+        "disconnect",
+        "history",
+        "history_remove",
+        "info",
+        "presence",
+        "presence_stats",
+        "publish",
+        "refresh",
+        "revoke",
+        "subscribe",
+        "unsubscribe",
+    )
+)
+"""Those of the server API, which is only there with a key."""
 
 
 class OwnPaths:

@@ -199,3 +199,15 @@ async def test_who_was_on_a_killed_replica_is_gone_within_the_time_to_live(
         assert (await survivor.result("presence", channel="room:1"))["presence"] == {}
     finally:
         await asyncio.to_thread(process.stop)
+
+
+async def test_no_wide_route_takes_what_is_of_the_server_api() -> None:
+    everything = [{"path": "/*", "upstream": "chat", "auth": "none"}]
+    config = settings("http://127.0.0.1:1", routes=everything, server_api={"keys": [KEY]})
+    async with running(config) as gateway, httpx.AsyncClient(base_url=gateway.http) as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+        methods = [path for path in paths if path.startswith("/api/") and path.count("/") == 2]
+        assert "/api/publish" in methods
+        for path in methods:
+            assert (await client.post(path, headers={"X-API-Key": "wrong"})).status_code == 401, path
+        assert (await client.post("/api/other", headers={"X-API-Key": "wrong"})).status_code == 502
