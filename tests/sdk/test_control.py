@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import httpx
 import pytest
 
 from tests.e2e.test_control import KEY, ROOM, Api
-from tests.sdk.test_python import client
+from tests.sdk.test_python import FLAVOURS, client
 from tests.support.gateway import Gateway, running, settings, token
 from tests.support.valkey import ValkeyServer
 
@@ -83,16 +84,18 @@ class Watching(centrifuge.ClientEventHandler):
         return event[1]
 
 
-async def test_the_python_sdk_sees_the_same(api: tuple[Api, Gateway]) -> None:
+@FLAVOURS
+async def test_the_python_sdk_sees_the_same(api: tuple[Api, Gateway], binary: bool) -> None:
     call, gateway = api
     watching = Watching()
-    sdk = client(gateway, "ann", events=watching)
+    sdk = client(gateway, binary, "ann", events=watching)
     await sdk.connect()
     await sdk.ready()
     await call.done("subscribe", user="ann", channel="room:1", data={"hello": 1})
     assert (await watching.next("subscribed")).channel == "room:1"
     await call("publish", channel="room:1", data={"n": 1})
-    assert (await watching.next("publication")).pub.data == {"n": 1}
+    data = (await watching.next("publication")).pub.data
+    assert (json.loads(data) if binary else data) == {"n": 1}
     await call.done("unsubscribe", user="ann", channel="room:1")
     assert (await watching.next("unsubscribed")).channel == "room:1"
     await call.done("disconnect", user="ann")
