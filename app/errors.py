@@ -15,9 +15,11 @@ client may try again (``retryable``). ``docs/errors.md`` lists them; a test comp
     ├── Unauthenticated               unauthenticated        401   4501
     │   ├── InvalidToken              invalid_token          401   4501
     │   │   └── TokenRevoked          token_revoked          401   4501
+    │   ├── InvalidServiceKey         invalid_service_key    401   4501
     │   ├── TokenExpired              token_expired          401   4401
     │   └── AuthTimeout               auth_timeout           401   4408
     ├── PermissionDenied              permission_denied      403
+    │   └── InsufficientScope         insufficient_scope     403
     ├── NotFound                      not_found              404
     ├── MethodNotAllowed              method_not_allowed     405
     ├── IdempotencyConflict           idempotency_conflict   409
@@ -38,6 +40,7 @@ client may try again (``retryable``). ``docs/errors.md`` lists them; a test comp
     ├── OutputTooLong                 output_too_long        502
     ├── Interrupted                   interrupted            503
     ├── BrokerUnavailable             broker_unavailable     503
+    ├── KeysUnavailable               keys_unavailable       503   4431
     └── ConfigError                   config_error           500
 
 Close codes say by their range whether to come back: 1012 and 4000–4499 mean reconnect (after the cure that the code
@@ -57,9 +60,12 @@ __all__ = [
     "ConfigError",
     "Gone",
     "IdempotencyConflict",
+    "InsufficientScope",
     "Interrupted",
+    "InvalidServiceKey",
     "InvalidText",
     "InvalidToken",
+    "KeysUnavailable",
     "MessageTooBig",
     "MethodNotAllowed",
     "NotFound",
@@ -149,6 +155,11 @@ class TokenRevoked(InvalidToken):
     default_message = "The token was revoked. Sign in again."
 
 
+class InvalidServiceKey(Unauthenticated):
+    code = "invalid_service_key"
+    default_message = "Send one of the gateway's service keys as X-Service-Key."
+
+
 class TokenExpired(Unauthenticated):
     code, close_code, retryable = "token_expired", 4401, True
     default_message = "The token has expired. Get a fresh one and come back."
@@ -162,6 +173,17 @@ class AuthTimeout(Unauthenticated):
 class PermissionDenied(TidegateError):
     code, status = "permission_denied", 403
     default_message = "This is not yours."
+
+
+class InsufficientScope(PermissionDenied):
+    """``scopes`` are those that the request needs."""
+
+    code = "insufficient_scope"
+    default_message = "This needs a scope that your token does not have."
+
+    def __init__(self, message: str | None = None, *, scopes: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.scopes = scopes
 
 
 class NotFound(TidegateError):
@@ -268,6 +290,11 @@ class Interrupted(TidegateError):
 class BrokerUnavailable(TidegateError):
     code, status, retryable = "broker_unavailable", 503, True
     default_message = "The gateway cannot reach its Redis just now. Try again."
+
+
+class KeysUnavailable(TidegateError):
+    code, status, close_code, retryable = "keys_unavailable", 503, 4431, True
+    default_message = "The keys that tokens are verified with cannot be had just now. Try again."
 
 
 class ConfigError(TidegateError):

@@ -111,9 +111,13 @@ def _table_of(field: FieldInfo) -> type[Section] | None:
 
 
 def _meanings(section: type[Section]) -> dict[str, str]:
-    body = ast.parse(inspect.getsource(section)).body[0]
-    assert isinstance(body, ast.ClassDef)
-    return _below(body.body)
+    found: dict[str, str] = {}
+    for each in reversed(section.__mro__):
+        if issubclass(each, Section):
+            body = ast.parse(inspect.getsource(each)).body[0]
+            assert isinstance(body, ast.ClassDef)
+            found |= _below(body.body)
+    return found
 
 
 def _below(statements: list[ast.stmt]) -> dict[str, str]:

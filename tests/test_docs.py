@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 
 from app import errors
-from app.config import auth, broker, generations, limits, load_config, model, realtime, routes, server, upstreams
+from app.config import (
+    auth,
+    broker,
+    generations,
+    issuers,
+    limits,
+    load_config,
+    model,
+    realtime,
+    routes,
+    server,
+    upstreams,
+)
 from app.config.section import Section
 from app.errors import TidegateError
 from docs.generate import PAGES, fill
@@ -27,7 +39,7 @@ def test_the_tables_are_those_of_the_code(name):
 def sections():
     return [
         value
-        for module in (auth, broker, generations, limits, model, realtime, routes, server, upstreams)
+        for module in (auth, broker, generations, issuers, limits, model, realtime, routes, server, upstreams)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Section) and value.__module__ == module.__name__
     ]

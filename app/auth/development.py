@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 
 from app.auth.keys import shared_key
-from app.config import AuthConfig
+from app.config import AuthConfig, IssuerConfig
 
 __all__ = ["mint"]
 
@@ -24,7 +24,7 @@ def mint(
     email: str | None = None,
     *,
     roles: Sequence[str] = (),
-    auth: AuthConfig | None = None,
+    auth: IssuerConfig | None = None,
     now: float | None = None,
 ) -> str:
     """Return a token signed with ``secret`` by HS256 that lives ``ttl`` seconds.

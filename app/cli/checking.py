@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.auth.tokens import TokenVerifier
-from app.config import Config, RouteConfig
+from app.config import Config, IssuerConfig, RouteConfig
 from app.errors import ConfigError
 from app.http.route_checks import findings, unreachable_routes
 from app.http.routes import RouteTable
@@ -18,7 +18,7 @@ def show(config: Config, file: str) -> None:
     """Print routes, generations and upstreams. Raises :exc:`~app.errors.ConfigError` for what cannot work."""
     _refuse_faults(config, file)
     console = Console(highlight=False)
-    for table in (_routes(config), _generations(config), _upstreams(config)):
+    for table in (_issuers(config), _routes(config), _generations(config), _upstreams(config)):
         if table.row_count:
             console.print(table)
     for finding in findings(config.routes):
@@ -64,6 +64,20 @@ def _refuse_unreachable(config: Config) -> None:
         )
     if faults:
         raise ConfigError("\n".join(faults))
+
+
+def _issuers(config: Config) -> Table:
+    table = Table("issuer", "iss", "algorithms", "keys", title="Issuers of tokens", title_justify="left")
+    for issuer in TokenVerifier(config.auth).issuers:
+        each = issuer.config
+        keys = each.jwks_url or ("a public key" if each.public_key else _secrets(each))
+        table.add_row(issuer.name, "\n".join(each.issuer) or "any other", " ".join(each.algorithms), keys)
+    return table
+
+
+def _secrets(issuer: IssuerConfig) -> str:
+    count = bool(issuer.secret.get_secret_value()) + len(issuer.previous_secrets) + len(issuer.named_secrets)
+    return "a secret" if count == 1 else f"{count} secrets"
 
 
 def _routes(config: Config) -> Table:

@@ -22,7 +22,7 @@ from app.cli.checking import show, show_routes
 from app.cli.conversation import Conversation, ConversationFailed, End
 from app.cli.draining import DrainFailed, drain_timeout
 from app.cli.draining import drain as run_drain
-from app.config import AuthConfig, load_config
+from app.config import AuthConfig, IssuerConfig, load_config
 from app.errors import ConfigError, TidegateError
 
 __all__ = ["main"]
@@ -133,7 +133,9 @@ def token(
 ) -> None:
     """Print a token for development, signed with the configuration's shared secret."""
     auth = load_config(config, os.environ).auth
-    print(mint(_secret(auth), sub, company, _seconds(ttl), email, roles=role or (), auth=auth))
+    issuer = _signer(auth)
+    secret = issuer.secret.get_secret_value()
+    print(mint(secret, sub, company, _seconds(ttl), email, roles=role or (), auth=issuer))
 
 
 @application.command(epilog='Example: tidegate chat "What is light?" --url ws://127.0.0.1:8080')
@@ -149,7 +151,8 @@ def chat(
     """Ask, and print the answer as it comes. Resumes by itself when the connection drops; Ctrl-C cancels."""
     if token is None:
         auth = load_config(None, os.environ).auth
-        token = mint(_secret(auth), "tidegate-chat", auth=auth)
+        issuer = _signer(auth)
+        token = mint(issuer.secret.get_secret_value(), "tidegate-chat", auth=issuer)
     end = asyncio.run(ask(Conversation(message, model, kind), url, token, sys.stdout, sys.stderr))
     _report(end)
 
@@ -187,13 +190,16 @@ def _report(end: End) -> None:
         raise typer.Exit(130)
 
 
-def _secret(auth: AuthConfig) -> str:
-    if "HS256" not in auth.algorithms:
-        raise ConfigError(
-            f"auth.algorithms is {auth.algorithms[0]}: such tokens are signed with a private key, which the gateway "
-            "does not have. Get one from your identity provider, or use a configuration with HS256."
-        )
-    return auth.secret.get_secret_value()
+def _signer(auth: AuthConfig) -> IssuerConfig:
+    """Return the first issuer in whose name the gateway can sign."""
+    issuers = [issuer for _, issuer in auth.all_issuers()]
+    for issuer in issuers:
+        if "HS256" in issuer.algorithms and issuer.secret.get_secret_value():
+            return issuer
+    raise ConfigError(
+        f"auth.algorithms is {issuers[0].algorithms[0]}: such tokens are signed with a private key, which the gateway "
+        "does not have. Get one from your identity provider, or use a configuration with HS256."
+    )
 
 
 def _seconds(text: str) -> float:

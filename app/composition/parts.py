@@ -16,6 +16,7 @@ from fastapi import APIRouter
 
 from app.auth.peer import Peers
 from app.auth.revocation import Revocation, Revocations, from_json, to_json
+from app.auth.service_keys import ServiceKeys
 from app.auth.tickets import Tickets
 from app.auth.tokens import TokenVerifier
 from app.composition.broker import create_backend
@@ -25,7 +26,7 @@ from app.config import Config
 from app.generations.channels import ends_channel
 from app.generations.service import Generations
 from app.http.access import kept_claims
-from app.http.api.caller import Caller, ServiceKeys
+from app.http.api.caller import Caller
 from app.http.api.generations import generations_router
 from app.http.api.health import health_router
 from app.http.api.logout import logout_router
@@ -108,7 +109,10 @@ class Parts:
         self._revocations.on_learned = self._end_revoked
         peers = Peers(config.server.trusted_proxies, config.server.forwarded_header)
         limits = Limits(config.limits, self._backend.windows, peers)
-        self._proxy = Proxy(self._transport, self._verifier, limits, body_limit=config.server.body_limit)
+        self._service_keys = ServiceKeys(key.get_secret_value() for key in config.auth.service_keys.values())
+        self._proxy = Proxy(
+            self._transport, self._verifier, limits, self._service_keys, body_limit=config.server.body_limit
+        )
         own = self.sockets.before(create_rest_api(config, self._routers()))
         paths = OWN_PATHS + (SERVER_API_PATHS if config.server_api.keys else ())
         self.dispatch = Dispatch(RouteTable(config.routes, OwnPaths(paths)), self._proxy, own)
@@ -116,6 +120,8 @@ class Parts:
         for name, run in self._backend.tasks.items():
             self._tasks.start(run(), name)
         self._tasks.start(self._revocations.follow(), "revocations")
+        for source in self._verifier.sources:
+            self._tasks.start(source.follow(), "keys of issuers")
         self._tasks.start(self._generations.run(), "leases and orphans")
 
     def begin_drain(self) -> None:
@@ -141,6 +147,8 @@ class Parts:
         await self._proxy.close()
         await self._replicas.close()
         await self._tasks.close()
+        for source in self._verifier.sources:
+            await source.close()
         await self.sockets.close()
         await self._backend.close()
         await self._transport.close()
@@ -204,10 +212,9 @@ class Parts:
     def _routers(self) -> list[APIRouter]:
         config, backend = self._config, self._backend
         caller = Caller(self._verifier, insecure=config.realtime.insecure)
-        service_keys = ServiceKeys(key.get_secret_value() for key in config.auth.service_keys.values())
         routers = [
             health_router(self, version()),
-            generations_router(self._generations, self._event_streams, caller, service_keys),
+            generations_router(self._generations, self._event_streams, caller, self._service_keys),
             tickets_router(self._tickets, caller, config.auth.ticket_ttl),
             logout_router(self._revocations, caller),
         ]

@@ -37,7 +37,8 @@ def create_rest_api(config: Config, routers: list[APIRouter]) -> FastAPI:
     )
     if playground:
         # Where the secret is everybody's, everybody may have a token of it.
-        if config.auth.secret.get_secret_value() == DEVELOPMENT_SECRET and "HS256" in config.auth.algorithms:
+        key, issuer = config.auth.all_issuers()[0]
+        if not key and issuer.secret.get_secret_value() == DEVELOPMENT_SECRET and "HS256" in issuer.algorithms:
             api.include_router(playground_router(config.auth))
         api.mount("/playground", StaticFiles(directory=_WEB / "playground", html=True))
     return api

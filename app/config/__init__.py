@@ -4,9 +4,10 @@
 and flags.
 """
 
-from app.config.auth import DEVELOPMENT_SECRET, AuthConfig, ServerApiConfig
+from app.config.auth import AuthConfig, ServerApiConfig
 from app.config.broker import BrokerConfig
 from app.config.generations import GenerationConfig, GenerationsConfig
+from app.config.issuers import DEVELOPMENT_SECRET, IssuerConfig
 from app.config.limits import RateLimitConfig
 from app.config.loading import load_config
 from app.config.model import Config
@@ -30,6 +31,7 @@ __all__ = [
     "HeadersConfig",
     "HealthConfig",
     "HedgeConfig",
+    "IssuerConfig",
     "LimitsConfig",
     "RateLimitConfig",
     "RealtimeConfig",

@@ -26,7 +26,6 @@ from app.errors import ConfigError
 __all__ = ["load_config"]
 
 _VARIABLE = re.compile(r"\$(?P<literal>\$)?\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\})?")
-_PUBLIC_KEY: Key = ("auth", "public_key")
 _TLS_FILES = frozenset({"tls_ca", "tls_certificate", "tls_key"})
 
 
@@ -41,7 +40,7 @@ def load_config(path: Path | None, environ: Mapping[str, str], overrides: Mappin
     draft.overlay_flags(overrides or {})
     draft.expand(environ)
     folder = Path() if path is None else path.parent
-    draft.read_public_key(folder)
+    draft.read_public_keys(folder)
     draft.place_tls_files(folder)
     return draft.finish()
 
@@ -99,21 +98,22 @@ class _Draft:
             except ValueError as error:
                 self._fault(key, str(error))
 
-    def read_public_key(self, folder: Path) -> None:
-        """Replace the path of a PEM file by what is in it."""
-        section = self._data.get("auth")
-        text = section.get("public_key") if isinstance(section, dict) else None
-        if not isinstance(text, str) or not text or _PUBLIC_KEY in self._faults:
-            return
+    def read_public_keys(self, folder: Path) -> None:
+        """Replace the paths of PEM files by what is in them."""
+        for key, text in list(_texts(self._data.get("auth"), ("auth",))):
+            if key[-1] == "public_key" and len(key) in (2, 4) and text and key not in self._faults:
+                self._read_public_key(key, text, folder)
+
+    def _read_public_key(self, key: Key, text: str, folder: Path) -> None:
         if "-----BEGIN" not in text:
             try:
                 text = (folder / text).read_text()
             except (OSError, UnicodeDecodeError, ValueError):
-                self._fault(_PUBLIC_KEY, "names a file that cannot be read. Give PEM text, or the path of a PEM file.")
+                self._fault(key, "names a file that cannot be read. Give PEM text, or the path of a PEM file.")
                 return
         if "PRIVATE KEY" in text:
-            self._fault(_PUBLIC_KEY, "is a private key. The gateway only needs the public one; keep the other away.")
-        self._put(_PUBLIC_KEY, text.replace("\\n", "\n"), self._author(_PUBLIC_KEY))
+            self._fault(key, "is a private key. The gateway only needs the public one; keep the other away.")
+        self._put(key, text.replace("\\n", "\n"), self._author(key))
 
     def place_tls_files(self, folder: Path) -> None:
         """Make the paths of TLS files that are relative to the configuration's folder so to where the gateway runs."""

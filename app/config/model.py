@@ -10,9 +10,10 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from app.config.auth import DEVELOPMENT_SECRET, AuthConfig, ServerApiConfig
+from app.config.auth import AuthConfig, ServerApiConfig
 from app.config.broker import BrokerConfig
 from app.config.generations import GenerationsConfig
+from app.config.issuers import unsafe_in_production
 from app.config.limits import RateLimitConfig
 from app.config.realtime import RealtimeConfig
 from app.config.routes import RouteConfig
@@ -21,9 +22,6 @@ from app.config.server import ServerConfig
 from app.config.upstreams import UpstreamConfig
 
 __all__ = ["Config"]
-
-_HS256_KEY_SIZE = 32
-"""Bytes: RFC 7518 section 3.2 asks for a key no shorter than the hash."""
 
 
 class Config(Section):
@@ -63,16 +61,9 @@ class Config(Section):
     def _production_is_safe(self) -> Config:
         if self.server.environment != "production":
             return self
-        if "HS256" in self.auth.algorithms:
-            secret = self.auth.secret.get_secret_value()
-            if secret == DEVELOPMENT_SECRET:
-                raise WrongSetting(
-                    ("auth", "secret"),
-                    "is the development secret, which everybody knows. In production set your own, "
-                    "for example by GATEWAY_AUTH__SECRET",
-                )
-            if len(secret.encode()) < _HS256_KEY_SIZE:
-                raise WrongSetting(("auth", "secret"), f"is shorter than {_HS256_KEY_SIZE} bytes: it could be guessed")
+        for above, issuer in self.auth.all_issuers():
+            for key, what in unsafe_in_production(issuer):
+                raise WrongSetting(("auth", *above, *key), what)
         for name, upstream in self.upstreams.items():
             if not upstream.tls_verify:
                 raise WrongSetting(

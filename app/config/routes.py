@@ -77,8 +77,9 @@ class RouteConfig(Section):
     rewrite: str = ""
     """The path that is passed on instead: `/v2/{id}/{rest}`, with the path's own names, and `{rest}` for what `/*`
     matched. Not together with `strip_prefix`."""
-    auth: Literal["none", "optional", "required"] = "required"
-    """Whether a token is not looked at, verified where there is one, or demanded."""
+    auth: Literal["none", "optional", "required", "service"] = "required"
+    """Whether a token is not looked at, verified where there is one, or demanded; `service` demands one of
+    `auth.service_keys` instead, as `X-Service-Key` or `X-Internal-Key`."""
     roles: tuple[str, ...] = ()
     """The caller must have one of these, or gets 403."""
     scopes: tuple[str, ...] = ()
@@ -93,6 +94,8 @@ class RouteConfig(Section):
     them themselves. Who the caller is (`X-User-ID`, `X-Company-ID`, `X-User-Email`, `X-User-Roles`) is always told."""
     forward_authorization: bool | None = None
     """Whether the caller's `Authorization` is passed on; by default only where `auth` is `none`."""
+    forward_service_key: bool = False
+    """Whether `X-Service-Key` and `X-Internal-Key` are passed on."""
     request_headers: HeadersConfig = HeadersConfig()
     """Edits of the request's headers. Who the caller is cannot be edited."""
     response_headers: HeadersConfig = HeadersConfig()

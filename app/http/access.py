@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from app.auth.identity import Identity
 from app.config import RouteConfig
-from app.errors import PermissionDenied, Unauthenticated
+from app.errors import InsufficientScope, PermissionDenied, Unauthenticated
 
 __all__ = ["authorize", "kept_claims"]
 
@@ -23,7 +23,8 @@ def authorize(route: RouteConfig, caller: Identity) -> None:
     if route.roles and not any(role in caller.roles for role in route.roles):
         raise PermissionDenied("This needs a role that your token does not have.")
     if route.scopes and not all(scope in caller.scopes for scope in route.scopes):
-        raise PermissionDenied("This needs a scope that your token does not have: " + " ".join(route.scopes))
+        told = "This needs a scope that your token does not have: " + " ".join(route.scopes)
+        raise InsufficientScope(told, scopes=route.scopes)
     for path, wanted in route.required_claims.items():
         value = caller.claim(path)
         if value is None or wanted not in ("*", value):

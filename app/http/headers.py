@@ -16,11 +16,9 @@ from typing import NamedTuple
 
 from app.auth.headers import identity_headers, safe_value
 from app.auth.identity import Identity
-from app.errors import InvalidToken
 
 __all__ = [
     "Origin",
-    "bearer_token",
     "normal_name",
     "request_headers",
     "response_headers",
@@ -41,6 +39,8 @@ _SET_BY_US = frozenset(
      "x-forwarded-ssl", "x-real-ip", "x-client-ip", "x-request-id"}
 )  # fmt: skip
 """Fields of a request that say what only the gateway knows. It answered ``Expect`` itself."""
+_SERVICE_KEYS = frozenset({"x-service-key", "x-internal-key"})
+"""Fields that prove to the gateway which service calls; an upstream must not learn what opens the gateway."""
 _STAYS_HERE = frozenset(name.encode("ascii") for name in _HOP_BY_HOP) | {b"date", b"x-gateway-error"}
 """Fields of an answer that do not cross. No upstream may speak in the gateway's name; Date is the server's in front."""
 _USUAL = frozenset(
@@ -76,7 +76,12 @@ class Origin(NamedTuple):
 
 
 def request_headers(
-    received: Sequence[tuple[bytes, bytes]], origin: Origin, identity: Identity, *, keep_authorization: bool
+    received: Sequence[tuple[bytes, bytes]],
+    origin: Origin,
+    identity: Identity,
+    *,
+    keep_authorization: bool,
+    keep_service_key: bool = False,
 ) -> Headers:
     """Return the headers for the upstream: what the client may say, then who it is and where it came from.
 
@@ -95,6 +100,8 @@ def request_headers(
         via = b", ".join([*(value for name, value in received if name == b"via"), _VIA])
     if b"authorization" in names and not keep_authorization:
         kept = [field for field in kept if field[0] != b"authorization"]
+    if keep_service_key:
+        kept += [field for field in received if field[0].decode("latin-1") in _SERVICE_KEYS]
     kept += identity_headers(identity)
     if origin.address:
         kept.append((b"x-forwarded-for", _address(origin.address)))
@@ -127,25 +134,6 @@ def response_headers(received: Sequence[tuple[bytes, bytes]], status: int, reque
     return kept
 
 
-def bearer_token(received: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Return the token of ``Authorization: Bearer`` (RFC 6750 section 2.1); None without one, or with another scheme.
-
-    Raises :exc:`~app.errors.InvalidToken` for an empty token and for two Authorization headers: which one counts
-    cannot be told.
-    """
-    values = [value for name, value in received if name == b"authorization"]
-    if not values:
-        return None
-    if len(values) > 1:
-        raise InvalidToken("Send one Authorization header.")
-    scheme, _, token = values[0].partition(b" ")
-    if scheme.lower() != b"bearer":
-        return None
-    if not token.strip():
-        raise InvalidToken("The Authorization header holds no token.")
-    return token.strip().decode("latin-1")
-
-
 def valid_request_id(value: bytes) -> bool:
     """Whether a client's ``X-Request-ID`` may be kept: 1–128 characters that are safe in every log."""
     return _REQUEST_ID.fullmatch(value) is not None
@@ -174,7 +162,7 @@ def says_who(name: bytes) -> bool:
 
 def _crosses_up(name: bytes) -> bool:
     normal = normal_name(name)
-    if normal in _HOP_BY_HOP or normal in _SET_BY_US:
+    if normal in _HOP_BY_HOP or normal in _SET_BY_US or normal in _SERVICE_KEYS:
         return False
     if normal == "x-user-agent":  # gRPC-Web's; it says nothing about the caller
         return True

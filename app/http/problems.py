@@ -7,16 +7,26 @@ answered and the gateway only passed on.
 from __future__ import annotations
 
 import math
+import re
 
 import orjson
 
-from app.errors import InvalidToken, RateLimited, TidegateError, TokenExpired
+from app.errors import (
+    InsufficientScope,
+    InvalidServiceKey,
+    InvalidToken,
+    RateLimited,
+    TidegateError,
+    TokenExpired,
+)
 
 __all__ = ["CONTENT_TYPE", "GATEWAY_ERROR", "TYPE_BASE", "Problem", "problem", "title_of"]
 
 CONTENT_TYPE = b"application/problem+json"
 GATEWAY_ERROR = b"x-gateway-error"
 TYPE_BASE = "https://tidegate.dev/errors/"
+_REALM = b'Bearer realm="tidegate"'
+_NOT_QUOTABLE = re.compile(r"[^ !#-\[\]-~]")
 _RETRY_AFTER = 1.0
 """Seconds: what a 429 or 503 tells the client when the error itself names no time."""
 
@@ -55,7 +65,7 @@ def problem(
         (b"cache-control", b"no-store"),
         (GATEWAY_ERROR, code.encode("ascii")),
     ]
-    if status == 401:
+    if status == 401 or isinstance(error, InsufficientScope):
         headers.append((b"www-authenticate", _challenge(error)))
     elif status == 405:
         headers.append((b"allow", ", ".join(allow).encode("ascii")))
@@ -73,4 +83,19 @@ def title_of(code: str) -> str:
 
 def _challenge(error: TidegateError) -> bytes:
     """RFC 6750 section 3: a request without credentials is told no error code."""
-    return b'Bearer error="invalid_token"' if isinstance(error, (InvalidToken, TokenExpired)) else b"Bearer"
+    if isinstance(error, InvalidServiceKey):
+        return b'ServiceKey realm="tidegate"'
+    if isinstance(error, InsufficientScope):
+        return _bearer("insufficient_scope", error.message) + b', scope="' + _quotable(" ".join(error.scopes)) + b'"'
+    if isinstance(error, (InvalidToken, TokenExpired)):
+        return _bearer("invalid_token", error.message)
+    return _REALM
+
+
+def _bearer(code: str, description: str) -> bytes:
+    return _REALM + b', error="%b", error_description="%b"' % (code.encode("ascii"), _quotable(description))
+
+
+def _quotable(text: str) -> bytes:
+    """Return ``text`` in the characters that section 3 allows: visible ASCII and spaces, without quotes."""
+    return _NOT_QUOTABLE.sub("", text).encode("ascii")

@@ -14,14 +14,16 @@ from typing import Protocol
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from app.auth.bearer import bearer_token
 from app.auth.identity import ANONYMOUS, Identity
+from app.auth.service_keys import ServiceKeys
 from app.config import RouteConfig
 from app.errors import BadRequest, MessageTooBig, TidegateError, UpstreamError
 from app.http.aborted import ResponseAborted
 from app.http.access import authorize
 from app.http.client_watch import ClientGone, ClientWatch, Watches
 from app.http.header_edits import RouteHeaders
-from app.http.headers import Origin, bearer_token, request_headers, response_headers, valid_request_id
+from app.http.headers import Origin, request_headers, response_headers, valid_request_id
 from app.http.limits import Limits, telling
 from app.http.problems import problem
 from app.http.routes import Match, Route
@@ -40,8 +42,11 @@ _log = structlog.get_logger(__name__)
 class Verifier(Protocol):
     """Tells who a token belongs to."""
 
-    def verify(self, token: str) -> Identity:
-        """Raises :exc:`~app.errors.Unauthenticated` or one of its kinds for a token that is not valid now."""
+    async def verified(self, token: str) -> Identity:
+        """Raises :exc:`~app.errors.Unauthenticated` or one of its kinds for a token that is not valid now.
+
+        It waits only for an issuer's fresh keys. Raises :exc:`~app.errors.KeysUnavailable` without any.
+        """
 
     def check(self, identity: Identity) -> None:
         """Raises :exc:`~app.errors.TokenRevoked` when what was verified before was revoked since."""
@@ -51,9 +56,16 @@ class Proxy:
     """Serves requests that the route table matched. Close it where the transport is closed."""
 
     def __init__(
-        self, transport: HttpTransport, verifier: Verifier, limits: Limits | None = None, *, body_limit: int
+        self,
+        transport: HttpTransport,
+        verifier: Verifier,
+        limits: Limits | None = None,
+        service_keys: ServiceKeys | None = None,
+        *,
+        body_limit: int,
     ) -> None:
         """``body_limit`` (bytes) holds for routes that have none of their own. Routes with limits need ``limits``."""
+        self._service_keys = service_keys or ServiceKeys()
         self._transport = transport
         self._verifier = verifier
         self._limits = limits
@@ -70,7 +82,7 @@ class Proxy:
         fields = dict(scope["headers"])
         request_id = _request_id(fields.get(b"x-request-id"))
         try:
-            identity = self._identify(match.route.config, scope["headers"])
+            identity = await self._identify(match.route.config, scope["headers"])
             if match.route.config.limits:
                 assert self._limits is not None, "a route with limits needs somebody who counts"
                 verdict = await self._limits.admit_request(scope, match.route, identity)
@@ -118,7 +130,9 @@ class Proxy:
         client = scope.get("client")
         origin = Origin(client[0] if client else None, scope["scheme"], fields.get(b"host"), request_id)
         keeps = route.auth == "none" if route.forward_authorization is None else route.forward_authorization
-        headers = request_headers(received, origin, identity, keep_authorization=keeps)
+        headers = request_headers(
+            received, origin, identity, keep_authorization=keeps, keep_service_key=route.forward_service_key
+        )
         headers = match.route.headers.request(headers, identity)
         body = await _body(fields, receive, watch, route.body_limit or self._body_limit)
         path = match.path
@@ -129,11 +143,13 @@ class Proxy:
             plan = self._plans[match.route.index] = self._transport.plan(route)
         return await self._transport.request(route.upstream, scope["method"], path, headers, body, plan=plan)
 
-    def _identify(self, route: RouteConfig, received: Sequence[tuple[bytes, bytes]]) -> Identity:
-        if route.auth == "none":
+    async def _identify(self, route: RouteConfig, received: Sequence[tuple[bytes, bytes]]) -> Identity:
+        if route.auth == "service":
+            self._service_keys.check(received)
+        if route.auth in ("none", "service"):
             return ANONYMOUS
         token = bearer_token(received)
-        identity = ANONYMOUS if token is None else self._verifier.verify(token)
+        identity = ANONYMOUS if token is None else await self._verifier.verified(token)
         authorize(route, identity)
         return identity
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import structlog
 
 from app.auth.identity import Identity
+from app.auth.keys import UnknownKey
 from app.errors import BadRequest, BrokerUnavailable, NotFound, PermissionDenied, TidegateError, TooManyRequests
 from app.generations.channels import GENERATION_PREFIX
 from app.streams.catchup import join
@@ -77,7 +78,7 @@ class NativeCommander:
                 if asker.services.admission.counts_users and not action.refresh:
                     self._protocol.defer()
                     return False
-                self._authenticate(asker, action)
+                return self._authenticate(asker, action)
             case Close():
                 error = action.error
                 asker.run([End(error.close_code or 1011, error.code, error_message(error))])
@@ -119,25 +120,35 @@ class NativeCommander:
     def left(self, asker: Asker, channel: str) -> None:
         """Nobody is told of it."""
 
-    async def _admit(self, asker: Asker, action: Authenticate) -> None:
-        """Let a user in if he may have one more socket."""
-        if asker.identity.anonymous:
-            try:
-                await asker.admit(asker.services.verifier.verify(action.token))
-            except TidegateError as error:
-                asker.run(self._protocol.refused(error, id_=action.id))
-                return
-        self._authenticate(asker, action)
-
-    def _authenticate(self, asker: Asker, action: Authenticate) -> None:
-        services, protocol = asker.services, self._protocol
+    def _authenticate(self, asker: Asker, action: Authenticate) -> bool:
+        """Verify a token by the keys that are known; False where that may have to wait for others."""
         try:
-            identity = services.verifier.verify(action.token)
+            identity = asker.services.verifier.verify(action.token)
+        except UnknownKey:
+            self._protocol.defer()
+            return False
         except TidegateError as error:
-            asker.run(protocol.refused(error, id_=action.id))
+            asker.run(self._protocol.refused(error, id_=action.id))
+        else:
+            self._accept(asker, action, identity)
+        return True
+
+    async def _admit(self, asker: Asker, action: Authenticate) -> None:
+        """Let a user in if the token is good and he may have one more socket."""
+        verifier = asker.services.verifier
+        try:
+            identity = await verifier.verified(action.token)
+            if asker.identity.anonymous:
+                await asker.admit(identity)
+                identity = verifier.verify(action.token)  # It may be over, or revoked, since.
+        except TidegateError as error:
+            asker.run(self._protocol.refused(error, id_=action.id))
             return
-        now = services.clock()
-        asker.run(protocol.authenticated(identity, now, id_=action.id, refresh=action.refresh))
+        self._accept(asker, action, identity)
+
+    def _accept(self, asker: Asker, action: Authenticate, identity: Identity) -> None:
+        services = asker.services
+        asker.run(self._protocol.authenticated(identity, services.clock(), id_=action.id, refresh=action.refresh))
         services.ticker.watch(asker)
 
 

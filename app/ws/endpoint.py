@@ -141,9 +141,8 @@ class Endpoint:
         if credential.kind == "ticket":
             return await self._tickets.redeem(credential.value)
         if not credential.value:
-            form = "Authorization: Bearer <token>" if credential.kind == "header" else "bearer.<token>"
-            raise InvalidToken(f"The token is missing. The form is {form}.")
-        return self._services.verifier.verify(credential.value)
+            raise InvalidToken("The token is missing. The form is bearer.<token>.")
+        return await self._services.verifier.verified(credential.value)
 
     async def _refuse(self, send: Send, error: TidegateError) -> None:
         status, headers, body = self._problem(error)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qs
 
+from app.auth.bearer import bearer_token
 from app.errors import BadRequest
 from app.ws.origins import origin_allowed
 
@@ -61,16 +62,13 @@ def read_handshake(
 
     Raises :exc:`~app.errors.BadRequest`.
     """
-    headers: dict[bytes, bytes] = dict(scope["headers"])
-    if sum(name == b"authorization" for name, _ in scope["headers"]) > 1:
-        raise BadRequest("Send one Authorization header.")
     query = _query(scope["query_string"].decode("latin-1"))
     offered: list[str] = scope["subprotocols"]
     name = query.get("connection_id", [""])[0]
     return Handshake(
         name if _CONNECTION_ID.fullmatch(name) else f"conn_{secrets.token_urlsafe(9)}",
         next((each for each in offered if each in subprotocols), None),
-        _credential(headers, offered, query, query_token=query_token),
+        _credential(scope["headers"], offered, query, query_token=query_token),
         origin_allowed(scope["headers"], origins),
         (query.get("cf_protocol") or query.get("format") or [""])[0],
         query.get("cf_ws_frame_ping_pong") == ["true"],
@@ -78,11 +76,11 @@ def read_handshake(
 
 
 def _credential(
-    headers: Mapping[bytes, bytes], offered: list[str], query: Mapping[str, list[str]], *, query_token: bool
+    headers: Iterable[tuple[bytes, bytes]], offered: list[str], query: Mapping[str, list[str]], *, query_token: bool
 ) -> Credential | None:
-    scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-    if scheme:
-        return Credential("header", token.strip() if scheme.lower() == "bearer" else "")
+    token = bearer_token(headers)
+    if token is not None:
+        return Credential("header", token)
     for protocol in offered:
         if protocol.startswith(_BEARER):
             return Credential("subprotocol", protocol[len(_BEARER) :])

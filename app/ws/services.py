@@ -30,7 +30,10 @@ class SocketEncoder(Encoder, Protocol):
 
 class Verifier(Protocol):
     def verify(self, token: str) -> Identity:
-        """Raises :exc:`~app.errors.Unauthenticated`."""
+        """Raises :exc:`~app.errors.Unauthenticated`, ``KeysUnavailable``, and ``UnknownKey``: there it may wait."""
+
+    async def verified(self, token: str) -> Identity:
+        """Do the same, and wait for an issuer's fresh keys where that could help."""
 
     def check(self, identity: Identity) -> None:
         """Raises :exc:`~app.errors.TokenRevoked` when what was verified before was revoked since."""

@@ -18,7 +18,7 @@ from tests.http.support import answers, asgi_server, ok, raw_server
 
 
 class Nobody:
-    def verify(self, token):
+    async def verified(self, token):
         return ANONYMOUS
 
 

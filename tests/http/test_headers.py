@@ -9,10 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.auth.identity import ANONYMOUS, Identity
-from app.errors import InvalidToken
 from app.http.headers import (
     Origin,
-    bearer_token,
     request_headers,
     response_headers,
     valid_host,
@@ -139,25 +137,6 @@ def test_an_upstreams_own_request_id_and_buffering_are_left():
 def test_a_length_without_a_body_is_dropped(status, kept):
     result = response_headers([(b"content-length", b"5")], status, b"i")
     assert ((b"content-length", b"5") in result) is kept
-
-
-@pytest.mark.parametrize(
-    ("headers", "token"),
-    [
-        ([], None),
-        ([(b"authorization", b"Bearer abc")], "abc"),
-        ([(b"authorization", b"bearer  abc ")], "abc"),
-        ([(b"authorization", b"Basic abc")], None),
-    ],
-)
-def test_the_bearer_token_is_found(headers, token):
-    assert bearer_token(headers) == token
-
-
-@pytest.mark.parametrize("values", [[b"Bearer a", b"Bearer a"], [b"Bearer "], [b"Bearer"]])
-def test_no_token_and_two_tokens_are_no_token(values):
-    with pytest.raises(InvalidToken):
-        bearer_token([(b"authorization", value) for value in values])
 
 
 @pytest.mark.parametrize("value", [b"a.example.com", b"localhost:80", b"127.0.0.1:65535", b"[::1]:8080", b"a_b", b"x."])

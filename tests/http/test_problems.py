@@ -9,6 +9,8 @@ import pytest
 
 import app.errors
 from app.errors import (
+    InsufficientScope,
+    InvalidServiceKey,
     InvalidToken,
     MethodNotAllowed,
     TidegateError,
@@ -41,7 +43,7 @@ def test_every_error_is_a_problem_with_its_own_type(kind):
     assert fields[b"content-type"] == b"application/problem+json"
     assert fields[b"content-length"] == b"%d" % len(body)
     assert fields[b"x-gateway-error"] == kind.code.encode()
-    assert (b"www-authenticate" in fields) == (status == 401)
+    assert (b"www-authenticate" in fields) == (status == 401 or kind is InsufficientScope)
     assert (b"retry-after" in fields) == (status in (429, 503))
     assert len(fields) == len(headers)
 
@@ -54,9 +56,21 @@ def test_types_are_different():
 @pytest.mark.parametrize(
     ("error", "challenge"),
     [
-        (Unauthenticated(), b"Bearer"),
-        (InvalidToken(), b'Bearer error="invalid_token"'),
-        (TokenExpired(), b'Bearer error="invalid_token"'),
+        (Unauthenticated(), b'Bearer realm="tidegate"'),
+        (
+            InvalidToken('Not "good"\n\\ here, é.'),
+            b'Bearer realm="tidegate", error="invalid_token", error_description="Not good here, ."',
+        ),
+        (
+            TokenExpired(),
+            b'Bearer realm="tidegate", error="invalid_token", '
+            b'error_description="The token has expired. Get a fresh one and come back."',
+        ),
+        (InvalidServiceKey(), b'ServiceKey realm="tidegate"'),
+        (
+            InsufficientScope("Too little.", scopes=("read", "write")),
+            b'Bearer realm="tidegate", error="insufficient_scope", error_description="Too little.", scope="read write"',
+        ),
     ],
 )
 def test_the_challenge_says_invalid_token_only_where_there_was_one(error, challenge):

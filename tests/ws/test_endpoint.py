@@ -133,8 +133,13 @@ async def test_a_browser_may_offer_the_token_as_a_subprotocol(gateway):
         assert json.loads(await client.recv())["type"] == "connected"
 
 
-async def test_a_header_that_is_no_bearer_token_is_refused(gateway):
+async def test_a_header_of_another_scheme_is_no_credential(gateway):
     async with raw(gateway, None, headers=(("Authorization", "Basic YTpi"),)) as client:
+        client.send(command("cancel", generation_id="x"))
+        assert (await client.message())["code"] == "unauthenticated"
+        client.send(command("auth", token=GOOD))
+        assert (await client.message())["type"] == "connected"
+    async with raw(gateway, None, headers=(("Authorization", "Bearer"),)) as client:
         assert client.status == 401
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.errors import BadRequest
+from app.errors import BadRequest, InvalidToken
 from app.ws.handshake import Credential, read_handshake
 from app.ws.origins import allowed_origins
 
@@ -34,10 +34,20 @@ def test_a_name_that_is_none_is_replaced_by_a_new_one(name):
 
 @pytest.mark.parametrize(
     ("header", "token"),
-    [("Bearer a.b.c", "a.b.c"), ("bearer  a.b.c ", "a.b.c"), ("Bearer", ""), ("Basic YTpi", ""), ("a.b.c", "")],
+    [("Bearer a.b.c", "a.b.c"), ("bearer  a.b.c ", "a.b.c"), ("Bearer nonsense", "nonsense")],
 )
-def test_a_header_is_a_credential_even_when_it_is_a_bad_one(header, token):
+def test_a_bearer_header_is_a_credential_even_when_it_is_a_bad_one(header, token):
     assert read(("authorization", header)).credential == Credential("header", token)
+
+
+def test_a_header_of_another_scheme_leaves_the_other_ways_open():
+    assert read(("authorization", "Basic YTpi")).credential is None
+    assert read(("authorization", "Basic YTpi"), query="ticket=t").credential == Credential("ticket", "t")
+
+
+def test_a_bearer_header_without_a_token_is_refused():
+    with pytest.raises(InvalidToken):
+        read(("authorization", "Bearer "))
 
 
 def test_a_token_in_the_subprotocols_is_never_answered():

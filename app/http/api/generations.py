@@ -12,12 +12,13 @@ from fastapi.responses import JSONResponse
 from starlette.requests import Request
 
 from app.auth.identity import Identity
+from app.auth.service_keys import ServiceKeys
 from app.errors import TidegateError
 from app.generations.channels import channel_of
 from app.generations.merging import EventMergeRule
 from app.generations.requests import StartRequest
 from app.generations.service import Generation, Generations
-from app.http.api.caller import Caller, ServiceKeys
+from app.http.api.caller import Caller
 from app.http.api.models import CancelAnswer, GenerationAnswer, ProblemAnswer, StartAnswer, StartBody
 from app.http.event_stream import EventStreams, SseListener, parse_event_id
 from app.streams.position import Position
@@ -77,7 +78,7 @@ class _Routes:
         accept: Annotated[str | None, Header()] = None,
     ) -> Any:
         """Answers 202 at once; with `Accept: text/event-stream` its events; with `wait=true` its result."""
-        identity = self._caller(request)
+        identity = await self._caller(request)
         streamed = "text/event-stream" in (accept or "")
         asked = StartRequest.parse(body.model_dump(), attended=streamed or wait)
         generation_id, position = await self._generations.start(identity, asked)
@@ -94,7 +95,7 @@ class _Routes:
         )
 
     async def read(self, generation_id: str, request: Request) -> Any:
-        return _answer(await self._generations.read(self._caller(request), generation_id))
+        return _answer(await self._generations.read(await self._caller(request), generation_id))
 
     async def watch(
         self,
@@ -103,7 +104,7 @@ class _Routes:
         last_event_id: Annotated[str | None, Header()] = None,
     ) -> Response:
         """Server-sent events from the beginning, or from after `Last-Event-ID`. 204 when nothing is left to send."""
-        identity = self._caller(request)
+        identity = await self._caller(request)
         since = parse_event_id(last_event_id)
         record = await self._generations.record(identity, generation_id)
         if record.closed and since is not None:
@@ -116,16 +117,17 @@ class _Routes:
         self,
         generation_id: str,
         body: Annotated[dict[str, Any], Body(examples=[{"type": "progress", "step": 7, "total": 20}])],
+        request: Request,
         x_service_key: Annotated[str | None, Header()] = None,
     ) -> Response:
         """For upstreams: `queued`, `progress`, `preview` and `artifact`, one or `{"events": [...]}`, in order."""
-        self._service_keys.check(x_service_key)
+        self._service_keys.check(request.headers.raw)
         await self._generations.report(generation_id, body)
         return Response(status_code=202)
 
     async def cancel(self, generation_id: str, request: Request) -> Any:
         """A second time changes nothing. The upstream's connection is closed at once."""
-        status = await self._generations.cancel(self._caller(request), generation_id)
+        status = await self._generations.cancel(await self._caller(request), generation_id)
         return CancelAnswer(id=generation_id, status=status)
 
     async def _events(self, identity: Identity, generation_id: str, since: Position | None) -> Response:

@@ -26,7 +26,7 @@ def logout_router(logins: Logins, caller: Caller) -> APIRouter:
     @router.post("/api/v1/auth/logout", status_code=204, response_class=Response, summary="Log out")
     async def log_out(request: Request) -> Response:
         """Revokes the token's login session, else the token. Its sockets and event streams end, on every replica."""
-        identity = caller(request)
+        identity = await caller(request)
         if identity.anonymous:
             raise Unauthenticated
         await logins.log_out(identity)

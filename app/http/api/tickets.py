@@ -25,6 +25,6 @@ def tickets_router(tickets: TicketOffice, caller: Caller, ttl: float) -> APIRout
     @router.post("/api/v1/ws/tickets", response_model=TicketAnswer, summary="Get a ticket for a socket")
     async def issue(request: Request) -> Any:
         """For browsers, which can't send the token in a header: `new WebSocket("/api/v1/ws?ticket=…")`."""
-        return TicketAnswer(ticket=await tickets.issue(caller(request)), expires_in=ttl)
+        return TicketAnswer(ticket=await tickets.issue(await caller(request)), expires_in=ttl)
 
     return router

@@ -22,8 +22,8 @@ __all__ = ["Client", "Tokens", "info_of"]
 class Tokens(Protocol):
     """Verifies tokens whose claims matter beside the user."""
 
-    def claims(self, token: str, now: float | None = None) -> Mapping[str, Any]:
-        """Raises :exc:`~app.errors.InvalidToken`, ``TokenExpired``."""
+    async def claims(self, token: str, now: float | None = None) -> Mapping[str, Any]:
+        """Raises :exc:`~app.errors.InvalidToken`, ``TokenExpired``, ``KeysUnavailable``."""
 
     def identity(self, claims: Mapping[str, Any], token: str) -> Identity: ...
     def check(self, identity: Identity) -> None:

@@ -35,7 +35,7 @@ _NAME = "tidegate"
 
 async def connect(client: Client, command: Connect) -> None:
     """Let a client in, subscribe it to what its token says, and answer."""
-    grant = _granted(client, command.token)
+    grant = await _granted(client, command.token)
     now = client.session.services.clock()
     if grant.expires_at is not None and grant.expires_at <= now:
         raise Refused(EXPIRED)
@@ -71,7 +71,7 @@ async def connect(client: Client, command: Connect) -> None:
 async def refresh(client: Client, command: Refresh) -> None:
     """Take a fresh token of the same user."""
     try:
-        grant = _verified(client, command.token)
+        grant = await _verified(client, command.token)
     except TokenExpired:
         raise Disconnected(CLOSE_EXPIRED) from None
     if grant.identity.user_id != client.protocol.identity.user_id:
@@ -89,7 +89,7 @@ def server_side(client: Client, channel: str, grant: ChannelGrant, since: Positi
     return Joining(channel, options, grant, since, recoverable=True, join_leave=True, server_side=True)
 
 
-def _granted(client: Client, token: str) -> ConnectionGrant:
+async def _granted(client: Client, token: str) -> ConnectionGrant:
     """Return what the client may be let in with. Raises :exc:`Refused`, :exc:`Disconnected`."""
     config = client.config
     anonymous = config.centrifuge.anonymous or config.insecure
@@ -105,7 +105,7 @@ def _granted(client: Client, token: str) -> ConnectionGrant:
             raise Disconnected(CLOSE_INVALID_TOKEN) from None  # Since the handshake.
         return ConnectionGrant(identity, None, identity.expires_at)
     try:
-        grant = _verified(client, token)
+        grant = await _verified(client, token)
     except TokenExpired:
         raise Refused(TOKEN_EXPIRED) from None
     if grant.identity.anonymous and not anonymous:
@@ -121,9 +121,9 @@ async def _admit(client: Client, grant: ConnectionGrant) -> None:
         raise Disconnected(CLOSE_CONNECTION_LIMIT) from None
 
 
-def _verified(client: Client, token: str) -> ConnectionGrant:
+async def _verified(client: Client, token: str) -> ConnectionGrant:
     try:
-        claims = client.tokens.claims(token, client.session.services.clock())
+        claims = await client.tokens.claims(token, client.session.services.clock())
         return connection_grant(client.tokens.identity(claims, token), claims)
     except InvalidToken:
         raise Disconnected(CLOSE_INVALID_TOKEN) from None

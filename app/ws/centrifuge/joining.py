@@ -88,7 +88,7 @@ class Joining:
 
 async def subscribe(client: Client, command: Subscribe) -> None:
     """Answer a subscribe command. Raises :exc:`~app.errors.TidegateError`."""
-    joining = _joining(client, command)
+    joining = await _joining(client, command)
 
     def send(result: dict[str, Any]) -> None:
         client.answer(command.id, "subscribe", result)
@@ -99,11 +99,11 @@ async def subscribe(client: Client, command: Subscribe) -> None:
 
 async def sub_refresh(client: Client, command: SubRefresh) -> None:
     """Answer a sub_refresh command: the subscription's new token."""
-    channel = command.channel or _named_channel(client, command.token)
+    channel = command.channel or await _named_channel(client, command.token)
     place = client.protocol.places.get(channel)
     if place is None:
         raise Refused(PERMISSION_DENIED)
-    grant = read_grant(client, channel, command.token)
+    grant = await read_grant(client, channel, command.token)
     place.expires_at = grant.expires_at
     client.session.services.ticker.watch(client.session)
     client.answer(command.id, "sub_refresh", _expiry(client, grant.expires_at))
@@ -158,11 +158,11 @@ async def appear(client: Client, channel: str) -> None:
         pass  # The subscription stands; presence is renewed in a moment.
 
 
-def read_grant(client: Client, channel: str, token: str) -> ChannelGrant:
+async def read_grant(client: Client, channel: str, token: str) -> ChannelGrant:
     """Read a subscription's token. Raises :exc:`Refused`, and :exc:`Disconnected` for somebody else's token."""
     now = client.session.services.clock()
     try:
-        claims = client.tokens.claims(token, now)
+        claims = await client.tokens.claims(token, now)
         grant = subscription_grant(claims, client.protocol.identity, channel, client.id)
     except TokenExpired:
         raise Refused(TOKEN_EXPIRED) from None
@@ -180,7 +180,7 @@ def seconds_left(client: Client, expires_at: float | None) -> int:
     return 0 if expires_at is None else max(1, math.floor(expires_at - client.session.services.clock()))
 
 
-def _joining(client: Client, command: Subscribe) -> Joining:
+async def _joining(client: Client, command: Subscribe) -> Joining:
     config, channel = client.config, command.channel
     if len(channel) > config.centrifuge.max_channel_length:
         raise Refused(BAD_REQUEST)
@@ -193,7 +193,7 @@ def _joining(client: Client, command: Subscribe) -> Joining:
         settings = _GENERATION
     elif command.token:
         settings = settings_of(config, channel)
-        grant = read_grant(client, channel, command.token)
+        grant = await read_grant(client, channel, command.token)
     else:
         settings = subscribable(config, client.protocol.identity, channel)
     return Joining(
@@ -274,10 +274,10 @@ def _expiry(client: Client, expires_at: float | None) -> dict[str, Any]:
     return {} if expires_at is None else {"expires": True, "ttl": seconds_left(client, expires_at)}
 
 
-def _named_channel(client: Client, token: str) -> str:
+async def _named_channel(client: Client, token: str) -> str:
     """Return the channel that a token names, for clients that leave it to the token."""
     try:
-        channel = client.tokens.claims(token, client.session.services.clock()).get("channel")
+        channel = (await client.tokens.claims(token, client.session.services.clock())).get("channel")
     except TokenExpired:
         raise Refused(TOKEN_EXPIRED) from None
     except InvalidToken:

@@ -19,7 +19,7 @@ from math import floor, inf
 
 from app.auth.identity import ANONYMOUS, Identity
 from app.config import RealtimeConfig
-from app.errors import TidegateError
+from app.errors import KeysUnavailable, TidegateError
 from app.ws.protocols.actions import End, Leave, Send
 from app.ws.protocols.centrifuge_codec import Codec
 from app.ws.protocols.centrifuge_codes import (
@@ -197,7 +197,9 @@ class CentrifugeProtocol:
         return self._end(disconnect_of(error))
 
     def refused(self, error: TidegateError) -> list[Action]:
-        """The handshake's credential was not accepted. Only an expired one is worth another try."""
+        """The handshake's credential was not accepted. Only an expired one is worth another try, or none of its own."""
+        if isinstance(error, KeysUnavailable):
+            return self._end(disconnect_of(error))
         return self._end(CLOSE_EXPIRED if error.retryable else CLOSE_INVALID_TOKEN)
 
     def dismissed(self, code: int, reason: str) -> list[Action]:
