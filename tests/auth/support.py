@@ -50,6 +50,8 @@ class KeyServer:
         self.answer = b""
         self.gate = asyncio.Event()
         self.gate.set()
+        self.ends = True
+        """Whether an answer comes to an end."""
         self.tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -72,6 +74,8 @@ class KeyServer:
             await self.gate.wait()
             writer.write(self.answer)
             await writer.drain()
+            if not self.ends:
+                await asyncio.Event().wait()
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:

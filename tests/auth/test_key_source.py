@@ -192,6 +192,13 @@ async def test_a_slow_issuer_is_given_up_and_others_do_not_wait_for_it(server):
         assert source.fetches == 2
 
 
+async def test_an_answer_that_does_not_end_is_left_when_it_is_too_large(server):
+    server.answer = b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 300_000
+    server.ends = False
+    async with verifying(server.url, jwks_timeout=60) as (_, source, _), asyncio.timeout(30):
+        await source.refresh()
+
+
 async def test_without_any_keys_tokens_are_told_to_come_again_not_that_they_are_wrong():
     async with key_server() as gone:
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
@@ -87,7 +88,7 @@ async def test_every_door_takes_a_token_by_a_key_that_is_published_and_then_rota
 
 @pytest.mark.parametrize("way", ["proxy", "ticket", "header", "subprotocol", "message", "refresh", "centrifuge"])
 async def test_every_door_waits_for_a_key_that_it_has_not_heard_of(way):
-    async with served(jwks_cooldown=0.1, jwks_refresh=3600) as (gateway, rest, keys):
+    async with served(jwks_cooldown=0.1, jwks_refresh=3600) as (gateway, rest, keys), asyncio.timeout(60):
         first, second = token(), token("other-rsa", "two")
         assert (await rest.get("/v1/a", headers=bearer(first))).status_code == 200
         keys.publish(jwk(KEYS["rsa"], "one"), jwk(KEYS["other-rsa"], "two"))
