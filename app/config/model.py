@@ -53,6 +53,9 @@ class Config(Section):
                 if limit not in self.limits:
                     what = f"names {limit!r}, which is not under [limits]. Add a table [limits.{limit}]"
                     raise WrongSetting(("routes", index, "limits", place), what)
+            if route.auth == "service" and not any(self.auth.service_keys.values()):
+                what = "is service, but nobody has a key. Add one under [auth.service_keys]"
+                raise WrongSetting(("routes", index, "auth"), what)
             if route.upstream and route.upstream not in self.upstreams:
                 raise WrongSetting(("routes", index, "upstream"), _not_an_upstream(route.upstream))
         return self

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from pathlib import Path
 
 import jwt
 import pytest
@@ -204,3 +206,22 @@ def test_production_needs_no_secret_where_all_issuers_publish_keys():
     issuers = [{"issuer": ["a"], "jwks_url": "https://id.example/keys"}]
     config = Config.model_validate({"server": {"environment": "production"}, "auth": {"issuers": issuers}})
     assert [issuer.algorithms for _, issuer in config.auth.all_issuers()] == [("RS256", "ES256")]
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "authentication.md").read_text()
+
+
+@pytest.mark.parametrize("example", re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL))
+def test_every_example_of_the_page_is_a_right_configuration(tmp_path, example):
+    (tmp_path / "issuer.pem").write_text(pem("rsa"))
+    path = tmp_path / "gateway.toml"
+    path.write_text(example + '[upstreams.api]\ntargets = ["http://127.0.0.1:1"]\n')
+    environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", example), LONG)
+    assert TokenVerifier(load_config(path, environ).auth).issuers
+
+
+def test_a_route_for_services_needs_a_key(tmp_path):
+    path = tmp_path / "gateway.toml"
+    path.write_text("[[routes]]\npath = '/a'\nauth = 'service'\nanswer = {}\n")
+    with pytest.raises(ConfigError, match=r"routes\[0\]\.auth is service, but nobody has a key"):
+        load_config(path, {})

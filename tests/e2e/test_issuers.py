@@ -155,7 +155,7 @@ async def test_without_keys_clients_are_told_to_come_again():
     async with served() as (gateway, rest, keys):
         pass
     async with raw_server(echoes) as upstream:
-        config = settings(upstream.url, auth={"jwks_url": keys.url}, routes=ROUTES)
+        config = settings(upstream.url, auth={"jwks_url": keys.url, "service_keys": {"a": "k"}}, routes=ROUTES)
         async with running(config) as gateway, httpx.AsyncClient(base_url=gateway.http, timeout=30) as rest:
             answer = await rest.get("/v1/a", headers=bearer(token()))
             assert (answer.status_code, answer.json()["code"]) == (503, "keys_unavailable")
