@@ -54,7 +54,7 @@ def problem(
         "detail": error.message,
         "code": code,
     }
-    if isinstance(error, RateLimited):
+    if isinstance(error, RateLimited) and error.violated:
         members["violated-policies"] = error.violated
     if instance is not None:
         members["instance"] = instance
