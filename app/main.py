@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+from time import monotonic
+
+import structlog
 from starlette.types import Receive, Scope, Send
 
 from app.composition.parts import Parts
-from app.config import Config
-from app.errors import NotFound
-from app.http.problems import problem
-from app.observe.signals import drained_on_sigterm
+from app.config import Config, Source
+from app.errors import ConfigError
+from app.observe.signals import drained_on_sigterm, reloaded_on_sighup
 from app.ws.gate import STATE_KEY
 
 __all__ = ["Gateway", "create_app"]
 
+_log = structlog.get_logger(__name__)
 
-def create_app(config: Config) -> Gateway:
+
+def create_app(config: Config, source: Source | None = None) -> Gateway:
     """Return the gateway as an ASGI application; its parts live from lifespan start-up to shutdown.
+
+    On SIGHUP it reads its configuration again from ``source``, if there is one.
 
     Its sockets need uvicorn with ``ws=app.ws.connection.Connection``, and those that do without a WebSocket
     ``http=app.ws.emulation.connection.HttpConnection``; :mod:`app.serving` sees to that.
     """
-    return Gateway(config)
+    return Gateway(config, source)
 
 
 class Gateway:
     """The ASGI application."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, source: Source | None = None) -> None:
         self._config = config
+        self._source = source
         self._parts: Parts | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,11 +46,8 @@ class Gateway:
         if scope["type"] == "http":
             await self._parts.dispatch(scope, receive, send)
             return
-        endpoint = self._parts.sockets.endpoints.get(scope["path"])
-        if endpoint is None:
-            await _refuse_socket(receive, send)
-        else:
-            await endpoint(dict(scope), receive, send)
+        endpoint = self._parts.sockets.endpoints.get(scope["path"], self._parts.dispatch)
+        await endpoint(dict(scope), receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -52,15 +57,27 @@ class Gateway:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             raise
         scope["state"][STATE_KEY] = parts.sockets.gate
-        with drained_on_sigterm(parts.begin_drain, parts.leave, self._config.server.drain_delay):
+        with (
+            drained_on_sigterm(parts.begin_drain, parts.leave, self._config.server.drain_delay),
+            contextlib.nullcontext() if self._source is None else reloaded_on_sighup(self._reload),
+        ):
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await parts.close()
         await send({"type": "lifespan.shutdown.complete"})
 
-
-async def _refuse_socket(receive: Receive, send: Send) -> None:
-    await receive()
-    status, headers, body = problem(NotFound("There is no socket at this path."))
-    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": body})
+    def _reload(self) -> None:
+        """Read the configuration again. One that is faulty changes nothing."""
+        assert self._source is not None, "else nobody asks for it"
+        assert self._parts is not None, "they are there as long as the signal is listened to"
+        began = monotonic()
+        try:
+            reloaded = self._source.reload(self._config)
+            self._parts.reload(reloaded.config)
+        except ConfigError as error:
+            _log.error("configuration refused, the old one stays", faults=error.message.splitlines())
+            return
+        self._config = reloaded.config
+        if reloaded.needs_restart:
+            _log.warning("changes that need a restart were left out", keys=list(reloaded.needs_restart))
+        _log.info("configuration reloaded", milliseconds=round((monotonic() - began) * 1000, 1))

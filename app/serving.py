@@ -7,6 +7,7 @@ import contextlib
 import gc
 import math
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from functools import partial
@@ -17,7 +18,8 @@ import uvicorn
 from pydantic import SecretStr
 from uvicorn.supervisors import Multiprocess
 
-from app.config import Config
+from app.config import Config, Source
+from app.errors import ConfigError
 from app.main import create_app
 from app.observe.logs import configure_logging
 from app.observe.pidfile import pid_file
@@ -38,14 +40,16 @@ tenth of a second and more. What goes leaves it nothing to do: sockets end witho
 _log = structlog.get_logger(__name__)
 
 
-def uvicorn_config(config: Config, *, alone: bool = False) -> uvicorn.Config:
+def uvicorn_config(config: Config, *, alone: bool = False, source: Source | None = None) -> uvicorn.Config:
     """Return the set-up of one server; ``alone`` when it has its process for itself.
+
+    With a ``source`` it reads its configuration again on SIGHUP.
 
     Deflate is off (it triples a socket's memory), logs are ours (uvicorn's name paths with their queries), and
     forwarded headers are read by nobody but the proxy.
     """
     return uvicorn.Config(
-        partial(_application, config, alone),
+        partial(_application, config, alone, source),
         factory=True,
         host=config.server.host,
         port=config.server.port,
@@ -67,10 +71,15 @@ def uvicorn_config(config: Config, *, alone: bool = False) -> uvicorn.Config:
     )
 
 
-def _application(config: Config, alone: bool) -> object:
-    application = create_app(config)
+def _application(config: Config, alone: bool, source: Source | None) -> object:
     if alone:
         configure_logging(config.server.log_level, config.server.log_format)  # A worker is a new process.
+    if source is not None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Until the parts are there: it would end the process.
+        with contextlib.suppress(ConfigError):  # A worker that takes another's place starts with what counts now.
+            config = source.reload(config).config
+    application = create_app(config, source)
+    if alone:
         # All that is there by now stays: at each pass the collector would look at it in vain, for milliseconds.
         gc.collect()
         gc.freeze()
@@ -78,15 +87,29 @@ def _application(config: Config, alone: bool) -> object:
     return application
 
 
-def serve(config: Config) -> None:
-    """Run until SIGINT or SIGTERM. Several workers share the port and, without a Redis, an embedded Valkey."""
+def serve(config: Config, source: Source | None = None) -> None:
+    """Run until SIGINT or SIGTERM. Several workers share the port and, without a Redis, an embedded Valkey.
+
+    On SIGHUP the configuration is read again from ``source``.
+    """
     configure_logging(config.server.log_level, config.server.log_format)
     with _pid_file(config), _broker(config) as settled:
-        setup = uvicorn_config(settled, alone=True)
+        setup = uvicorn_config(settled, alone=True, source=source)
         if settled.server.workers == 1:
             uvicorn.Server(setup).run()
         else:
-            Multiprocess(setup, sockets=[setup.bind_socket()]).run()
+            _Workers(setup, sockets=[setup.bind_socket()]).run()
+
+
+class _Workers(Multiprocess):
+    """Several processes. uvicorn would start new ones on SIGHUP; these read their configuration again."""
+
+    def handle_hup(self) -> None:
+        for process in self.processes:
+            # One that has just begun may have read the file before it changed.
+            if process.wait_until_ready(self.config.timeout_worker_healthcheck, self.should_exit):
+                assert process.pid is not None, "it answered"
+                os.kill(process.pid, signal.SIGHUP)
 
 
 def _pid_file(config: Config) -> contextlib.AbstractContextManager[None]:

@@ -63,6 +63,14 @@ class TokenVerifier:
         for source in self.sources:
             source.on_change = self._verified.clear
 
+    def prepare(self, config: AuthConfig, kept_claims: Iterable[str]) -> Callable[[], None]:
+        """Return what makes this verifier one of another configuration, at once, and forgets what it verified.
+
+        Raises like the constructor, before anything changes.
+        """
+        other = TokenVerifier(config, kept_claims, self._revoked)
+        return lambda: vars(self).update(vars(other))
+
     def verify(self, token: str, now: float | None = None) -> Identity:
         """Return who the token says the caller is. ``now`` is in seconds since 1970.
 

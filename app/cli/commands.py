@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -22,7 +23,7 @@ from app.cli.checking import show, show_routes
 from app.cli.conversation import Conversation, ConversationFailed, End
 from app.cli.draining import DrainFailed, drain_timeout
 from app.cli.draining import drain as run_drain
-from app.config import AuthConfig, IssuerConfig, load_config
+from app.config import AuthConfig, IssuerConfig, Source, load_config
 from app.errors import ConfigError, TidegateError
 
 __all__ = ["main"]
@@ -90,10 +91,11 @@ def serve(
 ) -> None:
     """Run the gateway."""
     flags = {"server.host": host, "server.port": port, "server.workers": workers, "broker.redis_url": redis_url}
-    loaded = load_config(config, os.environ, flags)
+    load = partial(load_config, config, dict(os.environ), flags)
+    loaded = load()
     from app.serving import serve as run  # noqa: PLC0415  (the other commands start faster without it)
 
-    run(loaded)
+    run(loaded, Source(load, loaded))
 
 
 @application.command(epilog="Example: tidegate demo --port 9000")

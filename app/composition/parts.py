@@ -40,6 +40,7 @@ from app.http.limits import Limits
 from app.http.own_paths import OWN_PATHS, SERVER_API_PATHS, OwnPaths
 from app.http.proxy import Proxy
 from app.http.routes import RouteTable
+from app.http.sockets.proxy import SocketProxy
 from app.http.transport import HttpTransport
 from app.observe.pidfile import Progress
 from app.observe.tasks import TaskSet
@@ -107,15 +108,27 @@ class Parts:
         obey(self._replicas, self.sockets.control)
         self._replicas.on(_REVOKED, lambda body: self._revocations.learn([from_json(body)]))
         self._revocations.on_learned = self._end_revoked
-        peers = Peers(config.server.trusted_proxies, config.server.forwarded_header)
-        limits = Limits(config.limits, self._backend.windows, peers)
-        self._service_keys = ServiceKeys(key.get_secret_value() for key in config.auth.service_keys.values())
+        self._service_keys = _service_keys(config)
         self._proxy = Proxy(
-            self._transport, self._verifier, limits, self._service_keys, body_limit=config.server.body_limit
+            self._transport,
+            self._verifier,
+            self._limits(config),
+            self._service_keys,
+            body_limit=config.server.body_limit,
         )
-        own = self.sockets.before(create_rest_api(config, self._routers()))
-        paths = OWN_PATHS + (SERVER_API_PATHS if config.server_api.keys else ())
-        self.dispatch = Dispatch(RouteTable(config.routes, OwnPaths(paths)), self._proxy, own)
+        self._passed_on = SocketProxy(
+            self._transport,
+            self._verifier,
+            self._tickets,
+            self._limits(config),
+            config.realtime,
+            origin_allowed=self.sockets.origin_allowed,
+            clock=time.time,
+            clockwork=self.sockets.ticker,
+            delay=self._drain.delay,
+        )
+        self._own = self.sockets.before(create_rest_api(config, self._routers(config)))
+        self.dispatch = Dispatch(_table(config), self._proxy, self._own, self._passed_on)
 
         for name, run in self._backend.tasks.items():
             self._tasks.start(run(), name)
@@ -123,6 +136,28 @@ class Parts:
         for source in self._verifier.sources:
             self._tasks.start(source.follow(), "keys of issuers")
         self._tasks.start(self._generations.run(), "leases and orphans")
+
+    def reload(self, config: Config) -> None:
+        """Use another configuration from the next request on; whatever is open stays open.
+
+        What :mod:`app.config.reloading` says cannot change must be the same. Raises
+        :exc:`~app.errors.ConfigError` before anything has changed.
+        """
+        before, own = self._config, self._own
+        table = _table(config)
+        verifier = self._verifier.prepare(config.auth, kept_claims(config.routes))
+        upstreams = self._transport.prepare(config.upstreams)
+        if (before.auth, before.server_api, before.server) != (config.auth, config.server_api, config.server):
+            own = self.sockets.before(create_rest_api(config, self._routers(config)))
+        upstreams()
+        verifier()
+        self._generations.reload(config.generations)
+        self.sockets.reload(config)
+        limits = self._limits(config)
+        self._proxy.reload(limits, config.server.body_limit)
+        self._passed_on.reload(limits)
+        self.dispatch.reload(table, own)
+        self._config, self._own = config, own
 
     def begin_drain(self) -> None:
         """This replica is about to stop: tell load balancers."""
@@ -158,7 +193,7 @@ class Parts:
         progress = Progress(pid_file)
         try:
             while True:
-                progress.tell(sockets=self.sockets.count(), generations=self._generations.running)
+                progress.tell(sockets=self._socket_count(), generations=self._generations.running)
                 await asyncio.sleep(_TELL)
         finally:
             progress.end()
@@ -180,6 +215,7 @@ class Parts:
             "broker": "redis" if self._config.broker.shared else "memory",
             "uptime_seconds": round(time.monotonic() - self._started, 3),
             "sockets": self.sockets.count(),
+            "sockets_passed_on": len(self._passed_on),
             "channels": self._hub.channels(),
             "generations_running": self._generations.running,
             "messages_delivered": self._hub.delivered,
@@ -188,6 +224,13 @@ class Parts:
 
     # Private.
 
+    def _limits(self, config: Config) -> Limits:
+        peers = Peers(config.server.trusted_proxies, config.server.forwarded_header)
+        return Limits(config.limits, self._backend.windows, peers)
+
+    def _socket_count(self) -> int:
+        return self.sockets.count() + len(self._passed_on)
+
     async def _tell_revocation(self, revocation: Revocation) -> None:
         await self._replicas.tell(_REVOKED, to_json(revocation))
 
@@ -195,6 +238,7 @@ class Parts:
         """End what is open and stands on a token that is not taken any more."""
         self.sockets.control.end_revoked(self._revocations.revoked)
         self._event_streams.end_revoked(self._revocations.revoked)
+        self._passed_on.end_revoked(self._revocations.revoked)
 
     def _description(self) -> dict[str, Any]:
         """Describe this replica, as the server API's ``info`` does."""
@@ -209,8 +253,8 @@ class Parts:
             "uptime": round(time.monotonic() - self._started),
         }
 
-    def _routers(self) -> list[APIRouter]:
-        config, backend = self._config, self._backend
+    def _routers(self, config: Config) -> list[APIRouter]:
+        backend = self._backend
         caller = Caller(self._verifier, insecure=config.realtime.insecure)
         routers = [
             health_router(self, version()),
@@ -224,3 +268,7 @@ class Parts:
             calls = ServerMethods(config.realtime, *ports, control)
             routers.append(server_router(calls, [key.get_secret_value() for key in config.server_api.keys]))
         return routers
+
+
+def _table(config: Config) -> RouteTable:
+    return RouteTable(config.routes, OwnPaths(OWN_PATHS + (SERVER_API_PATHS if config.server_api.keys else ())))

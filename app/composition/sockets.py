@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -27,7 +27,7 @@ from app.ws.emulation.framing import HTTP_STREAM, SSE
 from app.ws.emulation.posts import Posts
 from app.ws.endpoint import Endpoint
 from app.ws.gate import Gate
-from app.ws.origins import allowed_origins
+from app.ws.origins import allowed_origins, origin_allowed
 from app.ws.protocols.native_encoding import NativeEncoder
 from app.ws.rates import Rate
 from app.ws.services import Services
@@ -68,14 +68,14 @@ class Sockets:
         self._admission = Admission(realtime.limits, backend.slots)
         peers = Peers(server.trusted_proxies, server.forwarded_header)
         self.gate = Gate(server.storm, peers)
-        self._ticker = Ticker(time.time)
+        self.ticker = Ticker(time.time)
         services = Services(
             config=realtime,
             verifier=verifier,
             generations=generations,
             hub=hub,
             broker=backend.broker,
-            ticker=self._ticker,
+            ticker=self.ticker,
             drain=drain,
             admission=self._admission,
             tasks=tasks,
@@ -85,7 +85,7 @@ class Sockets:
             rates=_rates(realtime.limits),
         )
         opener = centrifuge.Opener(services, verifier, backend.presence, backend.archive, {}, realtime.presence_ttl)
-        origins = allowed_origins(server.allowed_origins)
+        origins = self._origins = allowed_origins(server.allowed_origins)
         door = (tickets, origins, peers, problem)
         self._native = Endpoint(services, *door)
         self._centrifuge = Endpoint(services, *door, centrifuge.SUBPROTOCOLS, opener)
@@ -96,6 +96,7 @@ class Sockets:
         """ASGI applications of type ``websocket``, by path."""
         self.doors: dict[str, Callable[..., Awaitable[None]]] = {}
         """Those of type ``http``, which stand in for sockets."""
+        self._doors: list[Door] = []
         self._streams: list[StreamOpener] = []
         if realtime.emulation.enabled:
             self._emulate(opener, Posts(replicas), node, origins, peers)
@@ -103,6 +104,17 @@ class Sockets:
         """What back ends do to them."""
         tasks.start(opener.renew(), "presence")
         tasks.start(self._admission.run(), "count of sockets")
+
+    def reload(self, config: Config) -> None:
+        """Take other origins, from the next handshake on."""
+        self._origins = allowed_origins(config.server.allowed_origins)
+        self._native.origins = self._centrifuge.origins = self._origins
+        for door in self._doors:
+            door.origins = self._origins
+
+    def origin_allowed(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+        """Whether the page that asks may open a socket."""
+        return origin_allowed(headers, self._origins)
 
     def before(self, others: ASGIApp) -> ASGIApp:
         """Return an application that answers where sockets are stood in for, and leaves the rest to ``others``."""
@@ -130,10 +142,15 @@ class Sockets:
         for path, transport in _STREAM_PATHS.items():
             stream = StreamOpener(transport, opener, posts, node, peers, self.gate)
             self._streams.append(stream)
-            self.doors[path] = Door(stream, transport.methods, origins, problem)
-        self.doors[_POST_PATH] = Door(PostTaker(opener.services.config, posts), POST_METHODS, origins, problem)
+            self.doors[path] = self._door(Door(stream, transport.methods, origins, problem))
+        post = PostTaker(opener.services.config, posts)
+        self.doors[_POST_PATH] = self._door(Door(post, POST_METHODS, origins, problem))
+
+    def _door(self, door: Door) -> Door:
+        self._doors.append(door)
+        return door
 
     async def close(self) -> None:
         """Stop looking after sockets; the server has closed them, and their tasks have ended."""
-        self._ticker.close()
+        self.ticker.close()
         await self._admission.close()

@@ -12,6 +12,7 @@ from app.config.limits import RateLimitConfig
 from app.config.loading import load_config
 from app.config.model import Config
 from app.config.realtime import CentrifugeConfig, ChannelConfig, EmulationConfig, LimitsConfig, RealtimeConfig
+from app.config.reloading import Reloaded, Source
 from app.config.routes import AnswerConfig, HeadersConfig, RouteConfig
 from app.config.server import ServerConfig, StormConfig
 from app.config.upstreams import BreakerConfig, HealthConfig, HedgeConfig, RetriesConfig, UpstreamConfig
@@ -35,10 +36,12 @@ __all__ = [
     "LimitsConfig",
     "RateLimitConfig",
     "RealtimeConfig",
+    "Reloaded",
     "RetriesConfig",
     "RouteConfig",
     "ServerApiConfig",
     "ServerConfig",
+    "Source",
     "StormConfig",
     "UpstreamConfig",
     "load_config",

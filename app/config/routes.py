@@ -102,6 +102,14 @@ class RouteConfig(Section):
     """Edits of the answer's headers."""
     limits: tuple[str, ...] = ()
     """Names of tables under `[limits]`: a request counts against all of them, or is answered 429."""
+    websocket: bool = False
+    """Whether WebSocket handshakes are passed on, too, whatever `methods` says. Without it they are answered 404."""
+    socket_message_limit: int = Field(1024 * 1024, ge=1)
+    """Largest message of such a socket, in both directions; it closes with 1009."""
+    socket_idle_timeout: float | None = Field(None, gt=0)
+    """After so long without a message in either direction the socket is closed; none for never."""
+    socket_lifetime: float | None = Field(None, gt=0)
+    """After so long the socket is closed with 1012, for the client to come back; none for never."""
     body_limit: int | None = Field(None, ge=1)
     """Overrides `server.body_limit`."""
     timeout: float | None = Field(None, gt=0)
@@ -132,6 +140,8 @@ class RouteConfig(Section):
             raise WrongSetting(("upstream",), "is missing. Name a table under [upstreams], or give the route an answer")
         if self.upstream and self.answer is not None:
             raise WrongSetting(("upstream",), "cannot stand beside an answer. Keep one of the two")
+        if self.websocket and self.answer is not None:
+            raise WrongSetting(("websocket",), "needs an upstream to pass sockets on to. Keep it or the answer")
         return self
 
     @model_validator(mode="after")

@@ -119,6 +119,8 @@ class UpstreamConfig(Section):
     """Between two reads of the answer's body."""
     max_connections: int = Field(1000, ge=1)
     """Open connections to one target; when all have so many a request is answered 503 at once."""
+    max_sockets: int = Field(10_000, ge=1)
+    """WebSockets of routes that one target may have at once; with more they are answered 503."""
     keepalive: float = Field(30.0, ge=0)
     """How long an unused connection is kept."""
     keepalive_unsafe: float = Field(4.0, ge=0)

@@ -71,6 +71,10 @@ class Generations:
         self._watch = Watch(config, hub, broker, ledger, self._relays)
         self._starts = Starts(config, ledger, keys, transport, self._watch, self._relays)
 
+    def reload(self, config: GenerationsConfig) -> None:
+        """Take other kinds and limits, from the next start on. Lease and retention stay what they were."""
+        self._starts.config = config
+
     async def run(self) -> None:
         """Keep leases, end orphans, and cancel what nobody listens to any more, until cancelled."""
         await self._watch.run()

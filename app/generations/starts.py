@@ -36,7 +36,7 @@ class Starts:
         watch: Watch,
         relays: dict[str, Relay],
     ) -> None:
-        self._config = config
+        self.config = config
         self._ledger = ledger
         self._keys = keys
         self._transport = transport
@@ -49,7 +49,7 @@ class Starts:
         """As :meth:`app.generations.service.Generations.start`."""
         kind = self._kind(request)
         body = FORMATS[kind.format].request_body(request.input, kind.model)
-        policy = parse_policy(request.on_last_disconnect or self._config.on_last_disconnect)
+        policy = parse_policy(request.on_last_disconnect or self.config.on_last_disconnect)
         generation_id = f"gen_{secrets.token_urlsafe(12)}"
         if request.idempotency_key is not None:
             generation_id = await self._reserve(identity, request, generation_id)
@@ -65,7 +65,7 @@ class Starts:
                 self._ledger,
                 _call(kind, body, generation_id, identity),
                 user=identity.user_id,
-                max_bytes=self._config.max_bytes,
+                max_bytes=self.config.max_bytes,
             )
             self._launch(relay, policy, attended=request.attended)
         return generation_id, Position(owned.epoch, 0)
@@ -87,9 +87,9 @@ class Starts:
         task.add_done_callback(lambda _: self._relays.pop(stream, None))
 
     def _kind(self, request: StartRequest) -> GenerationConfig:
-        kind = self._config.kinds.get(request.kind)
+        kind = self.config.kinds.get(request.kind)
         if kind is None:
-            known = ", ".join(sorted(self._config.kinds)) or "none"
+            known = ", ".join(sorted(self.config.kinds)) or "none"
             raise BadRequest(f"kind {request.kind[:64]!r} is not served here. Served: {known}.")
         if request.upstream is not None and request.upstream != kind.upstream:
             raise BadRequest(f"upstream {request.upstream[:64]!r} does not serve kind {request.kind!r}.")
@@ -101,7 +101,7 @@ class Starts:
             raise BadRequest("idempotency_key needs a signed-in user: it is remembered for him alone.")
         key = orjson.dumps([identity.user_id, identity.company_id, request.idempotency_key]).decode()
         digest = request.digest()
-        ttl = self._config.retention + self._config.kinds[request.kind].total_timeout
+        ttl = self.config.retention + self.config.kinds[request.kind].total_timeout
         standing = await self._keys.reserve(f"start:{key}", generation_id.encode() + b" " + digest, ttl)
         if standing is None:
             return generation_id
@@ -113,9 +113,9 @@ class Starts:
     def _check_room(self, identity: Identity) -> None:
         if self._stopped:
             raise BrokerUnavailable("This replica is going away. Connect again.")
-        if len(self._relays) >= self._config.max_running:
+        if len(self._relays) >= self.config.max_running:
             raise TooManyRequests("This replica runs as many generations as it may. Try again in a moment.")
-        limit = self._config.max_running_per_user
+        limit = self.config.max_running_per_user
         if len(self._relays) >= limit and not identity.anonymous:
             running = sum(relay.user == identity.user_id for relay in self._relays.values())
             if running >= limit:

@@ -8,27 +8,34 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import BadRequest, MethodNotAllowed, TidegateError
+from app.errors import BadRequest, MethodNotAllowed, NotFound, TidegateError
 from app.http.aborted import quiet_aborted_responses
 from app.http.headers import valid_host
 from app.http.proxy import Proxy, send_problem
 from app.http.routes import MethodMismatch, RouteTable
+from app.http.sockets.proxy import SocketProxy, refuse_socket
 
 __all__ = ["Dispatch"]
 
 
 class Dispatch:
-    """An ASGI application. WebSocket and lifespan go to ``fallback``."""
+    """An ASGI application for requests and for WebSocket handshakes that are not for the gateway itself."""
 
-    def __init__(self, table: RouteTable, proxy: Proxy, fallback: ASGIApp) -> None:
+    def __init__(self, table: RouteTable, proxy: Proxy, fallback: ASGIApp, sockets: SocketProxy | None = None) -> None:
+        """``fallback`` gets the requests of no route; handshakes of none are answered 404."""
         self._table = table
         self._proxy = proxy
         self._fallback = fallback
+        self._sockets = sockets
         quiet_aborted_responses()
 
+    def reload(self, table: RouteTable, fallback: ASGIApp) -> None:
+        """Use another table from the next request on."""
+        self._table, self._fallback = table, fallback
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._fallback(scope, receive, send)
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
             return
         try:
             host = _host(scope)
@@ -43,6 +50,18 @@ class Dispatch:
             await send_problem(send, MethodNotAllowed(), allow=match.allow)
         else:
             await self._proxy(scope, receive, send, match)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            host = _host(scope)
+            match = self._table.match_socket(scope["raw_path"], _name(host) if self._table.by_host else "")
+            if match is None or self._sockets is None:
+                raise NotFound("There is no socket at this path.")
+        except TidegateError as error:
+            await receive()
+            await refuse_socket(send, error)
+            return
+        await self._sockets(scope, receive, send, match)
 
 
 def _host(scope: Scope) -> bytes:

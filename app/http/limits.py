@@ -24,6 +24,7 @@ from app.streams.windows import Ask, Count, Windows
 __all__ = ["Caller", "Limits", "Verdict", "telling"]
 
 _NOBODY = "-"
+_HEADS = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def telling(send: Send, verdict: Verdict) -> Send:
     """Return a ``send`` that adds what ``verdict`` says to the answer, whoever gives it."""
 
     async def tell(message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] in _HEADS:
             message["headers"] = [*message["headers"], *verdict.headers]
         await send(message)
 

@@ -31,7 +31,7 @@ from app.http.transport import HttpTransport
 from app.http.upstream_response import UpstreamResponse
 from app.http.upstreams.plan import Plan
 
-__all__ = ["Proxy", "Verifier", "send_problem"]
+__all__ = ["Proxy", "Verifier", "request_id_of", "send_problem"]
 
 _WHOLE = 64 * 1024
 """Bytes: a body declared to be this small is received whole, so that it can be sent with its length."""
@@ -71,8 +71,8 @@ class Proxy:
         self._limits = limits
         self._body_limit = body_limit
         self._watches = Watches()
-        self._plans: dict[int, Plan] = {}
-        """By the route's index."""
+        self._plans: dict[int, tuple[Route, Plan]] = {}
+        """By the route's index; of routes of an earlier table there may be some."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, match: Match) -> None:
         """Serve one request of scope type ``http``.
@@ -80,7 +80,7 @@ class Proxy:
         Raises :exc:`~app.http.aborted.ResponseAborted` when the upstream failed after the answer had begun.
         """
         fields = dict(scope["headers"])
-        request_id = _request_id(fields.get(b"x-request-id"))
+        request_id = request_id_of(fields.get(b"x-request-id"))
         try:
             identity = await self._identify(match.route.config, scope["headers"])
             if match.route.config.limits:
@@ -110,6 +110,10 @@ class Proxy:
                              request_id=request_id.decode("ascii"), cause=repr(error.__cause__))  # fmt: skip
             await send_problem(send, error, request_id=request_id)
 
+    def reload(self, limits: Limits, body_limit: int) -> None:
+        """Take other limits, from the next request on."""
+        self._limits, self._body_limit = limits, body_limit
+
     async def close(self) -> None:
         """Stop watching clients. Requests in flight are the server's to end."""
         await self._watches.close()
@@ -138,10 +142,14 @@ class Proxy:
         path = match.path
         if scope["query_string"]:
             path = f"{path}?{_query(scope['query_string'])}"
-        plan = self._plans.get(match.route.index)
-        if plan is None:
-            plan = self._plans[match.route.index] = self._transport.plan(route)
+        plan = self._plan(match.route)
         return await self._transport.request(route.upstream, scope["method"], path, headers, body, plan=plan)
+
+    def _plan(self, route: Route) -> Plan:
+        known = self._plans.get(route.index)
+        if known is None or known[0] is not route:
+            known = self._plans[route.index] = (route, self._transport.plan(route.config))
+        return known[1]
 
     async def _identify(self, route: RouteConfig, received: Sequence[tuple[bytes, bytes]]) -> Identity:
         if route.auth == "service":
@@ -255,7 +263,8 @@ def _query(raw: bytes) -> str:
         raise BadRequest("The query holds characters that must be percent-encoded.") from None
 
 
-def _request_id(received: bytes | None) -> bytes:
+def request_id_of(received: bytes | None) -> bytes:
+    """Return the client's own id of the request if it may be kept, else a new one."""
     if received is not None and valid_request_id(received):
         return received
     return b"%032x" % getrandbits(128)

@@ -14,6 +14,7 @@ _OURS = frozenset(
 )  # fmt: skip
 """Fields that describe this connection: nobody else may set them."""
 _END = (b"", b"")
+_UPGRADE = (b"connection: Upgrade", b"upgrade: websocket")
 _MAY_LACK_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS", "TRACE"})
 
 
@@ -73,8 +74,9 @@ def request_head(
     *,
     static: StaticHeaders,
     length: int | None,
+    upgrade: bool = False,
 ) -> bytes:
-    """Return the head. ``length`` is the body's in bytes, None for a chunked one.
+    """Return the head. ``length`` is the body's in bytes, None for a chunked one; ``upgrade`` asks for a WebSocket.
 
     Raises :exc:`ValueError` when a part holds what would make it another request (a line break, a space in the path).
     """
@@ -83,6 +85,8 @@ def request_head(
     lines = [line, address.host_line]
     lines += [name + b": " + value for name, value in headers if name.lower() not in names]
     lines += static.lines
+    if upgrade:
+        lines += _UPGRADE
     if length is None:
         lines.append(b"transfer-encoding: chunked")
     elif length or method not in _MAY_LACK_BODY:

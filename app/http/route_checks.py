@@ -43,11 +43,11 @@ def unreachable_routes(routes: Sequence[RouteConfig]) -> list[Shadowed]:
     compiled = compile_routes(routes)
     shadowed = []
     for route in compiled:
-        left = set(route.methods)
+        left = _takes(route)
         by = []
         for earlier in compiled[: route.index]:
-            if left & set(earlier.methods) and _covers(earlier, route):
-                left -= set(earlier.methods)
+            if left & _takes(earlier) and _covers(earlier, route):
+                left -= _takes(earlier)
                 by.append(earlier)
         if not left:
             shadowed.append(Shadowed(route, tuple(by)))
@@ -63,7 +63,7 @@ def findings(routes: Sequence[RouteConfig]) -> list[Finding]:
 def _doubts(route: Route, earlier: Sequence[Route]) -> Iterator[str]:
     config = route.config
     for other in earlier:
-        if not set(other.methods) & set(route.methods) or not _meet(other, route):
+        if not _takes(other) & _takes(route) or not _meet(other, route):
             continue
         if not _covers(other, route) and not _covers(route, other):
             yield (f"and {other.config.path} match some of the same requests, and the earlier one takes them. "
@@ -77,6 +77,11 @@ def _doubts(route: Route, earlier: Sequence[Route]) -> Iterator[str]:
         yield "passes the caller's token on: the upstream can act as the caller everywhere until the token ends"
     if not route.open_end and not route.names and config.path in _OWN:
         yield "takes the place of the gateway's own answer at this path"
+
+
+def _takes(route: Route) -> set[str]:
+    """Return the methods, and ``websocket`` (which is the name of none) where handshakes are passed on."""
+    return {*route.methods, "websocket"} if route.config.websocket else set(route.methods)
 
 
 def _opens(earlier: Route, later: Route) -> bool:

@@ -88,29 +88,47 @@ class RouteTable:
                 node = node.below.setdefault(segment, _Node())
             (node.open_ends if route.open_end else node.ends).append(route)
 
+    def match_socket(self, raw_path: bytes, host: str = "") -> Match | None:
+        """Return where a WebSocket handshake goes: only routes that say ``websocket`` count. Raises as :meth:`match`.
+
+        None says that no such route has the path.
+        """
+        path, segments, candidates = self._for(raw_path, host)
+        route = next((route for route in candidates if route.config.websocket), None)
+        return None if route is None else Match(route, _forwarded(route, path, segments))
+
     def match(self, method: str, raw_path: bytes, host: str = "") -> Match | MethodMismatch | None:
         """Return where a request goes. ``raw_path`` is percent-encoded and has no query, ``host`` is in lower case.
 
         None says that the path is in no route. Raises :exc:`~app.errors.BadRequest` for a path that cannot be read in
         one way only.
         """
-        path = normal_path(raw_path)
-        segments = path.split("/")[1:]
-        candidates = _candidates(self._root, segments)
-        if len(candidates) > 1:
-            candidates.sort(key=_index)
+        path, segments, candidates = self._for(raw_path, host)
         others: list[Route] = []
         for route in candidates:
-            if route.config.hosts and not _is_for(route.config.hosts, host):
-                continue
-            if (route.open_end or route.names) and path in self._own:
-                continue
             if method in route.methods:
                 return Match(route, _forwarded(route, path, segments))
             others.append(route)
         if others:
             return MethodMismatch(tuple(dict.fromkeys(m for route in others for m in route.methods)))
         return None
+
+    def _for(self, raw_path: bytes, host: str) -> tuple[str, list[str], list[Route]]:
+        """Return the path's normal form, its segments, and the routes that have it, in the file's order."""
+        path = normal_path(raw_path)
+        segments = path.split("/")[1:]
+        found = _candidates(self._root, segments)
+        if len(found) > 1:
+            found.sort(key=_index)
+        own = path in self._own
+        if own or self.by_host:
+            found = [
+                route
+                for route in found
+                if not (route.config.hosts and not _is_for(route.config.hosts, host))
+                and not (own and (route.open_end or route.names))
+            ]
+        return path, segments, found
 
 
 def compile_routes(routes: Iterable[RouteConfig]) -> list[Route]:

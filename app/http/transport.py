@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from random import random as random_number
 from time import monotonic
 from typing import Any
@@ -46,32 +47,42 @@ class HttpTransport:
 
         Raises :exc:`~app.errors.ConfigError` for a header that cannot be sent and for TLS files that cannot be used.
         """
-        self._configs = upstreams
         self._tasks = TaskSet()
+        self._tls = tls
+        self._resolve = resolve
         self._random = random
-        self._pools = {
-            name: Pool(
-                name,
-                config,
-                self._tasks,
-                tls=tls or client_context(name, config),
-                resolve=resolve,
-                random=random,
-                meter=meter,
-            )
-            for name, config in upstreams.items()
-        }
+        self._meter = meter
+        self._started = False
+        self._pools = {name: self._new_pool(name, config) for name, config in upstreams.items()}
         self._exchanges = {name: Exchange(pool, self._tasks, random) for name, pool in self._pools.items()}
+        self._probes: dict[str, asyncio.Task[None]] = {}
+        self._left: dict[str, Exchange] = {}
+        """Of upstreams that a reload took out: requests that were on their way to one still get there."""
+        self._retired: list[Pool] = []
 
     def start(self) -> None:
         """Begin to probe the targets of upstreams that are configured so."""
-        for name, pool in self._pools.items():
-            if pool.config.health.interval > 0:
-                self._tasks.start(check_regularly(pool, self._random), f"health of upstream {name}")
+        self._started = True
+        for name in self._pools:
+            self._probe_regularly(name)
+
+    def prepare(self, upstreams: Mapping[str, UpstreamConfig]) -> Callable[[], None]:
+        """Return what swaps to other upstreams, at once. Raises like the constructor, before anything changes.
+
+        An upstream whose configuration is the same keeps its connections, breakers and health. The others begin anew:
+        what they had in flight, WebSockets too, ends by itself, and nothing new begins on their connections.
+        """
+        new = {
+            name: self._new_pool(name, config)
+            for name, config in upstreams.items()
+            if name not in self._pools or self._pools[name].config != config
+        }
+        return partial(self._swap, upstreams, new)
 
     def plan(self, route: RouteConfig) -> Plan:
         """Return how requests of a route are sent: make it once for each route."""
-        return plan_of(self._configs[route.upstream], route)
+        exchange = self._exchanges.get(route.upstream) or self._left[route.upstream]
+        return plan_of(exchange.config, route)
 
     def request(
         self,
@@ -84,27 +95,30 @@ class HttpTransport:
         idle_timeout: float | None = None,
         timeout: float | None = None,
         plan: Plan | None = None,
+        upgrade: bool = False,
     ) -> Coroutine[Any, Any, UpstreamResponse]:
         """Send and return when the answer's head has come. Cancelling the call closes the connection.
 
         ``path`` holds the query too and is appended to the target's own. The upstream's own headers replace those of
         the same name; Host and framing are always ours: a Content-Length for bytes, chunks for an iterator, whose
         exceptions are raised here or by ``read()``. ``idle_timeout`` (seconds) overrides the upstream's, ``timeout``
-        (seconds to the head, with all tries) the plan's.
+        (seconds to the head, with all tries) the plan's. ``upgrade`` asks for a WebSocket: the answer may be 101
+        with a ``tunnel``, which is then the caller's to close.
 
         Raises :exc:`~app.errors.UpstreamUnreachable` (its kinds: :exc:`~app.errors.UpstreamBusy` when all targets have
         ``max_connections``, :exc:`~app.errors.CircuitOpen` when all breakers are open),
         :exc:`~app.errors.UpstreamTimeout`, :exc:`~app.errors.UpstreamInvalid`; :exc:`KeyError` for an unknown
         upstream, :exc:`ValueError` for headers that cannot be sent.
         """
-        exchange = self._exchanges[upstream]
+        exchange = self._exchanges.get(upstream) or self._left[upstream]
         plan = plan or exchange.plan
         idle = exchange.idle_timeout if idle_timeout is None else idle_timeout
         within = plan.timeout if timeout is None else timeout
         if within is None:
-            return exchange.send(Request(plan, method, path, headers, body, idle, None))
+            return exchange.send(Request(plan, method, path, headers, body, idle, None, upgrade=upgrade))
         deadline = asyncio.get_running_loop().time() + within
-        return _in_time(exchange, Request(plan, method, path, headers, body, idle, deadline), deadline)
+        request = Request(plan, method, path, headers, body, idle, deadline, upgrade=upgrade)
+        return _in_time(exchange, request, deadline)
 
     async def probe(self, upstream: str, within: float) -> bool:
         """Return whether any target answers its ``health_path`` with less than 500 within ``within`` seconds.
@@ -147,11 +161,51 @@ class HttpTransport:
 
     async def close(self) -> None:
         """Abort what is in flight (its readers get :exc:`~app.errors.UpstreamTruncated`) and close all sockets."""
-        for pool in self._pools.values():
+        pools = [*self._pools.values(), *self._retired]
+        for pool in pools:
             pool.close()
         await self._tasks.close()
-        for pool in self._pools.values():
+        for pool in pools:
             await pool.closed()
+
+    def _new_pool(self, name: str, config: UpstreamConfig) -> Pool:
+        return Pool(
+            name,
+            config,
+            self._tasks,
+            tls=self._tls or client_context(name, config),
+            resolve=self._resolve,
+            random=self._random,
+            meter=self._meter,
+        )
+
+    def _swap(self, upstreams: Mapping[str, UpstreamConfig], new: Mapping[str, Pool]) -> None:
+        before, exchanges = self._pools, self._exchanges
+        self._pools = {name: new.get(name) or before[name] for name in upstreams}
+        self._exchanges = {
+            name: Exchange(pool, self._tasks, self._random) if name in new else exchanges[name]
+            for name, pool in self._pools.items()
+        }
+        for name, pool in before.items():
+            if self._pools.get(name) is pool:
+                continue
+            pool.retire()
+            self._retired.append(pool)
+            if name in self._probes:
+                self._probes.pop(name).cancel()
+            if name not in self._pools:
+                self._left[name] = exchanges[name]
+        self._retired = [pool for pool in self._retired if not pool.drained()]
+        self._left = {name: exchange for name, exchange in self._left.items() if name not in self._pools}
+        if self._started:
+            for name in new:
+                self._probe_regularly(name)
+
+    def _probe_regularly(self, name: str) -> None:
+        pool = self._pools[name]
+        if pool.config.health.interval > 0:
+            work = check_regularly(pool, self._random)
+            self._probes[name] = self._tasks.start(work, f"health of upstream {name}")
 
 
 async def _in_time(exchange: Exchange, request: Request, deadline: float) -> UpstreamResponse:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import httptools
 
 from app.errors import UpstreamInvalid, UpstreamTruncated
+from app.http.tunnel import Passenger
 from app.http.upstream_response import UpstreamResponse
 from app.observe.tasks import TaskSet
 
@@ -36,6 +37,9 @@ class Pool(Protocol):
 
     def broke(self, connection: UpstreamConnection) -> None:
         """The upstream cut, stalled or spoiled an answer whose head had come."""
+
+    def turned(self, connection: UpstreamConnection) -> None:
+        """The connection carries a WebSocket from now on."""
 
     def lost(self, connection: UpstreamConnection) -> None:
         """The connection is of no more use. Called once."""
@@ -72,6 +76,9 @@ class UpstreamConnection(asyncio.Protocol):
         """When the upload began to wait for the upstream."""
         self._response_timeout = 0.0
         self._poll: select.poll | None = None
+        self._early: bytes | None = None
+        """What came behind a 101, until somebody takes it."""
+        self._passenger: Passenger | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
 
@@ -85,8 +92,11 @@ class UpstreamConnection(asyncio.Protocol):
         head_only: bool,
         response_timeout: float,
         idle_timeout: float,
+        upgrade: bool = False,
     ) -> UpstreamResponse:
         """Send a request and return its answer to come. ``head_only`` says that the answer has no body (HEAD).
+
+        With ``upgrade`` the answer may be 101, with which this connection becomes a tunnel.
 
         An iterator's pieces are sent chunked, by a task of its own: the answer may come before the request is complete.
         """
@@ -95,7 +105,7 @@ class UpstreamConnection(asyncio.Protocol):
         assert self._response is None, "one request at a time"
         self.requests += 1
         self._response_timeout = response_timeout
-        response = UpstreamResponse(self, self._loop, head_only=head_only, idle_timeout=idle_timeout)
+        response = UpstreamResponse(self, self._loop, head_only=head_only, idle_timeout=idle_timeout, upgrade=upgrade)
         self._response = response
         self.parser = parser = httptools.HttpResponseParser(response)
         self._feed = parser.feed_data
@@ -126,6 +136,21 @@ class UpstreamConnection(asyncio.Protocol):
             self._poll = select.poll()
             self._poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
         return not self._poll.poll(0)
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        assert self._transport is not None, "only who is connected has one"
+        return self._transport
+
+    def carry(self, passenger: Passenger) -> None:
+        """Hand all that comes to ``passenger``, what came already first."""
+        early, self._early, self._passenger = self._early, None, passenger
+        if self.closed:
+            passenger.gone()
+            return
+        self.resume_reading()
+        if early:
+            passenger.receive(early)
 
     def close(self) -> None:
         """Close the connection at once and free its place in the pool. Idempotent."""
@@ -175,6 +200,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        if self._passenger is not None:
+            self._passenger.receive(data)
+            return
+        if self._early is not None:
+            self._early += data
+            return
         response, feed = self._response, self._feed
         if response is None or feed is None:
             self.close()  # bytes that nobody asked for: whose answer they are cannot be told
@@ -183,12 +214,17 @@ class UpstreamConnection(asyncio.Protocol):
             response.received += len(data)
         try:
             feed(data)
-        except httptools.HttpParserUpgrade:
+        except httptools.HttpParserUpgrade as switched:
+            if response.status == 101:
+                self._turn(response, data[switched.args[0] :])
+                return
             response.fail(UpstreamInvalid("The service behind the gateway switched to another protocol."))
         except httptools.HttpParserError:
             response.reusable = False
             response.fail(UpstreamInvalid())
         response.fed()
+        if response.status == 101:  # and nothing said to what
+            response.fail(UpstreamInvalid("The service behind the gateway switched to another protocol."))
         if response.complete:
             self._finish(response)
         elif response.failed:
@@ -198,7 +234,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._response is not None:
             self._response.closed(clean=True)
             self._fall_out(self._response)
-        self.close()
+        if self._passenger is None:
+            self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._response is not None:
@@ -207,16 +244,33 @@ class UpstreamConnection(asyncio.Protocol):
         self.resume_writing()
         self.close()
         self._pool.detached(self)
+        if self._passenger is not None:
+            self._passenger.gone()
 
     def pause_writing(self) -> None:
         self._writing_paused = True
+        if self._passenger is not None:
+            self._passenger.pause_writing()
 
     def resume_writing(self) -> None:
         self._writing_paused = False
+        if self._passenger is not None:
+            self._passenger.resume_writing()
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
 
     # Inside.
+
+    def _turn(self, response: UpstreamResponse, rest: bytes) -> None:
+        """The upstream switched protocols. Nothing more is read until somebody takes it."""
+        self._early = rest
+        self._response = self.parser = self._feed = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.pause_reading()
+        self._pool.turned(self)
+        response.turned(self)
 
     def _fall_out(self, response: UpstreamResponse) -> None:
         """The upstream ended this exchange. If it owed a part of the body, that counts against it."""

@@ -14,6 +14,7 @@ from typing import Protocol
 import httptools
 
 from app.errors import UpstreamInvalid, UpstreamTimeout, UpstreamTruncated
+from app.http.tunnel import Tunnel
 
 __all__ = ["HIGH_WATER", "MAX_HEAD", "ClosedEarly", "UpstreamResponse", "Wire"]
 
@@ -69,9 +70,23 @@ class UpstreamResponse:
         "since",
         "started",
         "status",
+        "tunnel",
+        "upgrade",
     )
 
-    def __init__(self, wire: Wire, loop: asyncio.AbstractEventLoop, *, head_only: bool, idle_timeout: float) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        head_only: bool,
+        idle_timeout: float,
+        upgrade: bool = False,
+    ) -> None:
+        self.upgrade = upgrade
+        """The request asked for a WebSocket, so the answer may be 101."""
+        self.tunnel: Tunnel | None = None
+        """With a 101, the connection, which is the caller's from now on."""
         self.status = 0
         self.headers: Sequence[tuple[bytes, bytes]] = []
         self.started = False
@@ -158,6 +173,13 @@ class UpstreamResponse:
         if self._chunks or self.complete:
             self._wake()
 
+    def turned(self, tunnel: Tunnel) -> None:
+        """The connection has switched protocols."""
+        self.tunnel = tunnel
+        self.started = self.complete = True
+        self._wire = None
+        self._wake()
+
     def finish(self) -> None:
         """Let go of the connection: the answer is complete, or it has failed."""
         self._wire = None
@@ -233,6 +255,8 @@ class UpstreamResponse:
             self.fail(UpstreamInvalid(f"The service behind the gateway answered {refusal}."))
             return
         self.status = status
+        if status == 101:
+            return  # It has begun once the connection is handed over.
         self.started = True
         # RFC 9112 section 6.3: how the body ends; and whether the connection outlives it.
         keep_alive = parser.should_keep_alive()
@@ -262,7 +286,7 @@ class UpstreamResponse:
     def _refusal(self, status: int, version: str, chunked: bool) -> str:
         if version not in _VERSIONS:
             return "in a version of HTTP that was not asked for"
-        if not 200 <= status <= 599:
+        if not 200 <= status <= 599 and not (self.upgrade and status == 101):
             return f"with the status {status}"
         if self.received > MAX_HEAD and self._interim_bytes + self._size_of_headers() > MAX_HEAD:
             return "with headers that are too large"

@@ -1,4 +1,4 @@
-"""SIGTERM, taken before the server takes it.
+"""SIGTERM, taken before the server takes it, and SIGHUP.
 
 uvicorn answers SIGTERM by closing its port at once; a load balancer that has not noticed yet then sends requests into
 the void. So the signal is caught first, and handed on to the server when the time has come.
@@ -15,7 +15,7 @@ from types import FrameType
 
 import structlog
 
-__all__ = ["drained_on_sigterm"]
+__all__ = ["drained_on_sigterm", "reloaded_on_sighup"]
 
 _log = structlog.get_logger(__name__)
 
@@ -49,3 +49,21 @@ def drained_on_sigterm(begin: Callable[[], None], leave: Callable[[], None], del
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def reloaded_on_sighup(reload: Callable[[], None]) -> Iterator[None]:
+    """On SIGHUP call ``reload``, on the event loop. Nothing is done outside of the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+
+    def caught(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(reload)
+
+    before = signal.signal(signal.SIGHUP, caught)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)

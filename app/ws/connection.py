@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from uvicorn.protocols.utils import ClientDisconnected
@@ -21,7 +22,7 @@ from websockets.protocol import State
 
 from app.ws.gate import STATE_KEY, Gate
 
-__all__ = ["EXTENSION", "Connection", "SessionPort"]
+__all__ = ["EXTENSION", "Connection", "SessionPort", "SplicePort"]
 
 EXTENSION = "tidegate.connection"
 """Key of the scope's ``extensions`` under which an endpoint finds its :class:`Connection`."""
@@ -52,10 +53,22 @@ class SessionPort(Protocol):
     def go_away(self) -> None: ...
 
 
+class SplicePort(Protocol):
+    """What takes a socket's bytes as they come. Called like a :class:`SessionPort`."""
+
+    def receive_raw(self, data: bytes) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+    def lost(self) -> None: ...
+    def go_away(self) -> None: ...
+
+
 class Connection(WebSocketsSansIOProtocol):
     """One WebSocket. Until :meth:`attach` it behaves as uvicorn's own."""
 
-    session: SessionPort | None = None
+    session: SessionPort | SplicePort | None = None
+    _raw: Callable[[bytes], None] | None = None
+    """Takes what arrives, unread, where the socket is passed on."""
     _gate: Gate | None = None
     """Where the handshake is counted while it is at work."""
     _early: list[tuple[bool, bytes]] | None = None
@@ -72,6 +85,18 @@ class Connection(WebSocketsSansIOProtocol):
         self.resume_reading()
         for text, data in early or ():
             self._hand_over(session, text, data)
+
+    def splice(self, splice: SplicePort) -> bool:
+        """From now on ``splice`` gets the bytes that arrive, and pings and closes by itself.
+
+        False if the client sent something before its handshake was answered, which is lost.
+        """
+        self.stop_keepalive()
+        self.session, self._raw = splice, splice.receive_raw
+        early = bool(self._early or self.frames or self.conn.reader.buffer)
+        self._early = None
+        self.resume_reading()
+        return not early
 
     @property
     def direct(self) -> asyncio.Transport:
@@ -134,6 +159,9 @@ class Connection(WebSocketsSansIOProtocol):
                 self._gate = None
 
     def data_received(self, data: bytes) -> None:
+        if self._raw is not None:
+            self._raw(data)
+            return
         if self.conn.parser_exc is not None:
             return  # The connection has failed; what still comes is read only so that the peer reads our close frame.
         self.conn.receive_data(data)
@@ -158,7 +186,7 @@ class Connection(WebSocketsSansIOProtocol):
         if self.close_sent:
             return
         if self.session is not None:
-            self._hand_over(self.session, text, data)
+            self._hand_over(cast(SessionPort, self.session), text, data)
         else:
             self._early = [*(self._early or ()), (text, data)]
             self.pause_reading()

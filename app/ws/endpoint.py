@@ -62,7 +62,8 @@ class Endpoint:
         self._subprotocols = subprotocols
         self._begin = begin or partial(begin_native, services)
         self._tickets = tickets
-        self._origins = origins
+        self.origins = origins
+        """From which pages browsers may come. May be replaced at any time."""
         self._peers = peers
         self._problem = problem
         self.sessions: set[Session] = set()
@@ -75,7 +76,7 @@ class Endpoint:
             handshake = read_handshake(
                 scope,
                 subprotocols=self._subprotocols,
-                origins=self._origins,
+                origins=self.origins,
                 query_token=self._services.config.query_token,
             )
         except TidegateError as unreadable:

@@ -119,13 +119,20 @@ async def test_http_1_0_needs_no_host():
         assert (await send(port, "GET /own HTTP/1.0\nHost: a\nHost: b\n"))[0] == 400
 
 
-async def test_sockets_and_the_lifespan_are_the_gateways_own():
-    seen = []
+async def test_a_socket_of_no_route_is_404():
+    sent = []
 
-    async def own(scope, receive, send):
-        seen.append(scope["type"])
+    async def receive():
+        return {"type": "websocket.connect"}
 
-    dispatch = Dispatch(RouteTable([]), None, own)
-    for kind in ("websocket", "lifespan"):
-        await dispatch({"type": kind, "path": "/p/x"}, None, None)
-    assert seen == ["websocket", "lifespan"]
+    async def send(message):
+        sent.append(message)
+
+    async with raw_server(answers(ok())) as server:
+        transport = HttpTransport({"u": UpstreamConfig(targets=(server.url,))})
+        dispatch = Dispatch(RouteTable([RouteConfig(path="/p/*", upstream="u", auth="none")]), None, None)
+        scope = {"type": "websocket", "raw_path": b"/p/x", "headers": [(b"host", b"a")], "http_version": "1.1"}
+        await dispatch(scope, receive, send)
+        await transport.close()
+    assert sent[0]["status"] == 404
+    assert orjson.loads(sent[1]["body"])["code"] == "not_found"

@@ -54,7 +54,7 @@ class Exchange:
         """Of requests that come by no route."""
         self.idle_timeout = pool.config.idle_timeout
         self._pool = pool
-        self._config = pool.config
+        self.config = self._config = pool.config
         self._timeout = pool.config.response_timeout
         self._try_timeout = min(self._timeout, retries.try_timeout or self._timeout)
         self._tasks = tasks
@@ -168,6 +168,8 @@ class Exchange:
     async def _ask(self, ticket: Ticket, request: Request) -> UpstreamResponse:
         """Use an idle connection or a new one. An idle one that turns out dead is replaced, once, if that is safe."""
         target, method, body = ticket.target, request.method, request.body
+        if request.upgrade and len(target.tunnels) >= self._config.max_sockets:
+            raise UpstreamBusy
         length = len(body) if isinstance(body, bytes) else None
         resendable = length is not None and method in IDEMPOTENT
         timeout = self._try_timeout if resendable else self._timeout
@@ -176,7 +178,13 @@ class Exchange:
             answer: UpstreamResponse | None = None
             try:
                 head = request_head(
-                    method, target.address, request.path, request.headers, static=self._pool.static, length=length
+                    method,
+                    target.address,
+                    request.path,
+                    request.headers,
+                    static=self._pool.static,
+                    length=length,
+                    upgrade=request.upgrade,
                 )
                 connection.ticket = ticket
                 answer = connection.send(
@@ -185,6 +193,7 @@ class Exchange:
                     head_only=method == "HEAD",
                     response_timeout=timeout,
                     idle_timeout=request.idle_timeout,
+                    upgrade=request.upgrade,
                 )
                 await answer.head(timeout)
                 return answer

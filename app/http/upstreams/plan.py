@@ -57,6 +57,8 @@ class Request:
     """When its time is over, in seconds of the loop's clock."""
     tried: tuple[Target, ...] = ()
     """The targets so far: another one is preferred."""
+    upgrade: bool = False
+    """It is the handshake of a WebSocket."""
 
     @property
     def resendable(self) -> bool:

@@ -71,6 +71,7 @@ class Pool:
         self._usable: list[Target] = []
         self._judge_at = _NEVER
         self._retired: list[Target] = []
+        self._replaced = False
         self._resolving: asyncio.Task[None] | None = None
         secrets = {header: value.get_secret_value() for header, value in config.headers.items()}
         try:
@@ -141,6 +142,16 @@ class Pool:
             await asyncio.shield(self._resolving)
 
     # Ending.
+
+    def retire(self) -> None:
+        """Another configuration has taken the place of this one: keep no connection beyond its request."""
+        self._replaced = True
+        for target in self.targets:
+            target.retire()
+
+    def drained(self) -> bool:
+        """Return whether no socket is left."""
+        return all(target.detached_all.is_set() and not target.open for target in (*self.targets, *self._retired))
 
     def close(self) -> None:
         self.resolve_at, self._usable, self._judge_at = _NEVER, [], _NEVER
@@ -231,6 +242,9 @@ class Pool:
         self._judge(now)
 
     def _new_target(self, end: _Endpoint, host: str) -> Target:
-        return Target(
+        target = Target(
             end.address, host, self.config, self._tasks, self._tls, weight=end.weight, broke=self._broke
         )  # fmt: skip
+        if self._replaced:
+            target.retire()
+        return target

@@ -54,6 +54,8 @@ class Target:
         self.keepalive = config.keepalive
         self.open: set[UpstreamConnection] = set()
         self.idle: dict[UpstreamConnection, None] = {}
+        self.tunnels: set[UpstreamConnection] = set()
+        """Those that carry a WebSocket; they are not in ``open`` any more."""
         self.detached_all = asyncio.Event()
         """Set while there is no socket, also none of an aborted connection that the loop has yet to close."""
         self.detached_all.set()
@@ -67,8 +69,8 @@ class Target:
 
     @property
     def active(self) -> int:
-        """Requests that it has now, those that wait for a connection included."""
-        return len(self.open) - len(self.idle)
+        """Requests that it has now, those that wait for a connection and WebSockets included."""
+        return len(self.open) - len(self.idle) + len(self.tunnels)
 
     def ticket(self, route: str) -> Ticket:
         """Return the ticket that holds now for a route, whether or not its breaker admits a request."""
@@ -133,7 +135,7 @@ class Target:
             connection.close()
 
     def close(self) -> None:
-        for connection in tuple(self.open):
+        for connection in (*self.open, *self.tunnels):
             connection.close()
 
     # For its connections.
@@ -149,8 +151,13 @@ class Target:
         if connection.ticket is not None:
             self._broke(connection.ticket)
 
+    def turned(self, connection: UpstreamConnection) -> None:
+        self.open.discard(connection)
+        self.tunnels.add(connection)
+
     def lost(self, connection: UpstreamConnection) -> None:
         self.open.discard(connection)
+        self.tunnels.discard(connection)
         self.idle.pop(connection, None)
 
     def attached(self, connection: UpstreamConnection) -> None:

@@ -104,13 +104,14 @@ class Door:
     ) -> None:
         self._handle = handle
         self._methods = methods
-        self._origins = origins
+        self.origins = origins
+        """From which pages browsers may come. May be replaced at any time."""
         self._problem = problem
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send, [])
         try:
-            shared = cors_headers(scope["headers"], self._origins)
+            shared = cors_headers(scope["headers"], self.origins)
             request = Request(scope, receive, send, shared)
             if scope["method"] == "OPTIONS":
                 await request.start(204, preflight_headers(self._methods))

@@ -1,0 +1,1 @@
+"""WebSockets that a route passes on to its upstream."""

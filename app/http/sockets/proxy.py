@@ -1,0 +1,248 @@
+"""Passes WebSockets on: who asks is looked at as for a request, then the two sides are joined.
+
+The upstream's handshake comes first. So a client whose upstream refuses, or cannot be reached, is told so by HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from http import HTTPStatus
+from math import inf
+from secrets import token_bytes
+from typing import Protocol
+
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from app.auth.identity import ANONYMOUS, Identity
+from app.config import RealtimeConfig, RouteConfig
+from app.errors import PermissionDenied, TidegateError, TokenRevoked, UpstreamError
+from app.http.access import authorize
+from app.http.headers import Origin, request_headers, response_headers
+from app.http.limits import Limits, telling
+from app.http.problems import problem
+from app.http.proxy import Verifier, request_id_of
+from app.http.routes import Match
+from app.http.sockets.handshake import Offer, answered_headers, asked_headers, check_answer, read_offer
+from app.http.sockets.splice import Clockwork, Splice, Terms
+from app.http.transport import HttpTransport
+from app.http.upstream_response import UpstreamResponse
+
+__all__ = ["ClientSocket", "SocketProxy", "refuse_socket"]
+
+EXTENSION = "tidegate.connection"
+"""Key of the scope's ``extensions`` under which the client's connection is."""
+_LONGEST_REFUSAL = 64 * 1024
+"""Bytes of a refusal's body that are passed on."""
+_REVOKED = TokenRevoked.close_code or 4501
+_STATUSES = frozenset(int(status) for status in HTTPStatus)
+_log = structlog.get_logger(__name__)
+
+
+class ClientSocket(Protocol):
+    """The client's connection."""
+
+    def splice(self, splice: Splice) -> bool:
+        """Hand all bytes that come from now on to ``splice``; False if some came before they might."""
+
+    @property
+    def direct(self) -> asyncio.Transport: ...
+
+
+class TicketOffice(Protocol):
+    async def redeem(self, ticket: str) -> Identity:
+        """Raises :exc:`~app.errors.InvalidToken`, ``TokenExpired`` and ``BrokerUnavailable``."""
+
+
+class SocketProxy:
+    """Serves handshakes that the route table matched."""
+
+    def __init__(
+        self,
+        transport: HttpTransport,
+        verifier: Verifier,
+        tickets: TicketOffice,
+        limits: Limits,
+        config: RealtimeConfig,
+        *,
+        origin_allowed: Callable[[Sequence[tuple[bytes, bytes]]], bool],
+        clock: Callable[[], float],
+        clockwork: Clockwork,
+        delay: Callable[[], float],
+    ) -> None:
+        self._transport = transport
+        self._verifier = verifier
+        self._tickets = tickets
+        self._limits = limits
+        self._config = config
+        self._origin_allowed = origin_allowed
+        self._clock = clock
+        self._clockwork = clockwork
+        self._delay = delay
+        self._splices: set[Splice] = set()
+
+    def __len__(self) -> int:
+        """How many sockets are joined now."""
+        return len(self._splices)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, match: Match) -> None:
+        """Serve one handshake, of scope type ``websocket``. The socket lives on by itself."""
+        limits = self._limits  # those of the match: there may be others by the time they are asked
+        await receive()
+        fields = dict(scope["headers"])
+        request_id = request_id_of(fields.get(b"x-request-id"))
+        route = match.route.config
+        answer: UpstreamResponse | None = None
+        try:
+            offer = read_offer(
+                scope["headers"],
+                scope["subprotocols"],
+                scope["query_string"],
+                credentials=route.auth != "none",
+                query_token=self._config.query_token,
+            )
+            if not self._origin_allowed(scope["headers"]):
+                raise PermissionDenied("This origin is not allowed. Add it to server.allowed_origins.")
+            identity = await self._identify(route, offer)
+            if route.limits:
+                verdict = await limits.admit_request(scope, match.route, identity)
+                send = telling(send, verdict)
+                if verdict.refusal is not None:
+                    raise verdict.refusal
+            key = base64.b64encode(token_bytes(16))
+            answer = await self._ask(scope, match, offer, identity, fields, request_id, key)
+            if answer.tunnel is None:
+                await _pass_refusal(answer, send, match, request_id)
+                return
+            await self._join(scope, send, match, offer, identity, answer, request_id, key)
+        except TidegateError as error:
+            if isinstance(error, UpstreamError):
+                _log.warning("upstream failed", upstream=route.upstream, code=error.code,
+                             request_id=request_id.decode("ascii"), cause=repr(error.__cause__))  # fmt: skip
+            await refuse_socket(send, error, request_id)
+        finally:
+            if answer is not None and answer.tunnel is None:
+                answer.abort()
+
+    def reload(self, limits: Limits) -> None:
+        """Take other limits, from the next handshake on."""
+        self._limits = limits
+
+    def end_revoked(self, revoked: Callable[[Identity], bool]) -> None:
+        """Close the sockets of those whose token is not taken any more."""
+        for splice in [splice for splice in self._splices if revoked(splice.identity)]:
+            splice.end(_REVOKED, "token revoked")
+
+    async def _identify(self, route: RouteConfig, offer: Offer) -> Identity:
+        if route.auth == "none":
+            return ANONYMOUS
+        identity = ANONYMOUS
+        if offer.credential is not None:
+            kind, value = offer.credential
+            identity = await self._tickets.redeem(value) if kind == "ticket" else self._verifier.verify(value)
+        authorize(route, identity)
+        return identity
+
+    async def _ask(
+        self,
+        scope: Scope,
+        match: Match,
+        offer: Offer,
+        identity: Identity,
+        fields: dict[bytes, bytes],
+        request_id: bytes,
+        key: bytes,
+    ) -> UpstreamResponse:
+        """Send the handshake on; return when its answer's head has come."""
+        route = match.route.config
+        client = scope.get("client")
+        scheme = "https" if scope["scheme"] == "wss" else "http"
+        origin = Origin(client[0] if client else None, scheme, fields.get(b"host"), request_id)
+        keeps = route.auth == "none" if route.forward_authorization is None else route.forward_authorization
+        headers = request_headers(scope["headers"], origin, identity, keep_authorization=keeps)
+        headers = asked_headers(match.route.headers.request(headers, identity), offer, key)
+        path = match.path
+        if offer.query:
+            path = f"{path}?{offer.query.decode('ascii')}"
+        plan = replace(self._transport.plan(route), hedge=False)
+        return await self._transport.request(route.upstream, "GET", path, headers, plan=plan, upgrade=True)
+
+    async def _join(
+        self,
+        scope: Scope,
+        send: Send,
+        match: Match,
+        offer: Offer,
+        identity: Identity,
+        answer: UpstreamResponse,
+        request_id: bytes,
+        key: bytes,
+    ) -> None:
+        tunnel, route = answer.tunnel, match.route.config
+        assert tunnel is not None, "the caller looked"
+        joined = False
+        try:
+            chosen = check_answer(answer.headers, offer, key)
+            headers = answered_headers(response_headers(answer.headers, answer.status, request_id))
+            if match.route.headers.response is not None:
+                headers = match.route.headers.response(headers)
+            connection: ClientSocket = scope["extensions"][EXTENSION]
+            await send({"type": "websocket.accept", "subprotocol": chosen or offer.marker, "headers": headers})
+            if connection.direct.is_closing():
+                return
+            splice = Splice(
+                identity,
+                connection.direct,
+                tunnel.transport,
+                limit=route.socket_message_limit,
+                terms=self._terms(route),
+                clock=self._clock,
+                clockwork=self._clockwork,
+                delay=self._delay,
+                on_end=self._splices.discard,
+            )
+            self._splices.add(splice)
+            joined = True
+            clean = connection.splice(splice)
+            tunnel.carry(splice.upstream)
+            if not clean:
+                splice.end(1002, "a message came before the handshake was answered")
+        finally:
+            if not joined:
+                tunnel.close()
+
+    def _terms(self, route: RouteConfig) -> Terms:
+        realtime = self._config
+        return Terms(
+            realtime.ping_interval,
+            realtime.pong_timeout,
+            route.socket_idle_timeout or inf,
+            route.socket_lifetime or inf,
+        )
+
+
+async def refuse_socket(send: Send, error: TidegateError, request_id: bytes | None = None) -> None:
+    """Answer a handshake with the problem document of ``error``."""
+    instance = None if request_id is None else f"urn:tidegate:request:{request_id.decode('ascii')}"
+    status, headers, body = problem(error, instance=instance)
+    if request_id is not None:
+        headers.append((b"x-request-id", request_id))
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})
+
+
+async def _pass_refusal(answer: UpstreamResponse, send: Send, match: Match, request_id: bytes) -> None:
+    """Give the client the upstream's own answer, of which a handshake needs no more than the beginning."""
+    headers = answered_headers(response_headers(answer.headers, answer.status, request_id))
+    if match.route.headers.response is not None:
+        headers = match.route.headers.response(headers)
+    body = b""
+    while len(body) < _LONGEST_REFUSAL and (data := await answer.read()):
+        body += data
+    # RFC 9110 section 15: a status that is not known is as good as the first of its class.
+    status = answer.status if answer.status in _STATUSES else answer.status // 100 * 100
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body[:_LONGEST_REFUSAL]})
