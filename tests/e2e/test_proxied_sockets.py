@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,10 +14,11 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.utils import accept_key
 
 from app.config import Config
 from tests.support.gateway import Gateway, bearer, free_port, running, settings, token
-from tests.support.ws import CLOSE, PING, PONG, TEXT, raw
+from tests.support.ws import CLOSE, PING, PONG, raw
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 
@@ -81,7 +81,7 @@ async def refused(gateway: Gateway, path: str = "/live/x", **options: Any) -> ht
         async with client(gateway, path, **options):
             pass
     answer = refusal.value.response
-    return httpx.Response(answer.status_code, headers=dict(answer.headers.raw_items()), content=answer.body)
+    return httpx.Response(answer.status_code, headers=dict(answer.headers.raw_items()), content=bytes(answer.body or b""))
 
 
 async def closed(socket: Any) -> tuple[int | None, str | None]:
@@ -114,8 +114,7 @@ async def test_fragmented_messages_cross_and_pings_come_between() -> None:
 
 async def test_what_the_service_sends_in_the_same_breath_as_its_handshake_arrives() -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-        writer.write(_switching(head, b"\x81\x05hello"))
+        writer.write(await _switching(reader, b"\x81\x05hello"))
         await reader.read()
         writer.close()
 
@@ -502,8 +501,7 @@ async def test_a_client_that_answers_no_ping_is_dropped() -> None:
 
 async def test_a_service_that_answers_no_ping_is_dropped() -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-        writer.write(_switching(head))
+        writer.write(await _switching(reader))
         await reader.read()
         writer.close()
 
@@ -528,11 +526,12 @@ async def test_a_gateway_that_stops_closes_with_1012() -> None:
             assert (await behind.ends.get())[0] == 1001
 
 
-def _switching(head: str, more: bytes = b"") -> bytes:
-    """Return the answer to a handshake as a service writes it by hand."""
-    import base64
-    import hashlib
-
-    key = next(line.split(": ")[1] for line in head.split("\r\n") if line.startswith("sec-websocket-key"))
-    del base64, hashlib, json, TEXT
-    raise AssertionError(key)
+async def _switching(reader: asyncio.StreamReader, more: bytes = b"") -> bytes:
+    """Read a handshake, and return its answer as a service writes it by hand."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    key = next(line[19:] for line in head.split("\r\n") if line.lower().startswith("sec-websocket-key: "))
+    answer = (
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"
+        f"Sec-WebSocket-Accept: {accept_key(key)}\r\n\r\n"
+    )
+    return answer.encode() + more
