@@ -37,6 +37,8 @@ _COLLECTIONS = (5_000, 5, 20)
 """When the garbage collector looks, in objects and in its own passes. Thousands of sockets that come at once are a
 million objects that stay: with Python's own (700, 10, 10) a tenth of their cost is looking at them, all at once for a
 tenth of a second and more. What goes leaves it nothing to do: sockets end without cycles."""
+_PATIENCE = 60
+"""Seconds that a worker may be silent: with uvicorn's five a busy machine would never get one started."""
 _log = structlog.get_logger(__name__)
 
 
@@ -67,6 +69,7 @@ def uvicorn_config(config: Config, *, alone: bool = False, source: Source | None
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        timeout_worker_healthcheck=_PATIENCE,
         timeout_graceful_shutdown=math.ceil(config.server.stop_timeout),
     )
 

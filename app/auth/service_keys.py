@@ -16,6 +16,10 @@ class ServiceKeys:
     """The keys that are good."""
 
     def __init__(self, keys: Iterable[str] = ()) -> None:
+        self.take(keys)
+
+    def take(self, keys: Iterable[str]) -> None:
+        """From now on these are the good ones."""
         self._keys = [key.encode() for key in keys if key]
 
     def check(self, received: Iterable[tuple[bytes, bytes]]) -> None:

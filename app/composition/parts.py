@@ -108,7 +108,7 @@ class Parts:
         obey(self._replicas, self.sockets.control)
         self._replicas.on(_REVOKED, lambda body: self._revocations.learn([from_json(body)]))
         self._revocations.on_learned = self._end_revoked
-        self._service_keys = _service_keys(config)
+        self._service_keys = ServiceKeys(_service_keys(config))
         self._proxy = Proxy(
             self._transport,
             self._verifier,
@@ -119,6 +119,7 @@ class Parts:
         self._passed_on = SocketProxy(
             self._transport,
             self._verifier,
+            self._service_keys,
             self._tickets,
             self._limits(config),
             config.realtime,
@@ -133,9 +134,9 @@ class Parts:
         for name, run in self._backend.tasks.items():
             self._tasks.start(run(), name)
         self._tasks.start(self._revocations.follow(), "revocations")
-        for source in self._verifier.sources:
-            self._tasks.start(source.follow(), "keys of issuers")
         self._tasks.start(self._generations.run(), "leases and orphans")
+        self._followers: list[asyncio.Task[None]] = []
+        self._follow_keys()
 
     def reload(self, config: Config) -> None:
         """Use another configuration from the next request on; whatever is open stays open.
@@ -145,12 +146,20 @@ class Parts:
         """
         before, own = self._config, self._own
         table = _table(config)
-        verifier = self._verifier.prepare(config.auth, kept_claims(config.routes))
+        claims = kept_claims(config.routes)
+        verifier = None
+        if config.auth != before.auth or claims != kept_claims(before.routes):
+            verifier = self._verifier.prepare(config.auth, claims)
         upstreams = self._transport.prepare(config.upstreams)
         if (before.auth, before.server_api, before.server) != (config.auth, config.server_api, config.server):
             own = self.sockets.before(create_rest_api(config, self._routers(config)))
         upstreams()
-        verifier()
+        if verifier is not None:
+            for source in self._verifier.sources:
+                self._tasks.start(source.close(), "end of keys of issuers")
+            verifier()
+            self._follow_keys()
+        self._service_keys.take(_service_keys(config))
         self._generations.reload(config.generations)
         self.sockets.reload(config)
         limits = self._limits(config)
@@ -158,6 +167,14 @@ class Parts:
         self._passed_on.reload(limits)
         self.dispatch.reload(table, own)
         self._config, self._own = config, own
+
+    def _follow_keys(self) -> None:
+        """Keep the keys of the verifier's issuers fresh, and no others."""
+        for follower in self._followers:
+            follower.cancel()
+        self._followers = [
+            self._tasks.start(source.follow(), "keys of issuers") for source in self._verifier.sources
+        ]
 
     def begin_drain(self) -> None:
         """This replica is about to stop: tell load balancers."""
@@ -272,3 +289,7 @@ class Parts:
 
 def _table(config: Config) -> RouteTable:
     return RouteTable(config.routes, OwnPaths(OWN_PATHS + (SERVER_API_PATHS if config.server_api.keys else ())))
+
+
+def _service_keys(config: Config) -> list[str]:
+    return [key.get_secret_value() for key in config.auth.service_keys.values()]

@@ -62,7 +62,10 @@ def passing(upstream: str, route: dict[str, Any] | None = None, **sections: Any)
 
 @contextlib.asynccontextmanager
 async def passed_on(
-    handler: Handler | None = None, route: dict[str, Any] | None = None, served: dict[str, Any] | None = None, **more: Any
+    handler: Handler | None = None,
+    route: dict[str, Any] | None = None,
+    served: dict[str, Any] | None = None,
+    **more: Any,
 ) -> AsyncIterator[tuple[Gateway, Service]]:
     async with service(handler, **(served or {})) as behind, running(passing(behind.url, route, **more)) as gateway:
         yield gateway, behind
@@ -81,7 +84,9 @@ async def refused(gateway: Gateway, path: str = "/live/x", **options: Any) -> ht
         async with client(gateway, path, **options):
             pass
     answer = refusal.value.response
-    return httpx.Response(answer.status_code, headers=dict(answer.headers.raw_items()), content=bytes(answer.body or b""))
+    return httpx.Response(
+        answer.status_code, headers=dict(answer.headers.raw_items()), content=bytes(answer.body or b"")
+    )
 
 
 async def closed(socket: Any) -> tuple[int | None, str | None]:
@@ -472,7 +477,7 @@ async def test_requests_and_sockets_share_a_path_where_the_route_says_so() -> No
 
 
 async def test_an_idle_socket_is_closed_and_one_in_use_is_not() -> None:
-    async with passed_on(route={"socket_idle_timeout": 1.5}) as (gateway, behind), client(gateway) as idle:
+    async with passed_on(route={"socket_idle_timeout": 1.5}) as (gateway, _), client(gateway) as idle:
         async with client(gateway) as used:
             for _ in range(10):
                 await used.send("x")
@@ -482,7 +487,7 @@ async def test_an_idle_socket_is_closed_and_one_in_use_is_not() -> None:
 
 
 async def test_a_socket_lives_as_long_as_it_may() -> None:
-    async with passed_on(route={"socket_lifetime": 1.0}) as (gateway, behind), client(gateway) as live:
+    async with passed_on(route={"socket_lifetime": 1.0}) as (gateway, _), client(gateway) as live:
         code, reason = await closed(live)
         assert code == 1012
         assert reason

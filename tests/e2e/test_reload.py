@@ -22,6 +22,8 @@ from tests.support.gateway import ROOT, Gateway, bearer, free_port
 from tests.support.ws import eventually
 
 CLIENTS, SOCKETS, RELOADS = 50, 20, 100
+PAUSE = 0.5
+"""Seconds between two rounds of a client: the machine has others to serve."""
 BASE = """
 [server]
 log_level = "info"
@@ -188,7 +190,7 @@ async def test_a_hundred_reloads_under_load_lose_nothing(tmp_path: Path) -> None
                         for path in ("/same/x", "/swap/x", "/changing/x"):
                             statuses.append((await rest.post(path)).status_code)
                             statuses.append((await rest.get(path)).status_code)
-                            await asyncio.sleep(0.1)
+                        await asyncio.sleep(PAUSE)
 
             async def talk(number: int) -> None:
                 url = f"ws://127.0.0.1:{served.port}/live/x"
@@ -197,17 +199,19 @@ async def test_a_hundred_reloads_under_load_lose_nothing(tmp_path: Path) -> None
                         await socket.send(str(rounds[number]))
                         assert await socket.recv() == str(rounds[number])
                         rounds[number] += 1
-                        await asyncio.sleep(0.05)
+                        await asyncio.sleep(PAUSE)
 
             async def stream() -> int:
                 expected = 0
-                async with httpx.AsyncClient(base_url=served.http, timeout=30) as rest:
-                    async with rest.stream("GET", "/same/stream") as answer:
-                        async for line in answer.aiter_lines():
-                            assert int(line) == expected
-                            expected += 1
-                            if over.is_set():
-                                break
+                async with (
+                    httpx.AsyncClient(base_url=served.http, timeout=30) as rest,
+                    rest.stream("GET", "/same/stream") as answer,
+                ):
+                    async for line in answer.aiter_lines():
+                        assert int(line) == expected
+                        expected += 1
+                        if over.is_set():
+                            break
                 return expected
 
             async with asyncio.TaskGroup() as group:
@@ -216,7 +220,7 @@ async def test_a_hundred_reloads_under_load_lose_nothing(tmp_path: Path) -> None
                 for number in range(SOCKETS):
                     group.create_task(talk(number))
                 streamed = group.create_task(stream())
-                await eventually(lambda: len(statuses) > 500 and all(rounds), 60)
+                await eventually(lambda: len(statuses) > 200 and all(rounds), 60)
                 async with httpx.AsyncClient(base_url=served.http, timeout=30) as rest:
                     for turn in range(1, RELOADS + 1):
                         served.write(body(turn))
@@ -290,7 +294,7 @@ async def test_keys_limits_and_origins_hold_at_once_and_the_rest_is_named(tmp_pa
                     assert json.loads(await socket.recv())["type"] == "connected"
                     served.write(
                         '[auth]\nsecret = "another secret of thirty-two bytes"\n[server_api]\nkeys = ["k"]\n' + body,
-                        **{"playground = false": 'allowed_origins = ["https://app.test"]\nbody_limit = 10\nhost = "::1"'},
+                        **{"playground = false": 'allowed_origins = ["https://app.test"]\nbody_limit = 10\nhost = ""'},
                     )
                     await served.reload()
                     await (await socket.ping())
@@ -309,7 +313,7 @@ async def test_keys_limits_and_origins_hold_at_once_and_the_rest_is_named(tmp_pa
 
 
 @pytest.mark.parametrize("kill", [False, True])
-async def test_all_workers_reload_and_one_that_takes_anothers_place_has_the_new_file(tmp_path: Path, kill: bool) -> None:
+async def test_all_workers_reload_and_a_new_one_has_the_new_file(tmp_path: Path, kill: bool) -> None:
     async with service("one") as one:
         body = upstream("chat", one.url) + route("/v1/*", "chat")
         with gateway(tmp_path, body, workers=2) as served:

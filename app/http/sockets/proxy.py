@@ -18,6 +18,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from app.auth.identity import ANONYMOUS, Identity
+from app.auth.service_keys import ServiceKeys
 from app.config import RealtimeConfig, RouteConfig
 from app.errors import PermissionDenied, TidegateError, TokenRevoked, UpstreamError
 from app.http.access import authorize
@@ -64,6 +65,7 @@ class SocketProxy:
         self,
         transport: HttpTransport,
         verifier: Verifier,
+        service_keys: ServiceKeys,
         tickets: TicketOffice,
         limits: Limits,
         config: RealtimeConfig,
@@ -75,6 +77,7 @@ class SocketProxy:
     ) -> None:
         self._transport = transport
         self._verifier = verifier
+        self._service_keys = service_keys
         self._tickets = tickets
         self._limits = limits
         self._config = config
@@ -106,7 +109,7 @@ class SocketProxy:
             )
             if not self._origin_allowed(scope["headers"]):
                 raise PermissionDenied("This origin is not allowed. Add it to server.allowed_origins.")
-            identity = await self._identify(route, offer)
+            identity = await self._identify(route, offer, scope["headers"])
             if route.limits:
                 verdict = await limits.admit_request(scope, match.route, identity)
                 send = telling(send, verdict)
@@ -136,13 +139,18 @@ class SocketProxy:
         for splice in [splice for splice in self._splices if revoked(splice.identity)]:
             splice.end(_REVOKED, "token revoked")
 
-    async def _identify(self, route: RouteConfig, offer: Offer) -> Identity:
-        if route.auth == "none":
+    async def _identify(
+        self, route: RouteConfig, offer: Offer, received: Sequence[tuple[bytes, bytes]]
+    ) -> Identity:
+        if route.auth == "service":
+            self._service_keys.check(received)
+        if route.auth in ("none", "service"):
             return ANONYMOUS
         identity = ANONYMOUS
         if offer.credential is not None:
             kind, value = offer.credential
-            identity = await self._tickets.redeem(value) if kind == "ticket" else self._verifier.verify(value)
+            read = self._tickets.redeem if kind == "ticket" else self._verifier.verified
+            identity = await read(value)
         authorize(route, identity)
         return identity
 

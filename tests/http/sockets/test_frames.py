@@ -158,7 +158,9 @@ def test_nothing_passes_behind_a_close_frame():
     assert scanner.feed(before) == (b"", [])
 
 
-@pytest.mark.parametrize("payload", [b"\x03", b"\x03\xed", b"\x03\xee", b"\x03\xf7", b"\x00\x00", b"\x13\x88", b"\x07\xd0"])
+@pytest.mark.parametrize(
+    "payload", [b"\x03", b"\x03\xed", b"\x03\xee", b"\x03\xf7", b"\x00\x00", b"\x13\x88", b"\x07\xd0"]
+)
 def test_codes_that_must_not_be_sent_are_refused(payload):
     with pytest.raises(FrameFault) as refused:
         read_close(payload)
