@@ -116,18 +116,7 @@ class Parts:
             self._service_keys,
             body_limit=config.server.body_limit,
         )
-        self._passed_on = SocketProxy(
-            self._transport,
-            self._verifier,
-            self._service_keys,
-            self._tickets,
-            self._limits(config),
-            config.realtime,
-            origin_allowed=self.sockets.origin_allowed,
-            clock=time.time,
-            clockwork=self.sockets.ticker,
-            delay=self._drain.delay,
-        )
+        self._passed_on = self._socket_proxy(config)
         self._own = self.sockets.before(create_rest_api(config, self._routers(config)))
         self.dispatch = Dispatch(_table(config), self._proxy, self._own, self._passed_on)
 
@@ -240,6 +229,20 @@ class Parts:
         }
 
     # Private.
+
+    def _socket_proxy(self, config: Config) -> SocketProxy:
+        return SocketProxy(
+            self._transport,
+            self._verifier,
+            self._service_keys,
+            self._tickets,
+            self._limits(config),
+            config.realtime,
+            origin_allowed=self.sockets.origin_allowed,
+            clock=time.time,
+            clockwork=self.sockets.ticker,
+            delay=self._drain.delay,
+        )
 
     def _limits(self, config: Config) -> Limits:
         peers = Peers(config.server.trusted_proxies, config.server.forwarded_header)

@@ -185,7 +185,7 @@ async def test_a_service_that_does_not_read_stops_the_client() -> None:
         await connection.send("all")
 
     sent = 0
-    async with passed_on(slow, served={"max_queue": 1, "ping_interval": None}) as (gateway, _):
+    async with passed_on(slow, served={"max_queue": 1, "ping_interval": None}) as (gateway, _):  # noqa: SIM117
         async with client(gateway, ping_interval=None) as live, asyncio.TaskGroup() as group:
 
             async def send() -> None:

@@ -139,9 +139,7 @@ class SocketProxy:
         for splice in [splice for splice in self._splices if revoked(splice.identity)]:
             splice.end(_REVOKED, "token revoked")
 
-    async def _identify(
-        self, route: RouteConfig, offer: Offer, received: Sequence[tuple[bytes, bytes]]
-    ) -> Identity:
+    async def _identify(self, route: RouteConfig, offer: Offer, received: Sequence[tuple[bytes, bytes]]) -> Identity:
         if route.auth == "service":
             self._service_keys.check(received)
         if route.auth in ("none", "service"):
