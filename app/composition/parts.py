@@ -119,13 +119,8 @@ class Parts:
         self._passed_on = self._socket_proxy(config)
         self._own = self.sockets.before(create_rest_api(config, self._routers(config)))
         self.dispatch = Dispatch(_table(config), self._proxy, self._own, self._passed_on)
-
-        for name, run in self._backend.tasks.items():
-            self._tasks.start(run(), name)
-        self._tasks.start(self._revocations.follow(), "revocations")
-        self._tasks.start(self._generations.run(), "leases and orphans")
         self._followers: list[asyncio.Task[None]] = []
-        self._follow_keys()
+        self._start()
 
     def reload(self, config: Config) -> None:
         """Use another configuration from the next request on; whatever is open stays open.
@@ -157,13 +152,18 @@ class Parts:
         self.dispatch.reload(table, own)
         self._config, self._own = config, own
 
+    def _start(self) -> None:
+        for name, run in self._backend.tasks.items():
+            self._tasks.start(run(), name)
+        self._tasks.start(self._revocations.follow(), "revocations")
+        self._tasks.start(self._generations.run(), "leases and orphans")
+        self._follow_keys()
+
     def _follow_keys(self) -> None:
         """Keep the keys of the verifier's issuers fresh, and no others."""
         for follower in self._followers:
             follower.cancel()
-        self._followers = [
-            self._tasks.start(source.follow(), "keys of issuers") for source in self._verifier.sources
-        ]
+        self._followers = [self._tasks.start(source.follow(), "keys of issuers") for source in self._verifier.sources]
 
     def begin_drain(self) -> None:
         """This replica is about to stop: tell load balancers."""

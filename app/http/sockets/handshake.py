@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 from urllib.parse import unquote_plus
 
+from app.auth.bearer import bearer_token
 from app.errors import BadRequest, UpstreamInvalid
-from app.http.headers import bearer_token
 
 __all__ = ["Offer", "answered_headers", "asked_headers", "check_answer", "read_offer"]
 
