@@ -1,4 +1,4 @@
-# make install · demo · test · check · bench · soak · autobahn · format · docs · clean
+# make install · demo · test · check · bench · soak · autobahn · cache-tests · format · docs · clean
 # Needs python3 (3.11 or newer) with its venv module, and nothing else; everything is kept in .venv.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench soak autobahn format docs clean
+.PHONY: help install demo test check bench soak autobahn cache-tests format docs clean
 
 help:
 	@echo "make install   build .venv with the pinned versions of constraints.txt"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench     measure this machine"
 	@echo "make soak      hold sockets for MINUTES (2), cut them again and again, and look for loss and growth"
 	@echo "make autobahn  run the Autobahn WebSocket test suite (needs a Python 2.7 beside)"
+	@echo "make cache-tests  run the http-cache-tests suite (needs node and npm)"
 	@echo "make format    rewrite the code in the project's format"
 	@echo "make docs      write the tables of docs/configuration.md and docs/errors.md anew"
 	@echo "make clean     remove what the others made"
@@ -54,6 +55,9 @@ soak: $(STAMP)
 
 autobahn: $(STAMP)
 	$(BIN)/python -m tests.support.autobahn
+
+cache-tests: $(STAMP)
+	$(BIN)/python -m tests.cache_suite
 
 format: $(STAMP)
 	$(BIN)/ruff format .

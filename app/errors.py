@@ -37,6 +37,7 @@ client may try again (``retryable``). ``docs/errors.md`` lists them; a test comp
     │   ├── UpstreamInvalid           upstream_invalid       502
     │   ├── UpstreamTruncated         upstream_truncated     502
     │   └── UpstreamTimeout           upstream_timeout       504
+    ├── NotCached                     not_cached             504
     ├── OutputTooLong                 output_too_long        502
     ├── Interrupted                   interrupted            503
     ├── BrokerUnavailable             broker_unavailable     503
@@ -68,6 +69,7 @@ __all__ = [
     "KeysUnavailable",
     "MessageTooBig",
     "MethodNotAllowed",
+    "NotCached",
     "NotFound",
     "OutputTooLong",
     "Overloaded",
@@ -275,6 +277,11 @@ class UpstreamTruncated(UpstreamError):
 class UpstreamTimeout(UpstreamError):
     code, status = "upstream_timeout", 504
     default_message = "The service behind the gateway took too long."
+
+
+class NotCached(TidegateError):
+    code, status = "not_cached", 504
+    default_message = "You asked for a stored answer only, and there is none."
 
 
 class OutputTooLong(TidegateError):

@@ -17,6 +17,8 @@ PURE = [
     "app/generations/formats",
     "app/ws/protocols",
     *("app/http/routes.py", "app/http/headers.py", "app/http/problems.py"),
+    *("app/http/cache/conditions.py", "app/http/cache/directives.py", "app/http/cache/entry.py"),
+    *("app/http/cache/keys.py", "app/http/cache/policy.py"),
     *("app/http/upstreams/balancing.py", "app/http/upstreams/breaker.py", "app/http/upstreams/health.py"),
     *("app/http/upstreams/hedging.py", "app/http/upstreams/retries.py"),
 ]

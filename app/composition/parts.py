@@ -20,6 +20,7 @@ from app.auth.service_keys import ServiceKeys
 from app.auth.tickets import Tickets
 from app.auth.tokens import TokenVerifier
 from app.composition.broker import create_backend
+from app.composition.cache import create_cache
 from app.composition.rest import create_rest_api, version
 from app.composition.sockets import Sockets
 from app.config import Config
@@ -34,6 +35,7 @@ from app.http.api.server import server_router
 from app.http.api.server_control import control_methods
 from app.http.api.server_methods import ServerMethods
 from app.http.api.tickets import tickets_router
+from app.http.cached_routes import CachedRoutes
 from app.http.dispatch import Dispatch
 from app.http.event_stream import EventStreams
 from app.http.limits import Limits
@@ -109,16 +111,12 @@ class Parts:
         self._replicas.on(_REVOKED, lambda body: self._revocations.learn([from_json(body)]))
         self._revocations.on_learned = self._end_revoked
         self._service_keys = ServiceKeys(_service_keys(config))
-        self._proxy = Proxy(
-            self._transport,
-            self._verifier,
-            self._limits(config),
-            self._service_keys,
-            body_limit=config.server.body_limit,
-        )
+        table = _table(config)
+        self._cache = create_cache(config)
+        self._proxy = self._create_proxy(config, table)
         self._passed_on = self._socket_proxy(config)
         self._own = self.sockets.before(create_rest_api(config, self._routers(config)))
-        self.dispatch = Dispatch(_table(config), self._proxy, self._own, self._passed_on)
+        self.dispatch = Dispatch(table, self._proxy, self._own, self._passed_on)
         self._followers: list[asyncio.Task[None]] = []
         self._start()
 
@@ -147,7 +145,9 @@ class Parts:
         self._generations.reload(config.generations)
         self.sockets.reload(config)
         limits = self._limits(config)
-        self._proxy.reload(limits, config.server.body_limit)
+        if self._cache is None:
+            self._cache = create_cache(config)
+        self._proxy.reload(limits, config.server.body_limit, self._cached(table))
         self._passed_on.reload(limits)
         self.dispatch.reload(table, own)
         self._config, self._own = config, own
@@ -164,6 +164,19 @@ class Parts:
         for follower in self._followers:
             follower.cancel()
         self._followers = [self._tasks.start(source.follow(), "keys of issuers") for source in self._verifier.sources]
+
+    def _create_proxy(self, config: Config, table: RouteTable) -> Proxy:
+        return Proxy(
+            self._transport,
+            self._verifier,
+            self._limits(config),
+            self._service_keys,
+            body_limit=config.server.body_limit,
+            cached=self._cached(table),
+        )
+
+    def _cached(self, table: RouteTable) -> CachedRoutes | None:
+        return None if self._cache is None else CachedRoutes(table, self._cache)
 
     def begin_drain(self) -> None:
         """This replica is about to stop: tell load balancers."""
@@ -186,6 +199,8 @@ class Parts:
         await self._generations.close(grace)
         await self._backend.settle(_SETTLE)
         await self._proxy.close()
+        if self._cache is not None:
+            await self._cache.close()
         await self._replicas.close()
         await self._tasks.close()
         for source in self._verifier.sources:
@@ -225,6 +240,7 @@ class Parts:
             "channels": self._hub.channels(),
             "generations_running": self._generations.running,
             "messages_delivered": self._hub.delivered,
+            "cache": {} if self._cache is None else self._cache.counts.figures(),
             "upstreams": {name: self._transport.figures(name) for name in self._config.upstreams},
         }
 

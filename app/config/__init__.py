@@ -6,6 +6,7 @@ and flags.
 
 from app.config.auth import AuthConfig, ServerApiConfig
 from app.config.broker import BrokerConfig
+from app.config.cache import CacheConfig, RouteCacheConfig
 from app.config.generations import GenerationConfig, GenerationsConfig
 from app.config.issuers import DEVELOPMENT_SECRET, IssuerConfig
 from app.config.limits import RateLimitConfig
@@ -23,6 +24,7 @@ __all__ = [
     "AuthConfig",
     "BreakerConfig",
     "BrokerConfig",
+    "CacheConfig",
     "CentrifugeConfig",
     "ChannelConfig",
     "Config",
@@ -38,6 +40,7 @@ __all__ = [
     "RealtimeConfig",
     "Reloaded",
     "RetriesConfig",
+    "RouteCacheConfig",
     "RouteConfig",
     "ServerApiConfig",
     "ServerConfig",

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from app.config.auth import AuthConfig, ServerApiConfig
 from app.config.broker import BrokerConfig
+from app.config.cache import CacheConfig
 from app.config.generations import GenerationsConfig
 from app.config.issuers import unsafe_in_production
 from app.config.limits import RateLimitConfig
@@ -37,6 +38,7 @@ class Config(Section):
         default_factory=dict
     )
     """`[limits.burst]` is a limit that routes name as `burst`."""
+    cache: CacheConfig = CacheConfig()
     upstreams: dict[str, UpstreamConfig] = Field(default_factory=dict)
     """`[upstreams.chat]` is a microservice that routes and generations name as `chat`."""
     routes: tuple[RouteConfig, ...] = ()
@@ -58,6 +60,13 @@ class Config(Section):
                 raise WrongSetting(("routes", index, "auth"), what)
             if route.upstream and route.upstream not in self.upstreams:
                 raise WrongSetting(("routes", index, "upstream"), _not_an_upstream(route.upstream))
+        return self
+
+    @model_validator(mode="after")
+    def _cache_has_its_store(self) -> Config:
+        has_redis = self.broker.shared or self.broker.embedded or self.server.workers > 1
+        if self.cache.store == "redis" and not has_redis:
+            raise WrongSetting(("cache", "store"), "is redis, but [broker] names none. Name one, or choose memory")
         return self
 
     @model_validator(mode="after")

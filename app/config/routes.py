@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from app.config.cache import RouteCacheConfig
 from app.config.section import LOWER_CASE, UPPER_CASE, Section, WrongSetting
 
 __all__ = ["AnswerConfig", "HeadersConfig", "RouteConfig"]
@@ -70,6 +71,8 @@ class RouteConfig(Section):
     """The name of a table under `[upstreams]`. Only a route with an `answer` of its own needs none."""
     answer: AnswerConfig | None = None
     """`[routes.answer]`: what the gateway answers by itself, instead of asking an upstream."""
+    cache: RouteCacheConfig | None = None
+    """`[routes.cache]`: answers to GET and HEAD are stored and given again."""
     label: str = ""
     """What logs, metrics and analytics call the route; empty for its path."""
     strip_prefix: str = ""
@@ -142,6 +145,8 @@ class RouteConfig(Section):
             raise WrongSetting(("upstream",), "cannot stand beside an answer. Keep one of the two")
         if self.websocket and self.answer is not None:
             raise WrongSetting(("websocket",), "needs an upstream to pass sockets on to. Keep it or the answer")
+        if self.cache is not None and self.answer is not None:
+            raise WrongSetting(("cache",), "cannot stand beside an answer, which the gateway has at hand. Remove it")
         return self
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import BadRequest, MethodNotAllowed, NotFound, TidegateError
 from app.http.aborted import quiet_aborted_responses
-from app.http.headers import valid_host
+from app.http.headers import host_name, valid_host
 from app.http.proxy import Proxy, send_problem
 from app.http.routes import MethodMismatch, RouteTable
 from app.http.sockets.proxy import SocketProxy, refuse_socket
@@ -40,7 +40,7 @@ class Dispatch:
         try:
             host = _host(scope)
             table = self._table
-            match = table.match(scope["method"], scope["raw_path"], _name(host) if table.by_host else "")
+            match = table.match(scope["method"], scope["raw_path"], host_name(host) if table.by_host else "")
         except TidegateError as error:
             await send_problem(send, error)
             return
@@ -72,12 +72,3 @@ def _host(scope: Scope) -> bytes:
     if hosts or scope["http_version"] != "1.0":
         raise BadRequest("Send exactly one valid Host header.")
     return b""
-
-
-def _name(host: bytes) -> str:
-    """Return the name in a valid Host: in lower case, without the port and the dot at its end."""
-    name = host.decode("ascii").lower()
-    if not name.endswith("]"):
-        head, colon, _ = name.rpartition(":")
-        name = head if colon else name
-    return name.removesuffix(".")

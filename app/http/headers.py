@@ -19,6 +19,7 @@ from app.auth.identity import Identity
 
 __all__ = [
     "Origin",
+    "host_name",
     "normal_name",
     "request_headers",
     "response_headers",
@@ -142,6 +143,15 @@ def valid_request_id(value: bytes) -> bool:
 def valid_host(value: bytes) -> bool:
     """Whether a Host is of the grammar of RFC 9110 section 7.2 (names and addresses in use, not all of it)."""
     return _HOST.fullmatch(value) is not None
+
+
+def host_name(host: bytes) -> str:
+    """Return the name in a valid Host: in lower case, without the port and the dot at its end."""
+    name = host.decode("ascii").lower()
+    if not name.endswith("]"):
+        head, colon, _ = name.rpartition(":")
+        name = head if colon else name
+    return name.removesuffix(".")
 
 
 @lru_cache(maxsize=1024)

@@ -21,6 +21,8 @@ from app.config import RouteConfig
 from app.errors import BadRequest, MessageTooBig, TidegateError, UpstreamError
 from app.http.aborted import ResponseAborted
 from app.http.access import authorize
+from app.http.cache.flight import Answer
+from app.http.cached_routes import CachedRoutes
 from app.http.client_watch import ClientGone, ClientWatch, Watches
 from app.http.header_edits import RouteHeaders
 from app.http.headers import Origin, request_headers, response_headers, valid_request_id
@@ -28,7 +30,6 @@ from app.http.limits import Limits, telling
 from app.http.problems import problem
 from app.http.routes import Match, Route
 from app.http.transport import HttpTransport
-from app.http.upstream_response import UpstreamResponse
 from app.http.upstreams.plan import Plan
 
 __all__ = ["Proxy", "Verifier", "request_id_of", "send_problem"]
@@ -63,13 +64,17 @@ class Proxy:
         service_keys: ServiceKeys | None = None,
         *,
         body_limit: int,
+        cached: CachedRoutes | None = None,
     ) -> None:
-        """``body_limit`` (bytes) holds for routes that have none of their own. Routes with limits need ``limits``."""
+        """``body_limit`` (bytes) holds for routes that have none of their own. Routes with limits need ``limits``,
+        those with a cache ``cached``.
+        """
         self._service_keys = service_keys or ServiceKeys()
         self._transport = transport
         self._verifier = verifier
         self._limits = limits
         self._body_limit = body_limit
+        self._cached = cached
         self._watches = Watches()
         self._plans: dict[int, tuple[Route, Plan]] = {}
         """By the route's index; of routes of an earlier table there may be some."""
@@ -110,9 +115,9 @@ class Proxy:
                              request_id=request_id.decode("ascii"), cause=repr(error.__cause__))  # fmt: skip
             await send_problem(send, error, request_id=request_id)
 
-    def reload(self, limits: Limits, body_limit: int) -> None:
-        """Take other limits, from the next request on."""
-        self._limits, self._body_limit = limits, body_limit
+    def reload(self, limits: Limits, body_limit: int, cached: CachedRoutes | None) -> None:
+        """Take other limits and routes with a cache, from the next request on."""
+        self._limits, self._body_limit, self._cached = limits, body_limit, cached
 
     async def close(self) -> None:
         """Stop watching clients. Requests in flight are the server's to end."""
@@ -127,8 +132,8 @@ class Proxy:
         watch: ClientWatch,
         fields: dict[bytes, bytes],
         request_id: bytes,
-    ) -> UpstreamResponse:
-        """Send the request on; return when the answer's head has come."""
+    ) -> Answer:
+        """Return the answer when its head has come: out of the cache, or of the upstream, which is sent the request."""
         route = match.route.config
         received: Sequence[tuple[bytes, bytes]] = scope["headers"]
         client = scope.get("client")
@@ -143,7 +148,20 @@ class Proxy:
         if scope["query_string"]:
             path = f"{path}?{_query(scope['query_string'])}"
         plan = self._plan(match.route)
-        return await self._transport.request(route.upstream, scope["method"], path, headers, body, plan=plan)
+        ask, method = self._transport.request, scope["method"]
+        cached = self._cached
+        if cached is None:
+            return await ask(route.upstream, method, path, headers, body, plan=plan)
+        cacheable = cached.request(scope, match, identity, headers, body)
+        if cacheable is not None:
+            return await cached.cache.answer(
+                cacheable,
+                lambda fields: ask(route.upstream, "GET", path, fields, plan=plan),
+                lambda: ask(route.upstream, method, path, headers, plan=plan),
+            )
+        response = await ask(route.upstream, method, path, headers, body, plan=plan)
+        await cached.answered(scope, response.status, response.headers)
+        return response
 
     def _plan(self, route: Route) -> Plan:
         known = self._plans.get(route.index)
@@ -188,9 +206,7 @@ async def _answer_itself(route: Route, send: Send, request_id: bytes) -> None:
     await send({"type": "http.response.body", "body": b"" if answer.status in _BODILESS else body})
 
 
-async def _answer(
-    response: UpstreamResponse, send: Send, watch: ClientWatch, request_id: bytes, edits: RouteHeaders
-) -> None:
+async def _answer(response: Answer, send: Send, watch: ClientWatch, request_id: bytes, edits: RouteHeaders) -> None:
     """Stream the answer down. ``send`` waits while the client is slow, which pauses the upstream."""
     headers = response_headers(response.headers, response.status, request_id)
     if edits.response is not None:
