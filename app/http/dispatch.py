@@ -40,7 +40,7 @@ class Dispatch:
         try:
             host = _host(scope)
             table = self._table
-            match = table.match(scope["method"], scope["raw_path"], host_name(host) if table.by_host else "")
+            match = table.match(scope["method"], scope["raw_path"], hosthost_name(host) if table.by_host else "")
         except TidegateError as error:
             await send_problem(send, error)
             return
@@ -54,7 +54,7 @@ class Dispatch:
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             host = _host(scope)
-            match = self._table.match_socket(scope["raw_path"], _name(host) if self._table.by_host else "")
+            match = self._table.match_socket(scope["raw_path"], host_name(host) if self._table.by_host else "")
             if match is None or self._sockets is None:
                 raise NotFound("There is no socket at this path.")
         except TidegateError as error:
