@@ -40,7 +40,7 @@ class Dispatch:
         try:
             host = _host(scope)
             table = self._table
-            match = table.match(scope["method"], scope["raw_path"], hosthost_name(host) if table.by_host else "")
+            match = table.match(scope["method"], scope["raw_path"], host_name(host) if table.by_host else "")
         except TidegateError as error:
             await send_problem(send, error)
             return
