@@ -6,6 +6,7 @@ as it is. Exactly one of the terminal ones (:data:`TERMINALS`) ends a generation
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +20,9 @@ __all__ = [
     "Delta",
     "Event",
     "Failed",
+    "FilePatch",
+    "FileReceipt",
+    "FileSet",
     "Part",
     "Preview",
     "Progress",
@@ -35,15 +39,26 @@ Part = Literal["text", "reasoning", "tool"]
 
 
 @dataclass(frozen=True, slots=True)
+class FileReceipt:
+    """Proof of one file's text at the end, counted and hashed like :class:`Receipt`; ``rev`` is its last revision."""
+
+    rev: int
+    characters: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """Proof of what was sent: the terminal's own offset, and the text of all ``text`` parts together.
 
-    ``characters`` counts Unicode code points; ``sha256`` is of the text's UTF-8 bytes, in hexadecimal.
+    ``characters`` counts Unicode code points; ``sha256`` is of the text's UTF-8 bytes, in hexadecimal. A generation
+    that wrote files has one for each, by path, in ``files``.
     """
 
     offset: int
     characters: int
     sha256: str
+    files: Mapping[str, FileReceipt] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +75,30 @@ class Delta:
 
     text: str
     part: Part = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class FileSet:
+    """The file ``path`` is ``text``, whole, at revision ``rev`` (1, 2, …). On the wire ``set``."""
+
+    path: str
+    rev: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FilePatch:
+    """The file ``path`` of revision ``base_rev`` becomes ``rev`` by one splice. On the wire ``patch``.
+
+    From code point ``start`` on (``from``) ``removed`` code points go (``del``) and ``inserted`` comes (``ins``).
+    """
+
+    path: str
+    base_rev: int
+    rev: int
+    start: int
+    removed: int
+    inserted: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +131,12 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """Result ``index`` is there."""
+    """Result ``index`` is there: under a ``url``, or as ``data`` in base 64 where the upstream stores nothing."""
 
     index: int
     mime: str
-    url: str
+    url: str | None = None
+    data: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,17 +164,35 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """Somebody asked for the end: ``by`` is ``user``, ``disconnect`` (of the last listener) or ``shutdown``."""
+    """Somebody asked for the end.
+
+    ``by`` is ``user``, ``disconnect`` (of the last listener), ``shutdown``, or ``upstream`` (stopped there, not here).
+    """
 
     by: str
 
 
-Event = Queued | Started | Delta | Progress | Preview | Artifact | Usage | Completed | Failed | Cancelled
+Event = (
+    Queued
+    | Started
+    | Delta
+    | FileSet
+    | FilePatch
+    | Progress
+    | Preview
+    | Artifact
+    | Usage
+    | Completed
+    | Failed
+    | Cancelled
+)
 TERMINALS = (Completed, Failed, Cancelled)
 
 _NAMES: dict[type, str] = {
     Queued: "queued",
     Started: "started",
+    FileSet: "set",
+    FilePatch: "patch",
     Progress: "progress",
     Preview: "preview",
     Artifact: "artifact",
@@ -144,6 +202,11 @@ _NAMES: dict[type, str] = {
     Cancelled: "cancelled",
 }
 
+
+_FIELDS = {"start": "from", "removed": "del", "inserted": "ins"}
+"""On the wire, where a word is one of Python's own."""
+_SPARSE = (Progress, Preview, Artifact)
+"""Events that leave out what is None."""
 
 _TERMINAL_BEGINNINGS = tuple(b'{"type":"%b",' % _NAMES[type_].encode() for type_ in TERMINALS)
 
@@ -165,8 +228,16 @@ def encode(event: Event, receipt: Receipt | None = None) -> bytes:
     if isinstance(event, Delta):
         return encode_delta(event.text, event.part)
     value: dict[str, Any] = {"type": _NAMES[type(event)]}
-    fields = ((name, getattr(event, name)) for name in type(event).__slots__)
-    value.update(fields if not isinstance(event, Progress | Preview) else (f for f in fields if f[1] is not None))
+    sparse = isinstance(event, _SPARSE)
+    for name in type(event).__slots__:
+        field = getattr(event, name)
+        if field is not None or not sparse:
+            value[_FIELDS.get(name, name)] = field
     if receipt is not None:
-        value["receipt"] = receipt
+        value["receipt"] = _receipt(receipt)
     return orjson.dumps(value)
+
+
+def _receipt(receipt: Receipt) -> dict[str, Any]:
+    value = {"offset": receipt.offset, "characters": receipt.characters, "sha256": receipt.sha256}
+    return value if receipt.files is None else {**value, "files": dict(receipt.files)}

@@ -2,19 +2,20 @@
 
 A relay builds the receipt as it goes, for the text may be long and its hash must not be taken anew at the end. A reader
 who has only the log, the reaper of a replica that died above all, folds the log into a snapshot, and its receipt is the
-same: both count the ``text`` parts alone, in the log's order.
+same: both count the ``text`` parts alone, in the log's order, and follow files through their patches.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from app.generations.events import Receipt, Usage
+from app.generations.events import FilePatch, FileSet, Receipt, Usage
+from app.generations.files import Files
 from app.generations.lifecycle import State
 
 __all__ = ["ReceiptBuilder", "Snapshot", "fold"]
@@ -24,13 +25,14 @@ _BLOCK = 16 * 1024
 
 
 class ReceiptBuilder:
-    """Counts and hashes the text of ``text`` parts in the order of their offsets."""
+    """Counts and hashes the text of ``text`` parts in the order of their offsets, and follows files."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
         self._characters = 0
         self._pending: list[str] = []
         self._size = 0
+        self._files = Files()
 
     @property
     def characters(self) -> int:
@@ -44,10 +46,14 @@ class ReceiptBuilder:
         if self._size >= _BLOCK:
             self._flush()
 
+    def follow(self, event: FileSet | FilePatch) -> None:
+        """Take a file's event."""
+        self._files.follow(event)
+
     def seal(self, offset: int) -> Receipt:
         """Return the receipt of a terminal at ``offset``. The builder can go on, as if it had not been asked."""
         self._flush()
-        return Receipt(offset, self._characters, self._hash.hexdigest())
+        return Receipt(offset, self._characters, self._hash.hexdigest(), self._files.receipts())
 
     def _flush(self) -> None:
         # A text always has its UTF-8: orjson neither reads nor writes half of a surrogate pair.
@@ -59,7 +65,10 @@ class ReceiptBuilder:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A generation as its log tells it. ``terminal`` is the terminal event's object, its receipt included."""
+    """A generation as its log tells it. ``terminal`` is the terminal event's object, its receipt included.
+
+    ``artifacts`` are the events' objects without their type, the last one of each index, by index.
+    """
 
     status: State
     model: str | None
@@ -69,6 +78,8 @@ class Snapshot:
     tools: str
     usage: Usage | None
     terminal: dict[str, Any] | None
+    files: Files = field(default_factory=Files, compare=False)
+    artifacts: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def characters(self) -> int:
@@ -79,7 +90,8 @@ class Snapshot:
         """Return the receipt of a terminal at ``offset`` that ends this log."""
         builder = ReceiptBuilder()
         builder.add(self.text)
-        return builder.seal(offset)
+        receipt = builder.seal(offset)
+        return Receipt(offset, receipt.characters, receipt.sha256, self.files.receipts())
 
 
 _TERMINALS = {"completed": State.COMPLETED, "failed": State.FAILED, "cancelled": State.CANCELLED}
@@ -94,6 +106,7 @@ def fold(items: Iterable[bytes]) -> Snapshot:
     parts: dict[str, list[str]] = {"text": [], "reasoning": [], "tool": []}
     status, terminal, usage = State.QUEUED, None, None
     model = upstream = None
+    files, artifacts = Files(), dict[int, Mapping[str, Any]]()
     for item in items:
         event = _load(item)
         kind = event.get("type")
@@ -103,6 +116,10 @@ def fold(items: Iterable[bytes]) -> Snapshot:
                 parts[part].append(text)
         elif kind == "started":
             model, upstream = _text(event.get("model")), _text(event.get("upstream"))
+        elif kind == "set" or kind == "patch":  # noqa: PLR1714 — it may be unhashable
+            _follow(files, event)
+        elif kind == "artifact" and type(index := event.get("index")) is int:
+            artifacts[index] = {name: value for name, value in event.items() if name != "type"}
         elif kind == "usage":
             usage = _usage(event) or usage
         elif isinstance(kind, str) and kind in _TERMINALS:
@@ -111,7 +128,8 @@ def fold(items: Iterable[bytes]) -> Snapshot:
         if kind != "queued" and status is State.QUEUED and event:
             status = State.STARTED
     text, reasoning, tools = ("".join(parts[part]) for part in ("text", "reasoning", "tool"))
-    return Snapshot(status, model, upstream, text, reasoning, tools, usage, terminal)
+    results = tuple(artifacts[index] for index in sorted(artifacts))
+    return Snapshot(status, model, upstream, text, reasoning, tools, usage, terminal, files, results)
 
 
 def _load(item: bytes) -> dict[str, Any]:
@@ -131,3 +149,16 @@ def _usage(event: dict[str, Any]) -> Usage | None:
     if type(prompt) is not int or type(completion) is not int:
         return None
     return Usage(prompt, completion, "estimated" if event.get("source") == "estimated" else "provider")
+
+
+def _follow(files: Files, event: dict[str, Any]) -> None:
+    path, rev = event.get("path"), event.get("rev")
+    if not isinstance(path, str) or type(rev) is not int:
+        return
+    if event["type"] == "set":
+        if isinstance(text := event.get("text"), str):
+            files.follow(FileSet(path, rev, text))
+        return
+    base, start, removed, inserted = (event.get(name) for name in ("base_rev", "from", "del", "ins"))
+    if type(base) is int and type(start) is int and type(removed) is int and isinstance(inserted, str):
+        files.follow(FilePatch(path, base, rev, start, removed, inserted))

@@ -20,6 +20,8 @@ from app.generations.events import (
     Delta,
     Event,
     Failed,
+    FilePatch,
+    FileSet,
     Started,
     encode,
     encode_delta,
@@ -139,13 +141,14 @@ class Relay:
                 if _content_type(response) in _NO_STREAM:
                     raise UpstreamInvalid("The service behind the gateway did not answer with a stream.")
                 decoder = call.format.decoder()
-                while not decoder.ended:
+                answer = decoder.answer
+                while not answer.ended:
                     data = await response.read()
                     events = decoder.feed(data) if data else decoder.end()
-                    if events or decoder.model:
+                    if events or answer.model:
                         if self._lifecycle.state is State.QUEUED:
                             limit.reschedule(now + call.total_timeout)
-                            self._emit([Started(decoder.model, call.upstream)])
+                            self._emit([Started(answer.model, call.upstream)])
                         if events:
                             self._emit(events)
         except TimeoutError:
@@ -169,6 +172,8 @@ class Relay:
             else:
                 if type(event) is Started:
                     self._lifecycle.move(State.STARTED)
+                elif isinstance(event, FileSet | FilePatch):
+                    self._receipt.follow(event)
                 item = encode(event)
             self._room -= len(item)
             items.append(item)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.errors import BadRequest, UpstreamTruncated
 from app.generations.events import TERMINALS, Completed, Delta, Event, Failed, Usage, encode
 from app.generations.formats import FORMATS
-from app.generations.formats.openai_chat import OpenAIChatDecoder
+from app.generations.formats.openai_chat import openai_chat
 from app.generations.formats.openai_request import PARAMETERS, request_body
 from app.generations.formats.refusals import MESSAGE_LENGTH, clean, error_from_response
 
@@ -173,10 +173,10 @@ RECORDINGS: dict[str, tuple[bytes, list[Event]]] = {
 
 
 def decode(*chunks: bytes, limit: int = 700) -> list[Event]:
-    decoder = OpenAIChatDecoder(limit)
+    decoder = openai_chat(limit)
     events = [event for data in chunks for event in decoder.feed(data)]
     events += decoder.end()
-    assert decoder.ended
+    assert decoder.answer.ended
     assert decoder.end() == []
     assert decoder.feed(HELLO + DONE) == []
     return events
@@ -199,11 +199,11 @@ def test_a_cut_anywhere_before_the_terminal_is_a_failure_and_all_text_before_it_
 
 
 def test_model_usage_and_malformed_events_can_be_read_from_the_decoder() -> None:
-    decoder = OpenAIChatDecoder()
-    assert (decoder.model, decoder.usage, decoder.malformed) == (None, None, 0)
+    decoder = openai_chat()
+    assert (decoder.answer.model, decoder.answer.usage, decoder.answer.malformed) == (None, None, 0)
     decoder.feed(b'data: {"model":null}\n\ndata: {"model":7}\n\ndata: {\n\n' + STOP + USAGE)
     decoder.feed(STOP.replace(b"gpt-x", b"gpt-y"))
-    assert (decoder.model, decoder.usage, decoder.malformed) == ("gpt-x", Usage(9, 2), 1)
+    assert (decoder.answer.model, decoder.answer.usage, decoder.answer.malformed) == ("gpt-x", Usage(9, 2), 1)
 
 
 WRONG: list[Any] = [None, True, 0, -1, 1.5, "x", "", [], [1], [None], {}, {"x": 1}, [[]], [{}], {"index": {}}]
@@ -226,9 +226,9 @@ def test_values_of_a_wrong_type_are_passed_over(wrong: Any) -> None:
 
 def test_json_that_is_nested_past_what_can_be_written_is_counted_not_raised() -> None:
     deep = b'{"a":' * 500 + b"1" + b"}" * 500
-    decoder = OpenAIChatDecoder(10_000)
+    decoder = openai_chat(10_000)
     assert decoder.feed(b'data: {"choices":[{"delta":{"tool_calls":[' + deep + b"]}}]}\n\n") == []
-    assert decoder.malformed == 1
+    assert decoder.answer.malformed == 1
 
 
 FIELDS = ["choices", "index", "delta", "content", "reasoning", "tool_calls", "finish_reason", "model"]

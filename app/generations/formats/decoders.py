@@ -1,0 +1,281 @@
+"""How upstreams' bytes, frames and documents become events: three ways in, one set of rules.
+
+Each family has a *reader* that knows what one of its JSON objects means. The decoders here carry it: over server-sent
+events, over lines, over frames of a WebSocket, over documents that are polled or posted. So a family that comes in two
+ways has one reader. All are sans-I/O: who connects, waits and gives up is the source's matter.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from app.errors import UpstreamInvalid, UpstreamTruncated
+from app.generations.events import Event
+from app.generations.formats.answer import Answer
+from app.generations.formats.lines import MAX_LINE, LineSplitter
+from app.generations.formats.sse import MAX_EVENT, SseParser
+
+__all__ = [
+    "EventReader",
+    "FrameDecoder",
+    "FrameReader",
+    "JsonDocuments",
+    "JsonFrames",
+    "JsonLines",
+    "JsonSse",
+    "PollDecoder",
+    "StreamDecoder",
+]
+
+_DONE = b"[DONE]"
+
+
+class StreamDecoder(Protocol):
+    """Reads the body of one good answer.
+
+    Over all calls exactly one terminal is returned, last (``answer.ended``), and what is fed after it has no effect.
+    Nothing raises. The same holds for the other two kinds of decoder.
+    """
+
+    answer: Answer
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Return the events that these bytes complete; any split of a body gives the same events."""
+
+    def end(self) -> list[Event]:
+        """Return what the body's end means: a failure with ``upstream_truncated`` unless the terminal had come."""
+
+
+class FrameDecoder(Protocol):
+    """Reads the frames of one WebSocket whose messages are one answer."""
+
+    answer: Answer
+
+    def text(self, data: str | bytes) -> list[Event]:
+        """Return what a text frame means."""
+
+    def binary(self, data: bytes) -> list[Event]:
+        """Return what a binary frame means."""
+
+    def end(self, code: int | None) -> list[Event]:
+        """Return what the close means: ``code`` is the peer's, None where the connection broke without one."""
+
+
+class PollDecoder(Protocol):
+    """Reads one job's state out of documents that each tell all of it: answers to polls, or bodies of webhooks.
+
+    The same document again gives nothing.
+    """
+
+    answer: Answer
+
+    def read(self, document: bytes) -> list[Event]:
+        """Return what is new in this document."""
+
+    def end(self) -> list[Event]:
+        """Return what it means that no document comes any more: ``upstream_truncated`` unless it had ended."""
+
+
+class EventReader(Protocol):
+    """What one family's JSON objects mean."""
+
+    terminals: frozenset[str]
+    """Names of server-sent events that end an answer: one that can't be read is a failure, not skipped."""
+
+    def read(self, name: str, value: dict[str, Any], answer: Answer) -> None:
+        """Take one object. ``name`` is the server-sent event's (``message`` where it has none), else empty."""
+
+    def done(self, answer: Answer) -> None:
+        """Take ``[DONE]``, which ends server-sent events in many families."""
+
+
+class FrameReader(EventReader, Protocol):
+    """What a family's other frames mean."""
+
+    def binary(self, data: bytes, answer: Answer) -> None:
+        """Take a binary frame."""
+
+    def closed(self, code: int | None, answer: Answer) -> None:
+        """Take the close, before any terminal."""
+
+
+class JsonSse:
+    """Server-sent events whose data is a JSON object. ``limit`` is the bytes that one event may have."""
+
+    def __init__(self, reader: EventReader, limit: int = MAX_EVENT) -> None:
+        self.answer = Answer()
+        self._reader = reader
+        self._parser = SseParser(limit)
+
+    def feed(self, data: bytes) -> list[Event]:
+        """As :meth:`StreamDecoder.feed`. An event past the limit fails the generation."""
+        answer, read = self.answer, self._reader.read
+        if answer.ended:
+            return []
+        try:
+            received = self._parser.feed(data)
+        except UpstreamInvalid as error:
+            answer.fail(error)
+            return answer.take()
+        for name, payload in received:
+            try:
+                value = answer.load(payload)
+            except ValueError:
+                self._read_text(name, payload)
+            else:
+                if type(value) is dict:
+                    read(name, value, answer)
+                else:
+                    self._read_oddity(name, value)
+            if answer.ended:
+                break
+        return answer.take()
+
+    def end(self) -> list[Event]:
+        """As :meth:`StreamDecoder.end`.
+
+        A last event that lacks only its line ends counts when it can be read: nothing of it is missing.
+        """
+        answer = self.answer
+        if answer.ended:
+            return []
+        try:
+            left = self._parser.end()
+        except UpstreamInvalid as error:
+            answer.fail(error)
+            return answer.take()
+        if left is not None and left[1].strip() == _DONE:
+            self._reader.done(answer)
+        elif left is not None and (value := _object(left[1], answer)) is not None:
+            self._reader.read(left[0], value, answer)
+        if not answer.ended:
+            answer.fail(UpstreamTruncated())
+        return answer.take()
+
+    def _read_text(self, name: str, payload: bytes) -> None:
+        if payload.strip() == _DONE:
+            self._reader.done(self.answer)
+        else:
+            self._read_oddity(name, None)
+
+    def _read_oddity(self, name: str, value: Any) -> None:
+        """Take an event that is no JSON object; ``value`` is the JSON that it is, None when it is none."""
+        if name == "error":
+            self.answer.refuse(value)
+        elif name in self._reader.terminals:
+            self.answer.fail(UpstreamInvalid("The service behind the gateway ended its answer in a form unknown here."))
+        else:
+            self.answer.malformed += 1
+
+
+class JsonLines:
+    """A body of one JSON object in each line. ``limit`` is the bytes that one line may have."""
+
+    def __init__(self, reader: EventReader, limit: int = MAX_LINE) -> None:
+        self.answer = Answer()
+        self._reader = reader
+        self._splitter = LineSplitter(limit)
+
+    def feed(self, data: bytes) -> list[Event]:
+        """As :meth:`StreamDecoder.feed`. A line past the limit fails the generation."""
+        answer = self.answer
+        if answer.ended:
+            return []
+        try:
+            lines = self._splitter.feed(data)
+        except UpstreamInvalid as error:
+            answer.fail(error)
+            return answer.take()
+        for line in lines:
+            value = _object(line, answer)
+            if value is None:
+                answer.malformed += 1
+            else:
+                self._reader.read("", value, answer)
+                if answer.ended:
+                    break
+        return answer.take()
+
+    def end(self) -> list[Event]:
+        """As :meth:`StreamDecoder.end`. A last line that lacks only its line end counts when it can be read."""
+        answer = self.answer
+        if answer.ended:
+            return []
+        try:
+            left = self._splitter.end()
+        except UpstreamInvalid as error:
+            answer.fail(error)
+            return answer.take()
+        if left and (value := _object(left, answer)) is not None:
+            self._reader.read("", value, answer)
+        if not answer.ended:
+            answer.fail(UpstreamTruncated())
+        return answer.take()
+
+
+class JsonFrames:
+    """Text frames of one JSON object each, and what else the family sends."""
+
+    def __init__(self, reader: FrameReader) -> None:
+        self.answer = Answer()
+        self._reader = reader
+
+    def text(self, data: str | bytes) -> list[Event]:
+        """As :meth:`FrameDecoder.text`."""
+        answer = self.answer
+        if answer.ended:
+            return []
+        value = _object(data.encode("utf-8", "replace") if isinstance(data, str) else data, answer)
+        if value is None:
+            answer.malformed += 1
+        else:
+            self._reader.read("", value, answer)
+        return answer.take()
+
+    def binary(self, data: bytes) -> list[Event]:
+        """As :meth:`FrameDecoder.binary`."""
+        if not self.answer.ended:
+            self._reader.binary(data, self.answer)
+        return self.answer.take()
+
+    def end(self, code: int | None) -> list[Event]:
+        """As :meth:`FrameDecoder.end`."""
+        if not self.answer.ended:
+            self._reader.closed(code, self.answer)
+        if not self.answer.ended:
+            self.answer.fail(UpstreamTruncated())
+        return self.answer.take()
+
+
+class JsonDocuments:
+    """One JSON object that tells a job's whole state, again and again."""
+
+    def __init__(self, reader: EventReader) -> None:
+        self.answer = Answer()
+        self._reader = reader
+
+    def read(self, document: bytes) -> list[Event]:
+        """As :meth:`PollDecoder.read`."""
+        answer = self.answer
+        if answer.ended:
+            return []
+        value = _object(document, answer)
+        if value is None:
+            answer.malformed += 1
+        else:
+            self._reader.read("", value, answer)
+        return answer.take()
+
+    def end(self) -> list[Event]:
+        """As :meth:`PollDecoder.end`."""
+        if not self.answer.ended:
+            self.answer.fail(UpstreamTruncated())
+        return self.answer.take()
+
+
+def _object(payload: bytes, answer: Answer) -> dict[str, Any] | None:
+    try:
+        value = answer.load(payload)
+    except ValueError:
+        return None
+    return value if type(value) is dict else None
