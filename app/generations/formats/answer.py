@@ -30,10 +30,11 @@ from app.generations.files import Files
 from app.generations.formats.refusals import clean, refusal_of
 from app.generations.formats.surrogates import Halves, has_half, load_with_halves, without_halves
 
-__all__ = ["Answer", "count", "number"]
+__all__ = ["Answer", "count", "exact", "number"]
 
 _REASON_LENGTH = 64
 _NAME_LENGTH = 200
+_MAX_IDENTIFIER = 512
 _MAX_URL = 8192
 _PARTS: dict[str, Part] = {"text": "text", "reasoning": "reasoning"}
 
@@ -108,8 +109,8 @@ class Answer:
         if name is None:
             self.fragments({"index": index, "function": {"arguments": arguments}})
             return
-        function = {"name": str(name), "arguments": arguments}
-        self.fragments({"index": index, "id": str(id or ""), "type": "function", "function": function})
+        function = {"name": exact(name), "arguments": arguments}
+        self.fragments({"index": index, "id": exact(id), "type": "function", "function": function})
 
     def tokens(self, prompt: Any, completion: Any) -> None:
         """Take the usage as it stands; it is told once, before the terminal or by :meth:`report_usage`."""
@@ -215,6 +216,11 @@ class Answer:
 
     def _data(self, data: Any) -> str | None:
         return data if isinstance(data, str) and data and not (self.mending and has_half(data)) else None
+
+
+def exact(value: Any) -> str:
+    """Return an identifier as it is; empty for what can be none."""
+    return value if isinstance(value, str) and len(value) <= _MAX_IDENTIFIER else ""
 
 
 def number(value: Any) -> float | None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import orjson
+
 from app.errors import UpstreamInvalid, UpstreamTruncated
 from app.generations.events import Event
 from app.generations.formats.answer import Answer
@@ -119,7 +121,7 @@ class JsonSse:
             return answer.take()
         for name, payload in received:
             try:
-                value = answer.load(payload)
+                value = answer.load(payload) if answer.mending else orjson.loads(payload)
             except ValueError:
                 self._read_text(name, payload)
             else:
@@ -155,6 +157,8 @@ class JsonSse:
     def _read_text(self, name: str, payload: bytes) -> None:
         if payload.strip() == _DONE:
             self._reader.done(self.answer)
+        elif (value := _object(payload, self.answer)) is not None:  # Its strings hold halves of characters.
+            self._reader.read(name, value, self.answer)
         else:
             self._read_oddity(name, None)
 

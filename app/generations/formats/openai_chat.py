@@ -50,7 +50,8 @@ class OpenAIChatReader:
 
     def read(self, name: str, value: dict[str, Any], answer: Answer) -> None:
         """Take a chunk."""
-        answer.named(value.get("model"))
+        if answer.model is None:
+            answer.named(value.get("model"))
         choices = value.get("choices")
         if type(choices) is list:
             for choice in choices:

@@ -1,0 +1,115 @@
+"""JSON lines of any service: where each thing stands is configured, as paths into the object.
+
+A path is names and list indexes joined by dots, ``choices.0.text``. Where it leads nowhere in a line, the line says
+nothing of that. A path may end with ``=`` and a value, ``type=done``: then it is true where that value stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from app.generations.formats.answer import Answer
+from app.generations.formats.decoders import JsonLines
+from app.generations.formats.lines import MAX_LINE
+
+__all__ = ["FIELDS", "JsonLinesReader", "json_lines"]
+
+FIELDS: Mapping[str, str] = {
+    "text": "text",
+    "reasoning": "reasoning",
+    "done": "done",
+    "reason": "reason",
+    "error": "error",
+    "model": "model",
+    "prompt_tokens": "usage.prompt_tokens",
+    "completion_tokens": "usage.completion_tokens",
+    "stage": "progress.stage",
+    "step": "progress.step",
+    "total": "progress.total",
+    "percent": "progress.percent",
+    "preview": "preview",
+    "artifact": "artifact",
+    "mime": "mime",
+    "index": "index",
+}
+"""Where each thing stands unless it is configured."""
+
+_Look = Callable[[Any], Any]
+
+
+def json_lines(fields: Mapping[str, str], limit: int = MAX_LINE) -> JsonLines:
+    """Return a decoder of one answer. ``fields`` replace those of :data:`FIELDS`."""
+    return JsonLines(JsonLinesReader({**FIELDS, **fields}), limit)
+
+
+class JsonLinesReader:
+    """What a line becomes: all that stands in it, the terminal last.
+
+    ``done`` is the terminal where it is true (anything but null, false, 0 and empty); ``error`` where it is. A
+    ``preview`` or ``artifact`` is an address where it begins with ``http://``, ``https://`` or ``/``, else base 64.
+    """
+
+    terminals: frozenset[str] = frozenset()
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        self._look: dict[str, _Look] = {name: _looking(path) for name, path in fields.items()}
+        self._results = 0
+
+    def read(self, name: str, value: dict[str, Any], answer: Answer) -> None:
+        """Take a line."""
+        found = {name: thing for name, look in self._look.items() if (thing := look(value)) is not None}
+        if not found:
+            answer.unknown += 1
+            return
+        get = found.get
+        answer.named(get("model"))
+        answer.text(get("reasoning"), "reasoning")
+        answer.text(get("text"))
+        answer.progress(get("stage"), get("step"), get("total"), get("percent"))
+        self._show(found, answer)
+        answer.tokens(get("prompt_tokens"), get("completion_tokens"))
+        if error := get("error"):
+            answer.refuse(error)
+        elif get("done"):
+            reason = get("reason")
+            answer.complete(reason if isinstance(reason, str) else None)
+
+    def done(self, answer: Answer) -> None:
+        """Lines have no ``[DONE]``."""
+        raise AssertionError("lines have no [DONE]")
+
+    def _show(self, found: Mapping[str, Any], answer: Answer) -> None:
+        index, mime = found.get("index"), found.get("mime")
+        mime = mime if isinstance(mime, str) else "image/png"
+        given = type(index) is int and 0 <= index < 2**53
+        if preview := found.get("preview"):
+            answer.preview(index if given else 0, mime, **_where(preview))  # type: ignore[arg-type]
+        if artifact := found.get("artifact"):
+            answer.artifact(index if given else self._results, mime, **_where(artifact))  # type: ignore[arg-type]
+            self._results += 1
+
+
+def _where(value: Any) -> dict[str, Any]:
+    is_address = isinstance(value, str) and value.startswith(("http://", "https://", "/"))
+    return {"url": value} if is_address else {"data": value}
+
+
+def _looking(path: str) -> _Look:
+    """Return what finds ``path`` in a value: None where nothing stands there, or null."""
+    path, equals, wanted = path.partition("=")
+    steps = [int(step) if step.isdecimal() else step for step in path.split(".")]
+
+    def look(value: Any) -> Any:
+        for step in steps:
+            if isinstance(value, dict):
+                value = value.get(str(step))
+            elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+                value = value[step]
+            else:
+                return None
+        if not equals:
+            return value
+        return True if isinstance(value, str) and value == wanted else None
+
+    return look

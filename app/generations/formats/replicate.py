@@ -1,0 +1,184 @@
+"""Replicate: a prediction's stream of server-sent events, and the prediction itself, polled or posted by a webhook.
+
+The stream has named events whose data is plain text: ``output`` (a piece of the text, or the address of a file),
+``logs``, ``error`` and ``done``, the terminal, which tells in JSON whether it was cancelled or failed. The document tells
+all each time: its status, the output so far, the logs so far.
+
+Source: Replicate's documentation (*Streaming output*, *Webhooks*, *Predictions*).
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import re
+from typing import Any
+
+from app.errors import UpstreamError, UpstreamInvalid, UpstreamTruncated
+from app.generations.events import Event
+from app.generations.formats.answer import Answer
+from app.generations.formats.decoders import JsonDocuments
+from app.generations.formats.sse import MAX_EVENT, SseParser
+
+__all__ = ["ReplicateReader", "ReplicateStream", "replicate_prediction"]
+
+_FILE = re.compile(r"https?://[\w.-]*replicate\.(?:delivery|com)/\S+|data:[\w.+-]+/[\w.+-]+;base64,\S+")
+_ADDRESS = re.compile(r"https?://\S+|data:[\w.+-]+/[\w.+-]+;base64,\S+")
+_PERCENT = re.compile(r"(\d{1,3})%\|")
+"""As the progress bar of most Python models writes it into the logs."""
+_LOG_TAIL = 4096
+_STARTS = {"starting", "queued"}
+
+
+class ReplicateStream:
+    """Reads the events of ``urls.stream``; a :class:`~app.generations.formats.decoders.StreamDecoder`.
+
+    ``output`` is ``text``, or an artifact where it is the address of a file at Replicate or a ``data:`` URL; a
+    percentage in ``logs`` is progress.
+    """
+
+    def __init__(self, limit: int = MAX_EVENT) -> None:
+        self.answer = Answer()
+        self._parser = SseParser(limit)
+        self._files = 0
+
+    def feed(self, data: bytes) -> list[Event]:
+        """As :meth:`~app.generations.formats.decoders.StreamDecoder.feed`."""
+        answer = self.answer
+        if answer.ended:
+            return []
+        try:
+            received = self._parser.feed(data)
+        except UpstreamInvalid as error:
+            answer.fail(error)
+            return answer.take()
+        for name, payload in received:
+            self._read(name, payload)
+            if answer.ended:
+                break
+        return answer.take()
+
+    def end(self) -> list[Event]:
+        """As :meth:`~app.generations.formats.decoders.StreamDecoder.end`."""
+        if not self.answer.ended:
+            self.answer.fail(UpstreamTruncated())
+        return self.answer.take()
+
+    def _read(self, name: str, payload: bytes) -> None:
+        answer, text = self.answer, payload.decode("utf-8", "replace")
+        if name == "output":
+            if _FILE.fullmatch(text):
+                _hand_over(answer, self._files, text)
+                self._files += 1
+            else:
+                answer.text(text)
+        elif name == "logs":
+            _read_logs(text, answer)
+        elif name == "error":
+            self._fail(payload)
+        elif name == "done":
+            self._finish(payload)
+        else:
+            answer.unknown += 1
+
+    def _fail(self, payload: bytes) -> None:
+        try:
+            self.answer.refuse(self.answer.load(payload))
+        except ValueError:
+            self.answer.refuse({"message": payload.decode("utf-8", "replace")})
+
+    def _finish(self, payload: bytes) -> None:
+        try:
+            value = self.answer.load(payload) if payload.strip() else {}
+        except ValueError:
+            value = None
+        reason = value.get("reason") if isinstance(value, dict) else None
+        if not isinstance(value, dict):
+            self.answer.fail(UpstreamInvalid("The service behind the gateway ended its answer in a form unknown here."))
+        elif reason == "canceled":
+            self.answer.cancel()
+        elif reason == "error":
+            self.answer.fail(UpstreamError())
+        else:
+            self.answer.complete()
+
+
+def replicate_prediction() -> JsonDocuments:
+    """Return a decoder of one prediction's documents."""
+    return JsonDocuments(ReplicateReader())
+
+
+class ReplicateReader:
+    """What is new in a prediction's document.
+
+    ``starting`` and ``processing`` are progress, with the percentage that the logs end with; output that is one address
+    or a list of them: artifacts; other output, a text or a list of its pieces: ``text``, what goes beyond what was
+    told. ``succeeded``, ``failed``, ``canceled`` are the terminals.
+    """
+
+    terminals: frozenset[str] = frozenset()
+
+    def __init__(self) -> None:
+        self._told = 0
+        self._text = ""
+
+    def read(self, name: str, value: dict[str, Any], answer: Answer) -> None:
+        """Take a document."""
+        status = value.get("status")
+        answer.named(value.get("model"))
+        self._read_output(value.get("output"), answer)
+        metrics = value.get("metrics")
+        if isinstance(metrics, dict):
+            answer.tokens(metrics.get("input_token_count"), metrics.get("output_token_count"))
+        match status:
+            case "succeeded" | "successful":
+                answer.complete()
+            case "failed":
+                answer.refuse({"message": value.get("error")})
+            case "canceled" | "aborted":
+                answer.cancel()
+            case "processing":
+                logs = value.get("logs")
+                answer.progress("processing", percent=_percent(logs) if isinstance(logs, str) else None)
+            case str() if status in _STARTS:
+                answer.progress("starting")
+            case _:
+                answer.unknown += 1
+
+    def done(self, answer: Answer) -> None:
+        """The family's documents have no ``[DONE]``."""
+        raise AssertionError("documents have no [DONE]")
+
+    def _read_output(self, output: Any, answer: Answer) -> None:
+        pieces = output if isinstance(output, list) else [output]
+        texts = [piece for piece in pieces if isinstance(piece, str)]
+        if texts and all(_ADDRESS.fullmatch(text) for text in texts):
+            for index, text in enumerate(texts[self._told :], self._told):
+                _hand_over(answer, index, text)
+            self._told = max(self._told, len(texts))
+            return
+        text = "".join(texts)
+        if text.startswith(self._text):
+            answer.text(text[len(self._text) :])
+            self._text = text
+        elif not self._text.startswith(text):
+            answer.malformed += 1  # What was told can't be taken back; an older document, though, is no fault.
+
+
+def _hand_over(answer: Answer, index: int, address: str) -> None:
+    if address.startswith("data:"):
+        head, _, data = address.partition(",")
+        answer.artifact(index, head[len("data:") : -len(";base64")], data=data)
+    else:
+        mime = mimetypes.guess_type(address.partition("?")[0])[0]
+        answer.artifact(index, mime or "application/octet-stream", address)
+
+
+def _read_logs(text: str, answer: Answer) -> None:
+    percent = _percent(text)
+    if percent is not None:
+        answer.progress("processing", percent=percent)
+
+
+def _percent(logs: str) -> int | None:
+    found = _PERCENT.findall(logs[-_LOG_TAIL:])
+    return int(found[-1]) if found else None
