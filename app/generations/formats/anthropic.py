@@ -119,6 +119,9 @@ class AnthropicReader:
 
 def _begin_block(value: dict[str, Any], answer: Answer) -> None:
     block, index = value.get("content_block"), count(value.get("index")) or 0
+    if not isinstance(block, dict):
+        answer.malformed += 1
+        return
     match block:
         case {"type": "text", "text": text}:
             answer.text(text)

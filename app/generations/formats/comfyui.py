@@ -26,12 +26,13 @@ _MIMES = {1: "image/jpeg", 2: "image/png"}
 _RESULTS = ("images", "gifs", "audio", "video", "videos", "files")
 
 
-def comfyui(prompt_id: str | None = None, view: str = "/view") -> JsonFrames:
+def comfyui(prompt_id: str | None = None, nodes: int | None = None, view: str = "/view") -> JsonFrames:
     """Return a decoder of one prompt's frames.
 
-    ``prompt_id`` None takes the first prompt that is named. ``view`` is what an artifact's address begins with.
+    ``prompt_id`` None takes the first prompt that is named. ``nodes`` is how many the prompt has: without it no
+    percentage is told, for frames leave out nodes that wait. ``view`` is what an artifact's address begins with.
     """
-    return JsonFrames(ComfyUIReader(prompt_id, view))
+    return JsonFrames(ComfyUIReader(prompt_id, nodes, view))
 
 
 class ComfyUIReader:
@@ -39,16 +40,17 @@ class ComfyUIReader:
 
     - ``status``: queued, with the number of prompts that are left, until this one has begun;
     - ``execution_start``, ``execution_cached``, ``executing``: progress with the node's name as the stage;
-    - ``progress``: ``step`` of ``total`` in a node; ``progress_state``: the percentage over the nodes that it names;
+    - ``progress``: ``step`` of ``total`` in a node; ``progress_state``: the percentage over all nodes;
     - previews (binary frames of type 1 and 4): a preview of result 0;
     - ``executed``: an artifact for each file of its output, under ``/view?filename=…``;
-    - ``execution_success``: completed; ``execution_error``: failed; ``execution_interrupted``: cancelled at the upstream.
+    - ``execution_success``: completed; ``execution_error``: failed; ``execution_interrupted``: cancelled.
     """
 
     terminals: frozenset[str] = frozenset()
 
-    def __init__(self, prompt_id: str | None, view: str) -> None:
+    def __init__(self, prompt_id: str | None, nodes: int | None, view: str) -> None:
         self._prompt = prompt_id
+        self._nodes = nodes
         self._view = view
         self._begun = False
         self._results = 0
@@ -57,7 +59,7 @@ class ComfyUIReader:
             "execution_cached": lambda _, answer: None,
             "executing": _tell_node,
             "progress": _tell_steps,
-            "progress_state": _tell_state,
+            "progress_state": self._tell_state,
             "progress_text": lambda _, answer: None,
             "executed": self._hand_over,
             "execution_success": lambda _, answer: answer.complete(),
@@ -128,6 +130,14 @@ class ComfyUIReader:
             return None
         return mime if self._is_ours(metadata) else None
 
+    def _tell_state(self, data: dict[str, Any], answer: Answer) -> None:
+        nodes = data.get("nodes")
+        states = [state for state in nodes.values() if isinstance(state, dict)] if isinstance(nodes, dict) else []
+        running = next((state for state in states if state.get("state") == "running"), {})
+        stage = running.get("display_node_id") or running.get("node_id")
+        percent = 100 * sum(map(_share, states)) / max(self._nodes, len(states)) if self._nodes else None
+        answer.progress(stage, _whole(running.get("value")), _whole(running.get("max")), percent)
+
     def _hand_over(self, data: dict[str, Any], answer: Answer) -> None:
         output = data.get("output")
         if not isinstance(output, dict):
@@ -138,18 +148,15 @@ class ComfyUIReader:
                 self._hand_over_file(file, answer)
 
     def _hand_over_file(self, file: Any, answer: Answer) -> None:
-        if (
-            not isinstance(file, dict)
-            or not isinstance(file.get("filename"), str)
-            or not file["filename"].isprintable()
-        ):
+        name = file.get("filename") if isinstance(file, dict) else None
+        if not isinstance(name, str) or not name.isprintable():
             answer.malformed += 1
             return
         if file.get("type") == "temp":
             return  # A preview node's; the server forgets it.
-        names = ("filename", "subfolder", "type")
-        query = urlencode({name: file[name] for name in names if isinstance(file.get(name), str)}, errors="replace")
-        mime = mimetypes.guess_type(file["filename"])[0] or "application/octet-stream"
+        fields = ((field, file.get(field)) for field in ("filename", "subfolder", "type"))
+        query = urlencode([field for field in fields if isinstance(field[1], str)], errors="replace")
+        mime = mimetypes.guess_type(name)[0] or "application/octet-stream"
         answer.artifact(self._results, mime, f"{self._view}?{query}")
         self._results += 1
 
@@ -164,18 +171,6 @@ def _tell_node(data: dict[str, Any], answer: Answer) -> None:
 
 def _tell_steps(data: dict[str, Any], answer: Answer) -> None:
     answer.progress(data.get("node"), _whole(data.get("value")), _whole(data.get("max")))
-
-
-def _tell_state(data: dict[str, Any], answer: Answer) -> None:
-    nodes = data.get("nodes")
-    states = [state for state in nodes.values() if isinstance(state, dict)] if isinstance(nodes, dict) else []
-    share = [_share(state) for state in states]
-    running = next((state for state in states if state.get("state") == "running"), None)
-    if not share or running is None:
-        return
-    stage = running.get("display_node_id") or running.get("node_id")
-    step, total = _whole(running.get("value")), _whole(running.get("max"))
-    answer.progress(stage, step, total, 100 * sum(share) / len(share))
 
 
 def _share(state: dict[str, Any]) -> float:

@@ -1,8 +1,8 @@
 """Replicate: a prediction's stream of server-sent events, and the prediction itself, polled or posted by a webhook.
 
 The stream has named events whose data is plain text: ``output`` (a piece of the text, or the address of a file),
-``logs``, ``error`` and ``done``, the terminal, which tells in JSON whether it was cancelled or failed. The document tells
-all each time: its status, the output so far, the logs so far.
+``logs``, ``error`` and ``done``, the terminal, which tells in JSON whether it was cancelled or failed. The document
+tells all each time: its status, the output so far, the logs so far.
 
 Source: Replicate's documentation (*Streaming output*, *Webhooks*, *Predictions*).
 """

@@ -1,8 +1,8 @@
 """The frames of a screenshot-to-code server: several variants of one page, written at the same time.
 
 A frame is ``{"type", "variantIndex", "value"?, "data"?, "eventId"?}``. ``setCode`` carries the whole code of a variant
-as it is, again and again; told on, it is a patch of the file. There is no frame for the end of all: the answer ends when
-each of the variants that were announced (``variantCount``) has ended, well or not, or, from servers of one variant
+as it is, again and again; told on, it is a patch of the file. There is no frame for the end of all: the answer ends
+when each of the variants that were announced (``variantCount``) has ended, well or not, or, from servers of one variant
 that announce none, when the socket is closed with 1000. ``error`` ends all.
 
 Source: the server and the client of abi/screenshot-to-code.
