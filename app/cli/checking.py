@@ -114,7 +114,7 @@ def _goal(route: RouteConfig) -> str:
 def _generations(config: Config) -> Table:
     table = Table("kind", "format", "path", "upstream", title="Generations", title_justify="left")
     for kind, generation in config.generations.kinds.items():
-        table.add_row(kind, generation.format, generation.path, generation.upstream)
+        table.add_row(kind, generation.format, generation.path_or_default, generation.upstream)
     return table
 
 

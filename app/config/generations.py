@@ -5,13 +5,44 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from app.config.section import Section
+from app.config.section import Section, WrongSetting
 
 __all__ = ["GenerationConfig", "GenerationsConfig"]
 
 _ON_LAST_DISCONNECT = re.compile(r"^(continue|cancel|cancel_after:\d{1,5}(\.\d+)?)$")
+_PATHS = {
+    "openai-chat": "/v1/chat/completions",
+    "openai-responses": "/v1/responses",
+    "openai-images": "/v1/images/generations",
+    "anthropic": "/v1/messages",
+    "ollama": "/api/chat",
+    "ollama-generate": "/api/generate",
+    "vercel-ai": "/api/chat",
+    "json-lines": "/generate",
+}
+"""Where each format has its requests by default."""
+_FIELDS = frozenset(
+    [
+        "text",
+        "reasoning",
+        "done",
+        "reason",
+        "error",
+        "model",
+        "prompt_tokens",
+        "completion_tokens",
+        "stage",
+        "step",
+        "total",
+        "percent",
+        "preview",
+        "artifact",
+        "mime",
+        "index",
+    ]
+)
 
 
 class GenerationConfig(Section):
@@ -19,10 +50,21 @@ class GenerationConfig(Section):
 
     upstream: str
     """The name of a table under `[upstreams]`."""
-    path: str = "/v1/chat/completions"
-    """Where the upstream takes the request."""
-    format: Literal["openai-chat"] = "openai-chat"
-    """What the upstream speaks."""
+    path: str | None = None
+    """Where the upstream takes the request; none: where its format has it, `/v1/chat/completions` for `openai-chat`."""
+    format: Literal[
+        "openai-chat",
+        "openai-responses",
+        "openai-images",
+        "anthropic",
+        "ollama",
+        "ollama-generate",
+        "vercel-ai",
+        "json-lines",
+    ] = "openai-chat"
+    """What the upstream speaks ([formats](formats.md))."""
+    fields: dict[str, str] = Field(default_factory=dict)
+    """Where things stand in the objects of `json-lines`: `text = "choices.0.text"`, `done = "type=end"`."""
     model: str | None = None
     """The model asked for when the client names none."""
     first_event_timeout: float = Field(60.0, gt=0)
@@ -31,6 +73,22 @@ class GenerationConfig(Section):
     """How long the upstream may be silent between two events."""
     total_timeout: float = Field(600.0, gt=0)
     """How long the whole generation may take."""
+    max_bytes: int | None = Field(None, ge=1024)
+    """Largest log of one generation; none: `generations.max_bytes`. Images in base 64 need more."""
+
+    @property
+    def path_or_default(self) -> str:
+        """Where the upstream takes the request."""
+        return self.path or _PATHS[self.format]
+
+    @model_validator(mode="after")
+    def _fields_are_known(self) -> GenerationConfig:
+        if self.fields and self.format != "json-lines":
+            raise WrongSetting(("fields",), 'goes with format = "json-lines" alone')
+        for name in self.fields:
+            if name not in _FIELDS:
+                raise WrongSetting(("fields", name), f"is none of {', '.join(sorted(_FIELDS))}")
+        return self
 
 
 class GenerationsConfig(Section):

@@ -38,8 +38,6 @@ __all__ = ["Call", "Relay"]
 _log = structlog.get_logger(__name__)
 _ERROR_BODY = 64 * 1024
 """Bytes of an upstream's error answer that are read for its message."""
-_NO_STREAM = frozenset({b"application/json", b"text/html"})
-"""What a server sends that did not understand, or a proxy in between: read as a stream it would look cut off."""
 _ENDS = {Completed: State.COMPLETED, Failed: State.FAILED, Cancelled: State.CANCELLED}
 
 
@@ -138,7 +136,7 @@ class Relay:
             async with asyncio.timeout_at(now + patience) as limit:
                 if not 200 <= response.status < 300:
                     raise call.format.error_from_response(response.status, await _read_start(response))
-                if _content_type(response) in _NO_STREAM:
+                if _content_type(response) in call.format.refused:
                     raise UpstreamInvalid("The service behind the gateway did not answer with a stream.")
                 decoder = call.format.decoder()
                 answer = decoder.answer

@@ -12,7 +12,7 @@ from app.auth.identity import Identity
 from app.config import GenerationConfig, GenerationsConfig
 from app.errors import BadRequest, BrokerUnavailable, IdempotencyConflict, TooManyRequests
 from app.generations.channels import channel_of
-from app.generations.formats import FORMATS
+from app.generations.formats import Format, format_of
 from app.generations.relay import Call, Relay
 from app.generations.requests import Info, Policy, StartRequest, parse_policy
 from app.generations.sources.port import Transport
@@ -48,7 +48,8 @@ class Starts:
     async def start(self, identity: Identity, request: StartRequest) -> tuple[str, Position]:
         """As :meth:`app.generations.service.Generations.start`."""
         kind = self._kind(request)
-        body = FORMATS[kind.format].request_body(request.input, kind.model)
+        wire = format_of(kind.format, kind.fields)
+        body = wire.request_body(request.input, kind.model)
         policy = parse_policy(request.on_last_disconnect or self.config.on_last_disconnect)
         generation_id = f"gen_{secrets.token_urlsafe(12)}"
         if request.idempotency_key is not None:
@@ -63,9 +64,9 @@ class Starts:
             relay = Relay(
                 owned,
                 self._ledger,
-                _call(kind, body, generation_id, identity),
+                _call(kind, wire, body, generation_id, identity),
                 user=identity.user_id,
-                max_bytes=self.config.max_bytes,
+                max_bytes=kind.max_bytes or self.config.max_bytes,
             )
             self._launch(relay, policy, attended=request.attended)
         return generation_id, Position(owned.epoch, 0)
@@ -122,12 +123,11 @@ class Starts:
                 raise TooManyRequests(f"{running} of your generations run already. Wait for one, or cancel one.")
 
 
-def _call(kind: GenerationConfig, body: bytes, generation_id: str, identity: Identity) -> Call:
+def _call(kind: GenerationConfig, wire: Format, body: bytes, generation_id: str, identity: Identity) -> Call:
     """Return the upstream call. The upstream is told whose it is, as by the proxy, and under which id to report."""
-    wire = FORMATS[kind.format]
     return Call(
         upstream=kind.upstream,
-        path=kind.path,
+        path=kind.path_or_default,
         headers=(*wire.headers, (b"x-generation-id", generation_id.encode()), *identity_headers(identity)),
         body=body,
         format=wire,
