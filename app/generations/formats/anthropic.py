@@ -84,7 +84,7 @@ class AnthropicReader:
         message = value.get("message")
         if isinstance(message, dict):
             answer.named(message.get("model"))
-            self._read_usage(message.get("usage"), answer)
+            self._read_input(message.get("usage"))  # Of a message that is cut no bill is told: the output is unknown.
 
     def _continue_block(self, value: dict[str, Any], answer: Answer) -> None:
         delta = value.get("delta")
@@ -106,15 +106,16 @@ class AnthropicReader:
         reason = delta.get("stop_reason") if isinstance(delta, dict) else None
         if isinstance(reason, str) and reason:
             self._reason = _REASONS.get(reason, reason)
-        self._read_usage(value.get("usage"), answer)
+        usage = self._read_input(value.get("usage"))
+        answer.tokens(sum(self._prompt.values()), usage.get("output_tokens"))
 
-    def _read_usage(self, usage: Any, answer: Answer) -> None:
+    def _read_input(self, usage: Any) -> dict[str, Any]:
         if not isinstance(usage, dict):
-            return
+            return {}
         for name in _INPUTS:
             if (tokens := count(usage.get(name))) is not None:
                 self._prompt[name] = tokens
-        answer.tokens(sum(self._prompt.values()), usage.get("output_tokens"))
+        return usage
 
 
 def _begin_block(value: dict[str, Any], answer: Answer) -> None:
