@@ -29,6 +29,8 @@ class Call:
     headers: dict[str, str]
     body: dict[str, Any]
     writer: asyncio.StreamWriter
+    target: str = "/"
+    """Path and query, as they were sent."""
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the other side has closed the connection, or the answer was complete."""
 
@@ -36,8 +38,8 @@ class Call:
         self.writer.write(data)
         await self.writer.drain()
 
-    async def head(self) -> None:
-        await self.raw(SSE_HEAD)
+    async def head(self, content_type: bytes = b"text/event-stream") -> None:
+        await self.raw(SSE_HEAD.replace(b"text/event-stream", content_type))
 
     async def send(self, data: bytes) -> None:
         await self.raw(b"%x\r\n%b\r\n" % (len(data), data))
@@ -83,7 +85,7 @@ async def scripted(script: Script) -> AsyncIterator[Upstream]:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])}
             data = await reader.readexactly(int(headers.get("content-length", 0)))
-            call = Call(headers, json.loads(data) if data else {}, writer)
+            call = Call(headers, json.loads(data) if data else {}, writer, head[0].split(" ")[1])
             async with upstream.arrived:
                 upstream.calls.append(call)
                 upstream.arrived.notify_all()

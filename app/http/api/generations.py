@@ -180,6 +180,8 @@ def _answer(generation: Generation) -> dict[str, Any]:
         "text": snapshot.text,
         "reasoning": snapshot.reasoning,
         "tools": snapshot.tools,
+        "files": snapshot.files.texts,
+        "artifacts": snapshot.artifacts,
         "usage": asdict(snapshot.usage) if snapshot.usage is not None else None,
         "reason": terminal.get("reason"),
         "error": failed or None,

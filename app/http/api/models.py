@@ -58,6 +58,8 @@ class GenerationAnswer(BaseModel):
     text: str
     reasoning: str
     tools: str
+    files: dict[str, str]
+    artifacts: list[dict[str, Any]]
     usage: UsageAnswer | None
     reason: str | None
     error: dict[str, Any] | None
