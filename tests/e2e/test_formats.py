@@ -93,7 +93,7 @@ async def test_a_whole_answer_arrives_as_its_events(name: str) -> None:
     assert (stream.terminal["type"], stream.terminal["reason"]) == ("completed", recording.means[-1].reason)
     assert call.target == PATHS[name]
     assert call.body["model"] == "m1"
-    assert call.body.get("stream", name == "json-lines") is True
+    assert call.body.get("stream", name in {"json-lines", "vercel-ai"}) is True
     assert "Hello" in repr(call.body)
     assert call.headers["content-type"] == "application/json"
     assert call.headers.get("anthropic-version") == ("2023-06-01" if name == "anthropic" else None)
@@ -195,6 +195,9 @@ async def test_an_image_of_two_megabytes_arrives_and_can_be_read_afterwards() ->
         await call.send(named({"type": "image_generation.completed", **event}))
         await call.end()
 
+    stream, _ = await generate("openai-images", script, max_bytes=16_000_000)
+    assert [event["type"] for event in stream.events] == ["started", "progress", "preview", "artifact", "completed"]
+    assert stream.events[2]["data"] == stream.events[3]["data"] == image
     async with (
         scripted(script) as upstream,
         running(config(upstream.url, "openai-images", max_bytes=16_000_000)) as gateway,

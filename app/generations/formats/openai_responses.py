@@ -26,9 +26,15 @@ _MAX_PIECES = 4096
 _PARTS: dict[str, Part] = {
     "response.output_text": "text",
     "response.refusal": "text",
+    "response.audio.transcript": "text",
     "response.reasoning_text": "reasoning",
     "response.reasoning_summary_text": "reasoning",
 }
+_WORK = {
+    "response.code_interpreter_call_code": "code",
+    "response.shell_call_command": "command",
+}
+_STATES = ("_call", "mcp_list_tools", "response.compaction")
 _ARGUMENTS = {
     "response.function_call_arguments": "arguments",
     "response.mcp_call_arguments": "arguments",
@@ -42,6 +48,10 @@ _NOTHING_NEW = (
     "response.output_text.annotation.",
     "response.reasoning_summary_part.",
     "response.image_generation_call.",
+    "response.audio.",
+    "response.code_interpreter_call_code.",
+    "response.shell_call_command.",
+    "response.shell_call_output_content.",
 )
 
 
@@ -61,7 +71,7 @@ class OpenAIResponsesReader:
     - ``….output_text.delta``, ``….refusal.delta``: ``text``; ``….reasoning_text.delta`` and
       ``….reasoning_summary_text.delta``: ``reasoning``, an empty line between two parts of a summary;
     - calls of functions, of custom tools and of MCP servers: ``tool`` lines in the form of chat completions, ``index``
-      being the output's;
+      being the output's; code that is run there likewise, ``{"index", "code"}``, commands as ``{"index", "command"}``;
     - ``….image_generation_call.partial_image``: a preview, its finished result an artifact; web and file searches and
       the like: progress with the tool's and the state's name;
     - the terminal's ``usage`` before it; ``incomplete`` is completed with ``length`` or ``content_filter``.
@@ -99,11 +109,13 @@ class OpenAIResponsesReader:
         elif verb == "delta" and family in _ARGUMENTS:
             self._begin_piece(family, value)
             _say_arguments(family, value, value.get("delta"), answer)
+        elif verb == "delta" and family in _WORK and isinstance(text := value.get("delta"), str):
+            answer.fragments({"index": count(value.get("output_index")) or 0, _WORK[family]: text})
         elif verb == "done" and (family in _PARTS or family in _ARGUMENTS):
             self._finish_piece(family, value, answer)
         elif (act := self._on.get(kind)) is not None:
             act(value, answer)
-        elif family.endswith("_call"):
+        elif family.endswith(_STATES):
             answer.progress(stage=f"{family.removeprefix('response.')} {verb}".replace("_", " "))
         elif not kind.startswith(_NOTHING_NEW):
             answer.unknown += 1

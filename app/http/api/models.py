@@ -32,10 +32,19 @@ class StartAnswer(BaseModel):
     status: str
 
 
+class FileReceiptAnswer(BaseModel):
+    rev: int
+    characters: int
+    sha256: str
+
+
 class ReceiptAnswer(BaseModel):
+    """``files`` where the generation wrote some, by path."""
+
     offset: int
     characters: int
     sha256: str
+    files: dict[str, FileReceiptAnswer] | None = None
 
 
 class UsageAnswer(BaseModel):
