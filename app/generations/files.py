@@ -53,7 +53,7 @@ class Files:
             self._files[event.path] = (event.rev, event.text)
             return True
         rev, old = self._files.get(event.path, (0, ""))
-        if rev != event.base_rev or event.start + event.removed > len(old):
+        if rev != event.base_rev or not 0 <= event.start <= event.start + event.removed <= len(old):
             return False
         text = old[: event.start] + event.inserted + old[event.start + event.removed :]
         self._files[event.path] = (event.rev, text)

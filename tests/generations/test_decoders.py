@@ -164,17 +164,17 @@ def test_a_character_whose_halves_come_in_two_events_is_kept(name: str) -> None:
     assert alone == "\ufffdx\ufffd"
 
 
-def _replaced(value: Any, wrong: Any) -> Iterator[Any]:
+def replaced(value: Any, wrong: Any) -> Iterator[Any]:
     """Yield ``value`` with each thing in it replaced by ``wrong``."""
     yield wrong
     if isinstance(value, dict):
         for name, item in value.items():
             yield {key: field for key, field in value.items() if key != name}
-            for other in _replaced(item, wrong):
+            for other in replaced(item, wrong):
                 yield {**value, name: other}
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            for other in _replaced(item, wrong):
+            for other in replaced(item, wrong):
                 yield [*value[:index], other, *value[index + 1 :]]
 
 
@@ -206,7 +206,7 @@ def test_values_of_a_wrong_type_anywhere_never_raise(name: str, wrong: Any) -> N
         start, brace, rest = event.partition(b"{")
         if not brace:
             continue
-        for other in _replaced(json.loads(brace + rest), wrong):
+        for other in replaced(json.loads(brace + rest), wrong):
             changed = start + json.dumps(other).encode() + b"\n\n"
             read(recording.decoder(), *recording.events[:index], changed, *recording.events[index + 1 :])
 
