@@ -41,6 +41,9 @@ _FIELDS = frozenset(
         "artifact",
         "mime",
         "index",
+        "path",
+        "file",
+        "append",
     ]
 )
 

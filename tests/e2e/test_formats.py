@@ -16,7 +16,7 @@ from app.generations.events import Completed, Delta, Event, Failed, Usage
 from tests.e2e.test_bad_upstreams import plain
 from tests.support.client import Stream, connected
 from tests.support.gateway import bearer, running, settings
-from tests.support.recordings import RECORDINGS, data, named
+from tests.support.recordings import RECORDINGS, data, line, named
 from tests.support.upstream import Call, scripted
 
 PATHS = {
@@ -225,3 +225,34 @@ async def test_usage_and_failure_are_told_in_the_order_of_the_protocol() -> None
     assert stream.events[-2]["prompt_tokens"] == Usage(25, 42).prompt_tokens
     assert stream.terminal is not None
     assert stream.terminal["message"] == Failed("", "Overloaded", True).message
+
+
+async def test_code_that_is_sent_whole_again_and_again_arrives_as_patches_with_a_receipt_for_each_file() -> None:
+    page = "".join(f"<p>line {number} ü😀</p>\n" for number in range(300))
+    sizes = [*range(0, len(page), 40), len(page)]
+
+    async def script(call: Call) -> None:
+        await call.head(b"application/x-ndjson")
+        for size in sizes:
+            await call.send(line({"file": {"path": "index.html", "text": page[:size] + "</html>"}}))
+        await call.send(line({"file": {"path": "style.css", "text": "p {}"}}) + line({"done": True}))
+        await call.end()
+
+    async with (
+        scripted(script) as upstream,
+        running(
+            settings(upstream.url, generations={"kinds": {"chat": {"upstream": "chat", "format": "json-lines"}}})
+        ) as gateway,
+        connected(gateway) as client,
+        httpx.AsyncClient(base_url=gateway.http, headers=bearer()) as rest,
+    ):
+        stream = await client.finish(await client.generate("Draw"))
+        assert stream.files == {"index.html": page + "</html>", "style.css": "p {}"}
+        late = await client.finish(await client.subscribe(stream.generation_id))
+        assert late.files == stream.files
+        read = (await rest.get(f"/api/v1/generations/{stream.generation_id}")).json()
+    assert read["files"] == stream.files
+    assert stream.terminal is not None
+    assert read["receipt"] == stream.terminal["receipt"]
+    sent = sum(len(event.get("ins", "")) + len(event.get("text", "")) for event in stream.events)
+    assert sent < 2 * len(page)

@@ -9,7 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import UpstreamInvalid, UpstreamTruncated
-from app.generations.events import Artifact, Cancelled, Completed, Delta, Event, Failed, Preview, Progress, Usage
+from app.generations.events import (
+    Artifact,
+    Cancelled,
+    Completed,
+    Delta,
+    Event,
+    Failed,
+    FilePatch,
+    FileSet,
+    Preview,
+    Progress,
+    Usage,
+)
 from app.generations.formats import STREAM_DECODERS
 from app.generations.formats.decoders import JsonLines, StreamDecoder
 from app.generations.formats.json_lines import FIELDS, json_lines
@@ -180,6 +192,25 @@ def test_json_lines_say_all_that_stands_in_them_by_default() -> None:
         Artifact(1, "image/png", url="/files/2"),
         Usage(1, 2),
         Completed("length"),
+    ]
+
+
+def test_json_lines_of_code_are_files_told_by_what_changes() -> None:
+    events = read(
+        json_lines({"file": "code"}),
+        line({"code": "<p>"}),
+        line({"code": "<p>a"}),
+        line({"file": {"append": "</p>"}}),
+        line({"code": 7}),
+        line({"code": "b", "file": {"path": "style.css"}}),
+        line({"done": True}),
+    )
+    assert events == [
+        FileSet("index.html", 1, "<p>"),
+        FilePatch("index.html", 1, 2, 3, 0, "a"),
+        FilePatch("index.html", 2, 3, 4, 0, "</p>"),
+        FileSet("style.css", 1, "b"),
+        Completed("stop"),
     ]
 
 

@@ -25,6 +25,7 @@ class Stream:
     epoch: str = ""
     offset: int = 0
     text: str = ""
+    files: dict[str, str] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -40,12 +41,21 @@ class Stream:
         self.events.append(event)
         if event["type"] == "delta" and event.get("part", "text") == "text":
             self.text += event["text"]
+        elif event["type"] == "set":
+            self.files[event["path"]] = event["text"]
+        elif event["type"] == "patch":
+            old, start = self.files[event["path"]], event["from"]
+            self.files[event["path"]] = old[:start] + event["ins"] + old[start + event["del"] :]
 
     def check_receipt(self) -> None:
         assert self.terminal is not None
-        receipt = self.terminal["receipt"]
+        receipt = dict(self.terminal["receipt"])
+        files = receipt.pop("files", {})
         digest = hashlib.sha256(self.text.encode()).hexdigest()
         assert receipt == {"offset": self.offset, "characters": len(self.text), "sha256": digest}
+        assert {path: (file["characters"], file["sha256"]) for path, file in files.items()} == {
+            path: (len(text), hashlib.sha256(text.encode()).hexdigest()) for path, text in self.files.items()
+        }
 
 
 class Client:

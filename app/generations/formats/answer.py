@@ -220,7 +220,7 @@ class Answer:
 
 def exact(value: Any) -> str:
     """Return an identifier as it is; empty for what can be none."""
-    return value if isinstance(value, str) and len(value) <= _MAX_IDENTIFIER else ""
+    return value if isinstance(value, str) and len(value) <= _MAX_IDENTIFIER and not has_half(value) else ""
 
 
 def number(value: Any) -> float | None:

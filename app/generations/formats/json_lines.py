@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from app.generations.formats.answer import Answer
+from app.generations.formats.answer import Answer, exact
 from app.generations.formats.decoders import JsonLines
 from app.generations.formats.lines import MAX_LINE
 
@@ -31,6 +31,9 @@ FIELDS: Mapping[str, str] = {
     "preview": "preview",
     "artifact": "artifact",
     "mime": "mime",
+    "path": "file.path",
+    "file": "file.text",
+    "append": "file.append",
     "index": "index",
 }
 """Where each thing stands unless it is configured."""
@@ -48,6 +51,7 @@ class JsonLinesReader:
 
     ``done`` is the terminal where it is true (anything but null, false, 0 and empty); ``error`` where it is. A
     ``preview`` or ``artifact`` is an address where it begins with ``http://``, ``https://`` or ``/``, else base 64.
+    ``file`` is the whole text of the file ``path`` as it is now, told on as a patch; ``append`` is more of it.
     """
 
     terminals: frozenset[str] = frozenset()
@@ -68,6 +72,10 @@ class JsonLinesReader:
         answer.text(get("text"))
         answer.progress(get("stage"), get("step"), get("total"), get("percent"))
         self._show(found, answer)
+        if "file" in found:
+            answer.file(_path(found), found["file"])
+        if "append" in found:
+            answer.append(_path(found), found["append"])
         answer.tokens(get("prompt_tokens"), get("completion_tokens"))
         if error := get("error"):
             answer.refuse(error)
@@ -88,6 +96,10 @@ class JsonLinesReader:
         if artifact := found.get("artifact"):
             answer.artifact(index if given else self._results, mime, **_where(artifact))  # type: ignore[arg-type]
             self._results += 1
+
+
+def _path(found: Mapping[str, Any]) -> str:
+    return exact(found.get("path")) or "index.html"
 
 
 def _where(value: Any) -> dict[str, Any]:
