@@ -27,6 +27,7 @@ from app.generations.events import (
     encode_delta,
 )
 from app.generations.formats import Format
+from app.generations.formats.answer import Answer
 from app.generations.lifecycle import Lifecycle, State
 from app.generations.receipt import ReceiptBuilder
 from app.generations.reports import Report
@@ -149,8 +150,16 @@ class Relay:
                             self._emit([Started(answer.model, call.upstream)])
                         if events:
                             self._emit(events)
+                self._tell_skipped(answer)
         except TimeoutError:
             raise UpstreamTimeout from None
+
+    def _tell_skipped(self, answer: Answer) -> None:
+        if answer.malformed or answer.unknown:
+            stream, upstream = self.owned.stream, self._call.upstream
+            counts = {"malformed": answer.malformed, "unknown": answer.unknown}
+            log = _log.warning if answer.malformed else _log.info
+            log("an upstream sent events that were skipped", stream=stream, upstream=upstream, **counts)
 
     def _emit(self, events: Sequence[Event]) -> None:
         """Publish ``events`` at once, in one batch. Nothing is published after a terminal."""
