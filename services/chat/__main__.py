@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Sequence
 
-import uvicorn
-
 from services.chat.app import create_app
-from services.chat.settings import ChatSettings, SettingsError
+from services.chat.settings import ChatSettings
+from services.web.command import argument_parser, serve
 
 __all__ = ["main"]
 
@@ -30,29 +27,10 @@ environment:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run until interrupted. Exits with status 2 and a sentence when a setting is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="python -m services.chat",
-        description="An OpenAI-compatible chat service with a small model of its own; it needs no network.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8002, help="port to listen on (default: %(default)s)")
+    description = "An OpenAI-compatible chat service with a small model of its own; it needs no network."
+    parser = argument_parser("chat", description, _EPILOG, 8002)
     parser.add_argument("--tokens-per-second", type=float, metavar="N", help="overrides CHAT_TOKENS_PER_SECOND")
-    options = parser.parse_args(arguments)
-    try:
-        settings = ChatSettings.from_environ(os.environ, tokens_per_second=options.tokens_per_second)
-    except SettingsError as error:
-        parser.error(str(error))
-    uvicorn.run(
-        create_app(settings),
-        host=options.host,
-        port=options.port,
-        loop="uvloop",
-        http="httptools",
-        access_log=False,
-        timeout_graceful_shutdown=5,
-    )
+    serve(parser, arguments, ChatSettings, create_app)
 
 
 if __name__ == "__main__":

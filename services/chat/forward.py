@@ -21,7 +21,7 @@ from services.chat.meter import Meter
 from services.chat.protocol import ChatMessage, ChatRequest, parse_json, parse_request, sse
 from services.chat.sessions import SessionStore
 from services.chat.settings import ChatSettings
-from services.chat.streaming import EventStream, until_disconnect
+from services.web.streaming import EventStream, until_disconnect
 
 __all__ = ["ForwardBackend"]
 

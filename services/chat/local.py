@@ -18,7 +18,7 @@ from services.chat.protocol import DONE, Answer, ChatMessage, ChatRequest, count
 from services.chat.sampling import Generation
 from services.chat.sessions import SessionStore
 from services.chat.settings import BUILT_IN_MODEL, ChatSettings
-from services.chat.streaming import EventStream, paced, until_disconnect
+from services.web.streaming import EventStream, paced, until_disconnect
 
 __all__ = ["LocalBackend"]
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
-__all__ = ["BUILT_IN_MODEL", "ChatSettings", "SettingsError"]
+from services.web.settings import ServiceSettings
+
+__all__ = ["BUILT_IN_MODEL", "ChatSettings"]
 
 BUILT_IN_MODEL = "opticks-4gram"
-_PREFIX = "CHAT_"
 
 
-class SettingsError(ValueError):
-    """Raised at start-up: the message names the setting and the cure."""
-
-
-class ChatSettings(BaseModel):
+class ChatSettings(ServiceSettings):
     """The service's settings. With ``base_url`` and ``api_key`` it forwards to that server instead of answering."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    prefix: ClassVar[str] = "CHAT_"
 
     tokens_per_second: float = Field(50.0, ge=0, le=100_000)
     """Pace of a stream; 0 is as fast as possible. The first token never waits."""
@@ -59,24 +56,3 @@ class ChatSettings(BaseModel):
                 "for a server that wants no key any word will do"
             )
         return self
-
-    @classmethod
-    def from_environ(cls, environ: Mapping[str, str], **overrides: object) -> ChatSettings:
-        """Settings from ``CHAT_*`` variables (an empty one counts as not set); ``overrides`` win where not None.
-
-        Raises ``SettingsError``. Variables of other names are not touched.
-        """
-        found: dict[str, object] = {
-            name: environ[_PREFIX + name.upper()] for name in cls.model_fields if environ.get(_PREFIX + name.upper())
-        }
-        found.update({name: value for name, value in overrides.items() if value is not None})
-        try:
-            return cls.model_validate(found)
-        except ValidationError as error:
-            # The input is left out: it may be a key.
-            problems = (f"{_named(problem['loc'])}{problem['msg']}" for problem in error.errors(include_input=False))
-            raise SettingsError("; ".join(problems)) from None
-
-
-def _named(location: tuple[int | str, ...]) -> str:
-    return f"{_PREFIX}{str(location[0]).upper()}: " if location else ""

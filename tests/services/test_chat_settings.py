@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.chat.settings import ChatSettings, SettingsError
+from services.chat.settings import ChatSettings
+from services.web.settings import SettingsError
 
 
 def test_the_environment_sets_them_and_arguments_win() -> None:

@@ -1,0 +1,133 @@
+"""The state of a service that keeps what it makes: its queue, its archive, its webhooks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.requests import Request
+
+from services.jobs.board import Board, Work
+from services.jobs.job import Job
+from services.jobs.webhooks import Webhooks
+from services.storage.archive import Archive, Item
+from services.storage.paths import new_id
+from services.studio.settings import StudioSettings
+from services.web.callers import Caller, Guard
+from services.web.errors import NotFound
+from services.web.streaming import until_disconnect
+
+__all__ = ["Studio"]
+
+
+class Studio:
+    """``kind`` names the index of the archive, ``short`` begins ids, ``path`` is where links begin."""
+
+    def __init__(self, settings: StudioSettings, kind: str, short: str, path: str) -> None:
+        self.settings = settings
+        self.path = path
+        self.board = Board(kind, settings.workers, settings.queue_limit, settings.keep)
+        self.archive = Archive(settings.storage, kind, settings.signing_key.get_secret_value().encode())
+        self.guard = Guard(settings.internal_key, settings.trust_roles)
+        self.webhooks = Webhooks(settings.webhook_hosts, settings.webhook_secret)
+        self._short = short
+
+    async def open(self) -> None:
+        """Nothing to be opened: connections come with the first use."""
+
+    async def close(self) -> None:
+        """Cancel the jobs, send the last webhooks."""
+        await self.board.close()
+        await self.webhooks.close()
+
+    def submit(self, caller: Caller, details: Mapping[str, Any], work: Work, callback: str | None = None) -> Job:
+        """Queue a job of ``caller``. Raises ``Overloaded``, and ``Invalid`` for a callback that may not be called."""
+        if callback is not None:
+            self.webhooks.check(callback)
+        job = Job(new_id(self._short, time.time()), caller.user, details)
+        self.board.submit(job, work)
+        if callback is not None:
+            self.webhooks.follow(job, callback)
+        return job
+
+    async def outcome(self, request: Request, job: Job) -> Job | None:
+        """The ended job, or None when the client left before, which has cancelled it."""
+        try:
+            return await until_disconnect(request.receive, job.wait())
+        finally:
+            self.board.cancel(job)
+
+    async def keep(self, job: Job, item: Item) -> None:
+        """Put what a job made in the archive and in its owner's index."""
+        record = item.record
+        summary = {name: record[name] for name in ("created", "model", "units", "milliseconds")}
+        await self.archive.save(item, summary)
+
+    def base(self, request: Request) -> str:
+        """Where the links of an answer to this request begin."""
+        return (self.settings.public_url or str(request.base_url).rstrip("/")) + self.path
+
+    def linked(self, item_id: str, artifacts: Sequence[Mapping[str, Any]], base: str) -> list[dict[str, Any]]:
+        """Artifacts with links to them."""
+        with_links = []
+        for artifact in artifacts:
+            url, expires = self.archive.link(base, item_id, artifact["name"], self.settings.link_seconds)
+            with_links.append({**artifact, "url": url, "expires_at": expires})
+        return with_links
+
+    async def document(self, request: Request, caller: Caller, item_id: str) -> dict[str, Any]:
+        """What is known of a generation. Raises ``NotFound``, also for what is another user's."""
+        job = self.board.get(item_id)
+        if job is not None and caller.may_see(job.owner):
+            return self.of_job(job, self.base(request))
+        record = None if job is not None else await self.archive.record(item_id)
+        if record is None or not caller.may_see(str(record["owner"])):
+            raise NotFound("There is no such generation.", "id")
+        return self.of_record(record, self.base(request))
+
+    def of_job(self, job: Job, base: str) -> dict[str, Any]:
+        """The document of a job."""
+        queued = job.latest("queued") if job.status == "queued" else None
+        document = {
+            "id": job.id,
+            "generation_id": job.id,
+            "status": job.status,
+            "percent": job.percent,
+            "queue_position": queued["position"] if queued else 0,
+            "created": int(job.created),
+            "progress": job.latest("progress"),
+            "preview": job.latest("preview"),
+            **job.details,
+        }
+        if job.error is not None:
+            document["error"] = {"message": job.error, "code": "job_failed"}
+        if job.result is not None:
+            document |= job.result
+            document["artifacts"] = self.linked(job.id, job.result.get("artifacts", ()), base)
+        return document
+
+    def of_record(self, record: Mapping[str, Any], base: str) -> dict[str, Any]:
+        """The document of a generation that only the archive remembers."""
+        item_id = str(record["id"])
+        document = {"generation_id": item_id, "status": "completed", "percent": 100.0, **record}
+        document["artifacts"] = self.linked(item_id, record["artifacts"], base)
+        return document
+
+    async def delete(self, caller: Caller, item_id: str) -> dict[str, Any]:
+        """Cancel a generation that runs, delete what one made that has ended. Raises ``NotFound``."""
+        job = self.board.get(item_id)
+        if job is not None and not caller.may_see(job.owner):
+            raise NotFound("There is no such generation.", "id")
+        if job is not None and not job.ended:
+            self.board.cancel(job)
+            await job.wait()
+            if job.status == "cancelled":
+                return {"id": item_id, "status": "cancelled", "deleted": True}
+        record = await self.archive.record(item_id)
+        if job is None and (record is None or not caller.may_see(str(record["owner"]))):
+            raise NotFound("There is no such generation.", "id")
+        if job is not None:
+            self.board.forget(job)
+        await self.archive.delete(item_id)
+        return {"id": item_id, "status": "deleted", "deleted": True}
