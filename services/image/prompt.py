@@ -43,9 +43,9 @@ _PALETTE_WORDS: dict[str, tuple[str, ...]] = {
     "monochrome noir grayscale ink sketch": ("0a0a0a", "3a3a3a", "7a7a7a", "bdbdbd", "f5f5f5"),
 }
 _HUES = {
-    **{"red": 0.0, "orange": 0.08, "yellow": 0.15, "green": 0.35, "teal": 0.48, "cyan": 0.52, "blue": 0.6},
-    **{"purple": 0.76, "violet": 0.78, "magenta": 0.86, "pink": 0.92, "rojo": 0.0, "verde": 0.35, "azul": 0.6},
-}
+    "red": 0.0, "rojo": 0.0, "orange": 0.08, "yellow": 0.15, "green": 0.35, "verde": 0.35, "teal": 0.48, "cyan": 0.52,
+    "blue": 0.6, "azul": 0.6, "purple": 0.76, "violet": 0.78, "magenta": 0.86, "pink": 0.92,
+}  # fmt: skip
 STYLES = ("natural", "vivid", "pixel", "watercolor", "monochrome", "minimal")
 _STYLE_WORDS = {
     "pixel": "pixel pixelart 8bit retro voxel",

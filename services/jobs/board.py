@@ -111,6 +111,7 @@ class Board:
         except (asyncio.CancelledError, Stopped):
             job.end("cancelled")
         except ApiError as error:
+            job.error_status = error.http_status
             job.end("failed", error=error.message)
         except Exception:
             _log.exception("job %s failed", job.id)

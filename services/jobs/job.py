@@ -55,6 +55,8 @@ class Job:
         self.percent = 0.0
         self.result: Mapping[str, Any] | None = None
         self.error: str | None = None
+        self.error_status = 500
+        """The status of an answer that tells the error."""
         self.stop = threading.Event()
         """Set when the job was cancelled; its thread looks at it."""
         self._loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Real servers for the chat service's tests: uvicorn on a free port, in the test's own loop."""
+"""Real servers for the services' tests: uvicorn on a free port, in the test's own loop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def language() -> LanguageModel:
 
 @asynccontextmanager
 async def _serving(app: Any) -> AsyncIterator[str]:
-    config = uvicorn.Config(app, port=0, http="httptools", ws="none", log_level="warning", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        app, port=0, http="httptools", ws="websockets-sansio", log_level="warning", timeout_graceful_shutdown=1
+    )
     server = uvicorn.Server(config)
     # Started and stopped by its own steps: serve() would poll for its end and take over this process's signals.
     config.load()

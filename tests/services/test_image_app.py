@@ -129,7 +129,7 @@ async def test_delete_cancels_what_runs_and_its_worker_is_free_again(client: htt
 async def test_a_client_that_leaves_cancels_its_picture(client: httpx.AsyncClient) -> None:
     for body in (BIG, BIG | {"stream": True}):
         async with httpx.AsyncClient(base_url=client.base_url) as other:
-            asking = asyncio.ensure_future(other.post("/image/generate", json=body))  # noqa: RUF006
+            asking = asyncio.ensure_future(other.post("/image/generate", json=body))
             async with asyncio.timeout(20):
                 while (await client.get("/health")).json()["running"] != 1:
                     await asyncio.sleep(0.01)

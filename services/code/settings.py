@@ -1,0 +1,54 @@
+"""What can be set: in code by name, in the environment as ``CODE_<NAME>``. Sizes are bytes, durations seconds."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from services.web.settings import ServiceSettings
+
+__all__ = ["CodeSettings"]
+
+
+class CodeSettings(ServiceSettings):
+    """The code service's settings. With ``base_url`` and ``api_key`` a vision model writes the code."""
+
+    prefix: ClassVar[str] = "CODE_"
+
+    pieces_per_second: float = Field(200.0, ge=0, le=100_000)
+    """Pace of each variant's stream; 0 is as fast as possible."""
+    max_variants: int = Field(4, ge=1, le=8)
+    image_bytes: int = Field(10 * 1024 * 1024, ge=1024)
+    image_pixels: int = Field(20_000_000, ge=64)
+    """Of a screenshot, unpacked; told by its header before it is unpacked."""
+    workers: int = Field(1, ge=1, le=64)
+    """Generations at once."""
+    queue_limit: int = Field(32, ge=0, le=10_000)
+    keep: int = Field(32, ge=0, le=10_000)
+    """Ended generations that are remembered, and can be refined."""
+    base_url: str | None = None
+    """An OpenAI-compatible server with a vision model, up to and with its version."""
+    api_key: SecretStr | None = None
+    model: str = Field("gpt-4o", min_length=1, max_length=200)
+    read_timeout: float = Field(120.0, gt=0)
+    max_output: int = Field(512 * 1024, ge=1024)
+    """Of one variant that the vision model writes."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_http(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return url.rstrip("/") if url else None
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> CodeSettings:
+        if (self.base_url is None) != (self.api_key is None):
+            raise ValueError("CODE_BASE_URL and CODE_API_KEY go together: set both, or none")
+        return self
+
+    @property
+    def body_limit(self) -> int:
+        """Bytes of a request: a screenshot in base 64 and some text."""
+        return self.image_bytes * 4 // 3 + 256 * 1024
