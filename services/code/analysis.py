@@ -104,7 +104,8 @@ class _Cutter:
             return mask if not self._noisy else away > _DIFFERENT_IN_NOISE
         squares = Image.fromarray(mask.astype(np.uint8) * 255)
         filled = squares.filter(ImageFilter.MinFilter(_SQUARE)).filter(ImageFilter.MaxFilter(_SQUARE))
-        return (away > _DIFFERENT_IN_NOISE) | (np.asarray(filled) > 0)
+        strong: Mask = (away > _DIFFERENT_IN_NOISE) | (np.asarray(filled) > 0)
+        return strong
 
     def _mean(self, box: Box, mask: Mask) -> RGB:
         colours = self._pixels[box.y : box.bottom, box.x : box.right][mask]

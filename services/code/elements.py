@@ -79,6 +79,8 @@ class _Builder:
             }  # fmt: skip
             if node.kind != "text":
                 element.styles["height"] = f"{box.height}px"
+            elif node.lines == 1:
+                element.styles["white-space"] = "nowrap"
         return element
 
     def _space(self, element: Element, node: Node, previous: Node | None, parent: Node, inside: Box) -> None:

@@ -69,9 +69,9 @@ def _generating(studio: Studio, settings: ImageSettings) -> APIRouter:
             if one.callback_url is not None:
                 studio.webhooks.check(one.callback_url)
         studio.board.room(len(paintings))
-        caller, base = caller_of(request), studio.base(request)
+        base = studio.base(request)
         jobs = [
-            studio.submit(caller, painting.details, painting.work, one.callback_url)
+            studio.submit(request, painting.details, painting.work, one.callback_url)
             for painting, one in zip(paintings, asked.requests, strict=True)
         ]
         return {"batch_id": new_id("batch", jobs[0].created), "generations": [studio.of_job(job, base) for job in jobs]}
@@ -100,7 +100,7 @@ async def _answer(
     studio: Studio, settings: ImageSettings, request: Request, asked: GenerateRequest, *, wait: bool
 ) -> Response:
     painting = Painting(studio, settings, asked)
-    job = studio.submit(caller_of(request), painting.details, painting.work, asked.callback_url)
+    job = studio.submit(request, painting.details, painting.work, asked.callback_url)
     if asked.stream:
         return EventStream(job.follow_sse(), release=lambda: _cancel(studio, job))
     if not wait:

@@ -17,7 +17,6 @@ from services.image.requests import MODEL, OpenAIRequest
 from services.image.settings import ImageSettings
 from services.jobs.job import Job
 from services.studio.studio import Studio
-from services.web.callers import caller_of
 from services.web.errors import ApiError, Invalid
 from services.web.streaming import EventStream
 
@@ -41,7 +40,7 @@ def openai_routes(studio: Studio, settings: ImageSettings) -> APIRouter:
         if asked.stream and (asked.n or 1) > 1:
             raise Invalid("n must be 1 where stream is true.", "n")
         painting = Painting(studio, settings, asked.generation(), (asked.partial_images or 0) if asked.stream else 0)
-        job = studio.submit(caller_of(request), painting.details, painting.work)
+        job = studio.submit(request, painting.details, painting.work)
         if asked.stream:
             return EventStream(_events(job, painting, asked), release=lambda: _cancel(studio, job))
         if await studio.outcome(request, job) is None:

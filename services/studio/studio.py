@@ -14,7 +14,7 @@ from services.jobs.webhooks import Webhooks
 from services.storage.archive import Archive, Item
 from services.storage.paths import new_id
 from services.studio.settings import StudioSettings
-from services.web.callers import Caller, Guard
+from services.web.callers import Caller, Guard, caller_of
 from services.web.errors import NotFound
 from services.web.streaming import until_disconnect
 
@@ -41,12 +41,24 @@ class Studio:
         await self.board.close()
         await self.webhooks.close()
 
-    def submit(self, caller: Caller, details: Mapping[str, Any], work: Work, callback: str | None = None) -> Job:
-        """Queue a job of ``caller``. Raises ``Overloaded``, and ``Invalid`` for a callback that may not be called."""
+    def submit(self, request: Request, details: Mapping[str, Any], work: Work, callback: str | None = None) -> Job:
+        """Queue a job of the caller. ``work`` returns ``artifacts``, whose links its last events tell.
+
+        Raises ``Overloaded``, and ``Invalid`` for a callback that may not be called.
+        """
         if callback is not None:
             self.webhooks.check(callback)
-        job = Job(new_id(self._short, time.time()), caller.user, details)
-        self.board.submit(job, work)
+        base = self.base(request)
+
+        async def finished(job: Job) -> Mapping[str, Any]:
+            result = await work(job)
+            artifacts = self.linked(job.id, result["artifacts"], base)
+            for artifact in artifacts:
+                job.publish("artifact", index=artifact["index"], mime=artifact["mime"], url=artifact["url"])
+            return {**result, "artifacts": artifacts}
+
+        job = Job(new_id(self._short, time.time()), caller_of(request).user, details)
+        self.board.submit(job, finished)
         if callback is not None:
             self.webhooks.follow(job, callback)
         return job

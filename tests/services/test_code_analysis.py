@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import re
 from html.parser import HTMLParser
 
 import numpy as np

@@ -94,6 +94,9 @@ async def test_an_asynchronous_generation_shows_its_way(client: httpx.AsyncClien
     percents = [data["percent"] for kind, data in events if kind == "progress"]
     assert percents == sorted(percents)
     assert events[-1][0] == "completed"
+    links = [data["url"] for kind, data in events if kind == "artifact"]
+    assert links == [artifact["url"] for artifact in events[-1][1]["artifacts"]]
+    assert [(await client.get(link)).status_code for link in links] == [200, 200]
     assert sum(kind in ("completed", "failed", "cancelled") for kind, _ in events) == 1
     done = await document(client, item, "completed")
     assert [artifact["name"] for artifact in done["artifacts"]] == ["image/original.png", "image/original-2.png"]
