@@ -6,7 +6,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY app ./app
 COPY services ./services
 RUN python -m venv /opt/tidegate \
-    && /opt/tidegate/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt . \
+    && /opt/tidegate/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[services]' \
     && /opt/tidegate/bin/pip uninstall --yes --quiet setuptools pip
 
 FROM python:3.11-slim-bookworm

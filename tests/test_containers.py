@@ -83,6 +83,10 @@ def test_the_gateways_environment_is_a_right_configuration():
     assert config.broker.redis_url.get_secret_value() == "redis://valkey:6379/0"
     port = SERVICES["chat"]["command"][SERVICES["chat"]["command"].index("--port") + 1]
     assert config.upstreams["chat"].targets == (f"http://chat:{port}",)
+    for name in ("image", "code", "speech"):
+        command = SERVICES[name]["command"]
+        assert SERVICES[name]["entrypoint"] == ["python", "-m", f"services.{name}"]
+        assert config.upstreams[name].targets == (f"http://{name}:{command[command.index('--port') + 1]}",)
 
 
 def test_the_images_environment_is_a_right_configuration():
