@@ -1,0 +1,40 @@
+"""docs/services.md names every setting, endpoint and event that there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+
+from services.chat.settings import ChatSettings
+from services.code.app import create_app as create_code
+from services.code.settings import CodeSettings
+from services.image.app import create_app as create_image
+from services.image.settings import ImageSettings
+from services.speech.app import create_app as create_speech
+from services.speech.settings import SpeechSettings
+from services.web.settings import ServiceSettings
+
+PAGE = (Path(__file__).parents[2] / "docs" / "services.md").read_text()
+
+
+@pytest.mark.parametrize("settings", [ChatSettings, CodeSettings, ImageSettings, SpeechSettings])
+def test_every_setting_is_on_the_page_and_no_other(settings: type[ServiceSettings]) -> None:
+    named = {name for name in re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE) if name.startswith(settings.prefix)}
+    assert named == {settings.prefix + name.upper() for name in settings.model_fields}
+
+
+def test_every_endpoint_is_on_the_page(tmp_path: Path) -> None:
+    apps: list[FastAPI] = [
+        create_code(),
+        create_image(ImageSettings(storage=str(tmp_path / "image"))),
+        create_speech(SpeechSettings(storage=str(tmp_path / "speech"))),
+    ]
+    # A path's last parts stand on the page behind an ellipsis where its beginning was named before.
+    ends = ("/events", "/download", "/file/{name}", "/models", "/openapi.json", "/health", "/healthz")
+    for app in apps:
+        for path in app.openapi()["paths"]:
+            shown = path.replace("{item_id}", "{id}")
+            assert shown in PAGE or shown.endswith(ends), path
