@@ -73,7 +73,7 @@ def crop_url(pixels: Pixels, x: int, y: int, width: int, height: int) -> str:
 def _open(data: bytes, field: str) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=_FORMATS)
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise TooLarge(f"{field} has too many pixels.", field) from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
         raise Invalid(f"{field} is no PNG, JPEG, WebP or GIF.", field) from None

@@ -8,6 +8,7 @@ has ended, so that a thread that is slow to stop is not overtaken by more work t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -84,7 +85,11 @@ class Board:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             job.stop.set()
-            await asyncio.wait([future])
+            while not future.done():
+                with contextlib.suppress(
+                    asyncio.CancelledError
+                ):  # A second cancel must not overtake the thread, either.
+                    await asyncio.wait([future])
             future.exception()  # Looked at, or the loop would complain that nobody did.
             raise
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import mimetypes
 from datetime import date
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
@@ -17,6 +17,7 @@ from services.web.streaming import EventStream
 
 __all__ = ["event_stream", "item_routes", "started"]
 
+_MEDIA_TYPES = {".png": "image/png", ".mp3": "audio/mpeg", ".wav": "audio/wav", ".pcm": "audio/pcm"}
 _LAST_EVENT = Annotated[str | None, Header(alias="last-event-id")]
 
 
@@ -68,7 +69,7 @@ def item_routes(studio: Studio, tag: str, admin: str) -> APIRouter:
         if data is None:
             raise NotFound("This was deleted.")
         headers = {"cache-control": "private, max-age=3600", "x-content-type-options": "nosniff"}
-        return Response(data, media_type=mimetypes.guess_type(name)[0], headers=headers)
+        return Response(data, media_type=_MEDIA_TYPES.get(PurePosixPath(name).suffix), headers=headers)
 
     @router.get(path + "/{item_id}/events", response_model=None)
     async def events(request: Request, item_id: str, last_event: _LAST_EVENT = None) -> Response:

@@ -73,8 +73,9 @@ async def test_a_cancelled_job_ends_when_its_thread_has_and_not_before(board: Bo
 
     first, second = board.submit(job("a"), work), board.submit(job("b"), work)
     await asyncio.to_thread(entered.wait, 20)
-    board.cancel(first)
-    await asyncio.sleep(0.05)
+    for _ in range(3):
+        board.cancel(first)
+        await asyncio.sleep(0.05)
     assert (first.status, second.status) == ("running", "queued")
     release.set()
     assert (await first.wait()).status == "cancelled"
