@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 
 help:
 	@echo "make install   build .venv with the pinned versions of constraints.txt"
-	@echo "make demo      run the gateway and its chat service in one process: http://127.0.0.1:8080"
+	@echo "make demo      run the gateway and its reference services in one process: http://127.0.0.1:8080"
 	@echo "make test      run all tests"
 	@echo "make check     format, lint, types, layers"
 	@echo "make bench     measure this machine"

@@ -59,7 +59,7 @@ def test_the_domain_takes_bytes_and_the_time_as_arguments(path):
 
 @pytest.mark.parametrize(("folder", "others"), [("services", "app"), ("loadtests", "app"), ("app", "services")])
 def test_the_gateway_and_what_stands_beside_it_do_not_know_each_other(folder, others):
-    # The demo alone runs both in one process.
+    # The demo alone runs all in one process.
     known = {name(path) for path in sources(folder) if imports(path) & {others, "loadtests"} - {folder}}
     assert known <= {"app/serving.py"}
 

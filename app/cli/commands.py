@@ -100,7 +100,7 @@ def serve(
 
 @application.command(epilog="Example: tidegate demo --port 9000")
 def demo(port: Annotated[int | None, typer.Option(help="Overrides server.port.")] = None) -> None:
-    """Run the gateway and a chat service behind it, with nothing else needed."""
+    """Run the gateway and the reference services behind it, with nothing else needed."""
     loaded = load_config(_DEMO if _DEMO.exists() else Path("presets/demo.toml"), os.environ, {"server.port": port})
     from app.serving import demo as run  # noqa: PLC0415
 
