@@ -11,7 +11,12 @@ client may try again (``retryable``). ``docs/errors.md`` lists them; a test comp
     │   ├── UnknownCommand            unknown_command        400
     │   ├── UnsupportedData           unsupported_data       415   1003
     │   ├── InvalidText               invalid_text           400   1007
-    │   └── MessageTooBig             message_too_big        413   1009
+    │   ├── MessageTooBig             message_too_big        413   1009
+    │   ├── HeadTooLarge              head_too_large         431
+    │   ├── RequestTimeout            request_timeout        408
+    │   ├── Misdirected               misdirected            421
+    │   ├── NotImplementedHere        not_implemented        501
+    │   └── UnknownVersion            unknown_version        505
     ├── Unauthenticated               unauthenticated        401   4501
     │   ├── InvalidToken              invalid_token          401   4501
     │   │   └── TokenRevoked          token_revoked          401   4501
@@ -60,6 +65,7 @@ __all__ = [
     "CircuitOpen",
     "ConfigError",
     "Gone",
+    "HeadTooLarge",
     "IdempotencyConflict",
     "InsufficientScope",
     "Interrupted",
@@ -69,12 +75,15 @@ __all__ = [
     "KeysUnavailable",
     "MessageTooBig",
     "MethodNotAllowed",
+    "Misdirected",
     "NotCached",
     "NotFound",
+    "NotImplementedHere",
     "OutputTooLong",
     "Overloaded",
     "PermissionDenied",
     "RateLimited",
+    "RequestTimeout",
     "SlowConsumer",
     "TidegateError",
     "TokenExpired",
@@ -84,6 +93,7 @@ __all__ = [
     "TooManySockets",
     "Unauthenticated",
     "UnknownCommand",
+    "UnknownVersion",
     "UnsupportedData",
     "UpstreamBusy",
     "UpstreamError",
@@ -140,6 +150,31 @@ class InvalidText(BadRequest):
 class MessageTooBig(BadRequest):
     code, status, close_code = "message_too_big", 413, 1009
     default_message = "The message is larger than the limit."
+
+
+class HeadTooLarge(BadRequest):
+    code, status = "head_too_large", 431
+    default_message = "The request's head is larger than the limit."
+
+
+class RequestTimeout(BadRequest):
+    code, status, retryable = "request_timeout", 408, True
+    default_message = "The request did not come in time."
+
+
+class Misdirected(BadRequest):
+    code, status = "misdirected", 421
+    default_message = "Nothing is served here under that host name."
+
+
+class NotImplementedHere(BadRequest):
+    code, status = "not_implemented", 501
+    default_message = "The request asks for something that is not served here."
+
+
+class UnknownVersion(BadRequest):
+    code, status = "unknown_version", 505
+    default_message = "Speak HTTP/1.1 or HTTP/1.0."
 
 
 class Unauthenticated(TidegateError):

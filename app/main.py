@@ -11,8 +11,9 @@ from starlette.types import Receive, Scope, Send
 from app.composition.parts import Parts
 from app.config import Config, Source
 from app.errors import ConfigError
+from app.http.edge.guard import STATE_KEY as REQUESTS_KEY
 from app.observe.signals import drained_on_sigterm, reloaded_on_sighup
-from app.ws.gate import STATE_KEY
+from app.ws.gate import STATE_KEY as GATE_KEY
 
 __all__ = ["Gateway", "create_app"]
 
@@ -24,8 +25,8 @@ def create_app(config: Config, source: Source | None = None) -> Gateway:
 
     On SIGHUP it reads its configuration again from ``source``, if there is one.
 
-    Its sockets need uvicorn with ``ws=app.ws.connection.Connection``, and those that do without a WebSocket
-    ``http=app.ws.emulation.connection.HttpConnection``; :mod:`app.serving` sees to that.
+    It needs uvicorn with ``ws=app.ws.connection.Connection`` and
+    ``http=app.composition.server_connection.ServerConnection``; :mod:`app.serving` sees to that.
     """
     return Gateway(config, source)
 
@@ -43,11 +44,7 @@ class Gateway:
             await self._lifespan(scope, receive, send)
             return
         assert self._parts is not None, "the server calls lifespan first"
-        if scope["type"] == "http":
-            await self._parts.dispatch(scope, receive, send)
-            return
-        endpoint = self._parts.sockets.endpoints.get(scope["path"], self._parts.dispatch)
-        await endpoint(dict(scope), receive, send)
+        await self._parts.edge(scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -56,7 +53,7 @@ class Gateway:
         except Exception as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             raise
-        scope["state"][STATE_KEY] = parts.sockets.gate
+        scope["state"] |= {GATE_KEY: parts.sockets.gate, REQUESTS_KEY: self._config.server.requests}
         with (
             drained_on_sigterm(parts.begin_drain, parts.leave, self._config.server.drain_delay),
             contextlib.nullcontext() if self._source is None else reloaded_on_sighup(self._reload),

@@ -21,13 +21,13 @@ import uvicorn
 from pydantic import SecretStr
 from uvicorn.supervisors import Multiprocess
 
+from app.composition.server_connection import ServerConnection
 from app.config import Config, Source
 from app.errors import ConfigError
 from app.main import create_app
 from app.observe.logs import configure_logging
 from app.observe.pidfile import pid_file
 from app.ws.connection import Connection
-from app.ws.front import Front
 
 __all__ = ["demo", "serve", "uvicorn_config"]
 
@@ -62,7 +62,7 @@ def uvicorn_config(config: Config, *, alone: bool = False, source: Source | None
         workers=config.server.workers,
         backlog=_BACKLOG,
         loop="uvloop",
-        http=Front,
+        http=ServerConnection,
         ws=Connection,
         ws_max_size=config.realtime.max_message,
         ws_ping_interval=config.realtime.ping_interval,

@@ -9,11 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import NamedTuple
 
-__all__ = ["Peers", "address_group"]
+__all__ = ["Peers", "Way", "address_group"]
 
 _HOPS = 32
 """Entries of a list that are looked at, from its end."""
+_SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+
+
+class Way(NamedTuple):
+    """By which way a request came, as far as that can be believed."""
+
+    addresses: tuple[str, ...]
+    """The client's, then those of the trusted proxies behind it; one empty text on a Unix socket."""
+    scheme: str | None
+    """``http`` or ``https``, where a trusted proxy said it."""
+    host: bytes | None
+    """The Host by which the client asked, where a trusted proxy said it; its form was not looked at."""
 
 
 class Peers:
@@ -33,17 +46,39 @@ class Peers:
         found = peer or ""
         if not self._networks or not self._trusts(found):
             return found
-        lines = [value for name, value in headers if name == self._header]
-        entries = b",".join(lines).split(b",")[-_HOPS:]
-        for entry in reversed(entries):
-            text = entry.decode("latin-1").strip()
-            address = _read(_for(text) if self._header == b"forwarded" else text)
+        return self._chain(found, headers)[0]
+
+    def __bool__(self) -> bool:
+        """Whether anybody is trusted."""
+        return bool(self._networks)
+
+    def way(self, peer: str | None, headers: Sequence[tuple[bytes, bytes]]) -> Way:
+        """Return by which way a request came. ``peer`` and ``headers`` are those of :meth:`address`."""
+        found = peer or ""
+        if not self._networks or not self._trusts(found):
+            return Way((found,), None, None)
+        chain = self._chain(found, headers)
+        hops = max(1, len(chain) - 1)
+        if self._header == b"forwarded":
+            elements = _entries(headers, b"forwarded")
+            element = elements[-min(hops, len(elements))] if elements else ""
+            scheme, host = _parameter(element, "proto"), _parameter(element, "host")
+        else:
+            scheme, host = (_said(headers, name, hops) for name in (b"x-forwarded-proto", b"x-forwarded-host"))
+        return Way(tuple(chain), _SCHEMES.get(scheme.lower()), host.encode("latin-1") or None)
+
+    def _chain(self, peer: str, headers: Sequence[tuple[bytes, bytes]]) -> list[str]:
+        """Return the client's address and those of the proxies behind it, the last of which is the trusted ``peer``."""
+        chain = [peer]
+        for text in reversed(_entries(headers, self._header)):
+            address = _read(_parameter(text, "for") if self._header == b"forwarded" else text)
             if address is None:
                 break
-            found = address
-            if not self._trusts(found):
+            chain.append(address)
+            if not self._trusts(address):
                 break
-        return found
+        chain.reverse()
+        return chain
 
     def _trusts(self, text: str) -> bool:
         if not text:
@@ -88,10 +123,23 @@ def _read(text: str) -> str | None:
     return None if address is None else str(address)
 
 
-def _for(element: str) -> str:
-    """Return the ``for`` parameter of an element of ``Forwarded`` (RFC 7239 section 4); empty without one."""
+def _entries(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> list[str]:
+    """Return the last entries of a list, over all its lines. A comma always divides, also in quotes: so nothing that
+    stands before the entry of a trusted proxy can swallow it."""
+    lines = [value for each, value in headers if each == name]
+    return [entry.decode("latin-1").strip() for entry in b",".join(lines).split(b",")[-_HOPS:]]
+
+
+def _said(headers: Sequence[tuple[bytes, bytes]], name: bytes, hops: int) -> str:
+    """Return what the outermost of ``hops`` trusted proxies said, or the outermost that said anything."""
+    values = _entries(headers, name)
+    return values[-min(hops, len(values))]
+
+
+def _parameter(element: str, wanted: str) -> str:
+    """Return a parameter of an element of ``Forwarded`` (RFC 7239 section 4); empty without it."""
     for pair in element.split(";"):
         name, _, value = pair.strip().partition("=")
-        if name.strip().lower() == "for":
+        if name.strip().lower() == wanted:
             return value.strip().strip('"')
     return ""

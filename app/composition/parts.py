@@ -21,6 +21,7 @@ from app.auth.tickets import Tickets
 from app.auth.tokens import TokenVerifier
 from app.composition.broker import create_backend
 from app.composition.cache import create_cache
+from app.composition.edge import Edge
 from app.composition.rest import create_rest_api, version
 from app.composition.sockets import Sockets
 from app.config import Config
@@ -115,8 +116,9 @@ class Parts:
         self._cache = create_cache(config)
         self._proxy = self._create_proxy(config, table)
         self._passed_on = self._socket_proxy(config)
-        self._own = self.sockets.before(create_rest_api(config, self._routers(config)))
-        self.dispatch = Dispatch(table, self._proxy, self._own, self._passed_on)
+        self._own = self.sockets.beside(create_rest_api(config, self._routers(config)))
+        self._dispatch = Dispatch(table, self._proxy, self._own, self._passed_on)
+        self.edge = Edge(self._dispatch, config.server, lambda: self._drain.active)
         self._followers: list[asyncio.Task[None]] = []
         self._start()
 
@@ -134,7 +136,7 @@ class Parts:
             verifier = self._verifier.prepare(config.auth, claims)
         upstreams = self._transport.prepare(config.upstreams)
         if (before.auth, before.server_api, before.server) != (config.auth, config.server_api, config.server):
-            own = self.sockets.before(create_rest_api(config, self._routers(config)))
+            own = self.sockets.beside(create_rest_api(config, self._routers(config)))
         upstreams()
         if verifier is not None:
             for source in self._verifier.sources:
@@ -149,7 +151,7 @@ class Parts:
             self._cache = create_cache(config)
         self._proxy.reload(limits, config.server.body_limit, self._cached(table))
         self._passed_on.reload(limits)
-        self.dispatch.reload(table, own)
+        self._dispatch.reload(table, own)
         self._config, self._own = config, own
 
     def _start(self) -> None:
@@ -206,6 +208,7 @@ class Parts:
         for source in self._verifier.sources:
             await source.close()
         await self.sockets.close()
+        self.edge.close()
         await self._backend.close()
         await self._transport.close()
 

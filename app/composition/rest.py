@@ -12,6 +12,7 @@ import app
 from app.config import DEVELOPMENT_SECRET, Config
 from app.http.api.app import create_api
 from app.http.api.playground import playground_router
+from app.http.edge.security_headers import page_policy
 
 __all__ = ["create_rest_api", "version"]
 
@@ -34,6 +35,7 @@ def create_rest_api(config: Config, routers: list[APIRouter]) -> FastAPI:
         version=version(),
         home="/playground/" if playground else "/docs",
         body_limit=config.server.body_limit,
+        policy=page_policy(config.server.security_headers),
     )
     if playground:
         # Where the secret is everybody's, everybody may have a token of it.

@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.auth.origins import Origins, origin_allowed
 from app.auth.peer import Peers
 from app.auth.tickets import Tickets
 from app.auth.tokens import TokenVerifier
-from app.config import Config, LimitsConfig
+from app.config import Config, LimitsConfig, ServerConfig
+from app.errors import NotFound
 from app.generations.merging import EventMergeRule
 from app.generations.service import Generations
 from app.http.problems import problem
@@ -27,7 +29,6 @@ from app.ws.emulation.framing import HTTP_STREAM, SSE
 from app.ws.emulation.posts import Posts
 from app.ws.endpoint import Endpoint
 from app.ws.gate import Gate
-from app.ws.origins import allowed_origins, origin_allowed
 from app.ws.protocols.native_encoding import NativeEncoder
 from app.ws.rates import Rate
 from app.ws.services import Services
@@ -40,6 +41,11 @@ _NATIVE_PATH = "/api/v1/ws"
 _CENTRIFUGE_PATH = "/connection/websocket"
 _STREAM_PATHS = {"/connection/sse": SSE, "/connection/http_stream": HTTP_STREAM}
 _POST_PATH = "/emulation"
+
+
+def socket_origins(server: ServerConfig) -> Origins:
+    """Return whose pages may open sockets: who is named for them, or else who is named for CORS, but never all."""
+    return Origins(server.allowed_origins or [origin for origin in server.cors.origins if origin != "*"])
 
 
 def _rates(limits: LimitsConfig) -> tuple[Rate, Rate] | None:
@@ -85,7 +91,7 @@ class Sockets:
             rates=_rates(realtime.limits),
         )
         opener = centrifuge.Opener(services, verifier, backend.presence, backend.archive, {}, realtime.presence_ttl)
-        origins = self._origins = allowed_origins(server.allowed_origins)
+        origins = self._origins = socket_origins(server)
         door = (tickets, origins, peers, problem)
         self._native = Endpoint(services, *door)
         self._centrifuge = Endpoint(services, *door, centrifuge.SUBPROTOCOLS, opener)
@@ -107,7 +113,7 @@ class Sockets:
 
     def reload(self, config: Config) -> None:
         """Take other origins, from the next handshake on."""
-        self._origins = allowed_origins(config.server.allowed_origins)
+        self._origins = socket_origins(config.server)
         self._native.origins = self._centrifuge.origins = self._origins
         for door in self._doors:
             door.origins = self._origins
@@ -116,11 +122,15 @@ class Sockets:
         """Whether the page that asks may open a socket."""
         return origin_allowed(headers, self._origins)
 
-    def before(self, others: ASGIApp) -> ASGIApp:
-        """Return an application that answers where sockets are stood in for, and leaves the rest to ``others``."""
+    def beside(self, others: ASGIApp) -> ASGIApp:
+        """Return an application that answers where sockets are, or stood in for, and leaves the rest to ``others``."""
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            await self.doors.get(scope["path"], others)(scope, receive, send)
+            if scope["type"] == "websocket":
+                # A handshake's endpoint forgets its scope in the end, which is the server's.
+                await self.endpoints.get(scope["path"], _refuse)(dict(scope), receive, send)
+            else:
+                await self.doors.get(scope["path"], others)(scope, receive, send)
 
         return answer
 
@@ -135,9 +145,7 @@ class Sockets:
         streams = sum(len(stream.sessions) for stream in self._streams)
         return len(self._native.sessions) + len(self._centrifuge.sessions) + streams
 
-    def _emulate(
-        self, opener: centrifuge.Opener, posts: Posts, node: str, origins: frozenset[str], peers: Peers
-    ) -> None:
+    def _emulate(self, opener: centrifuge.Opener, posts: Posts, node: str, origins: Origins, peers: Peers) -> None:
         """Serve sessions of the Centrifuge protocol without a WebSocket."""
         for path, transport in _STREAM_PATHS.items():
             stream = StreamOpener(transport, opener, posts, node, peers, self.gate)
@@ -154,3 +162,10 @@ class Sockets:
         """Stop looking after sockets; the server has closed them, and their tasks have ended."""
         self.ticker.close()
         await self._admission.close()
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    status, headers, body = problem(NotFound("There is no socket at this path."))
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})

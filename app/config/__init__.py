@@ -7,6 +7,7 @@ and flags.
 from app.config.auth import AuthConfig, ServerApiConfig
 from app.config.broker import BrokerConfig
 from app.config.cache import CacheConfig, RouteCacheConfig
+from app.config.edge import CompressionConfig, CorsConfig, RequestsConfig, SecurityHeadersConfig
 from app.config.generations import GenerationConfig, GenerationsConfig
 from app.config.issuers import DEVELOPMENT_SECRET, IssuerConfig
 from app.config.limits import RateLimitConfig
@@ -27,7 +28,9 @@ __all__ = [
     "CacheConfig",
     "CentrifugeConfig",
     "ChannelConfig",
+    "CompressionConfig",
     "Config",
+    "CorsConfig",
     "EmulationConfig",
     "GenerationConfig",
     "GenerationsConfig",
@@ -39,9 +42,11 @@ __all__ = [
     "RateLimitConfig",
     "RealtimeConfig",
     "Reloaded",
+    "RequestsConfig",
     "RetriesConfig",
     "RouteCacheConfig",
     "RouteConfig",
+    "SecurityHeadersConfig",
     "ServerApiConfig",
     "ServerConfig",
     "Source",

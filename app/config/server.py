@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_network
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from app.config.edge import CompressionConfig, CorsConfig, RequestsConfig, SecurityHeadersConfig
 from app.config.section import LOWER_CASE, Section
 
 __all__ = ["ServerConfig", "StormConfig"]
+
+_HOST = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\]")
 
 
 class StormConfig(Section):
@@ -53,8 +57,14 @@ class ServerConfig(Section):
     is believed."""
     forwarded_header: Annotated[Literal["x-forwarded-for", "forwarded"], LOWER_CASE] = "x-forwarded-for"
     """The header in which they say it. The other one may be the client's own invention and is not looked at."""
+    trusted_hosts: tuple[Annotated[str, LOWER_CASE], ...] = ()
+    """Names by which the gateway may be asked, without port: `api.example.com`, or `*.example.com` for any name below.
+    Others get 421, but for the health probes. Empty for any name."""
     body_limit: int = Field(10 * 1024 * 1024, ge=1)
     """Largest body of a request."""
+    trace_share: float = Field(1.0, ge=0, le=1)
+    """Of the traces that begin at the gateway, because the client sent no valid `traceparent`, so many are marked to be
+    recorded; clients decide about theirs."""
     drain_delay: float = Field(0.0, ge=0, le=300)
     """After SIGTERM readiness says 503, and requests are still taken for so long, until load balancers have noticed."""
     drain_window: float = Field(5.0, ge=0, le=300)
@@ -65,9 +75,21 @@ class ServerConfig(Section):
     """Where the gateway writes its process id, for `tidegate drain`."""
     stop_timeout: float = Field(30.0, gt=0, le=600)
     """How long requests in flight may take to finish once the port is closed."""
+    requests: RequestsConfig = RequestsConfig()
     storm: StormConfig = StormConfig()
+    cors: CorsConfig = CorsConfig()
+    security_headers: SecurityHeadersConfig = SecurityHeadersConfig()
+    compression: CompressionConfig = CompressionConfig()
     playground: bool = True
     """Whether the page to try the gateway is served, at `/playground/`."""
+
+    @field_validator("trusted_hosts")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"{host[:128]!r} is no host name. Write api.example.com or *.example.com")
+        return value
 
     @field_validator("trusted_proxies")
     @classmethod

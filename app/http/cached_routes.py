@@ -12,7 +12,7 @@ from app.errors import TidegateError
 from app.http.cache.cache import Request, ResponseCache
 from app.http.cache.keys import fingerprint, related, share_of, target_of
 from app.http.cache.policy import Exposure
-from app.http.headers import host_name
+from app.http.edge.heads import host_name
 from app.http.paths import normal_path
 from app.http.routes import Match, RouteTable
 

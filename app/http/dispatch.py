@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import BadRequest, MethodNotAllowed, NotFound, TidegateError
+from app.errors import MethodNotAllowed, TidegateError
 from app.http.aborted import quiet_aborted_responses
-from app.http.headers import host_name, valid_host
+from app.http.edge.heads import host_name
 from app.http.proxy import Proxy, send_problem
 from app.http.routes import MethodMismatch, RouteTable
 from app.http.sockets.proxy import SocketProxy, refuse_socket
+from app.observe.request_context import context_of
 
 __all__ = ["Dispatch"]
 
@@ -38,9 +39,9 @@ class Dispatch:
             await self._socket(scope, receive, send)
             return
         try:
-            host = _host(scope)
             table = self._table
-            match = table.match(scope["method"], scope["raw_path"], host_name(host) if table.by_host else "")
+            host = host_name(context_of(scope).host) if table.by_host else ""
+            match = table.match(scope["method"], scope["raw_path"], host)
         except TidegateError as error:
             await send_problem(send, error)
             return
@@ -53,22 +54,14 @@ class Dispatch:
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            host = _host(scope)
-            match = self._table.match_socket(scope["raw_path"], host_name(host) if self._table.by_host else "")
-            if match is None or self._sockets is None:
-                raise NotFound("There is no socket at this path.")
+            table = self._table
+            host = host_name(context_of(scope).host) if table.by_host else ""
+            match = table.match_socket(scope["raw_path"], host)
         except TidegateError as error:
             await receive()
             await refuse_socket(send, error)
             return
-        await self._sockets(scope, receive, send, match)
-
-
-def _host(scope: Scope) -> bytes:
-    """Return Host; empty for HTTP/1.0, which knew none. Otherwise there is exactly one (RFC 9112 section 3.2)."""
-    hosts: list[bytes] = [value for name, value in scope["headers"] if name == b"host"]
-    if len(hosts) == 1 and valid_host(hosts[0]):
-        return hosts[0]
-    if hosts or scope["http_version"] != "1.0":
-        raise BadRequest("Send exactly one valid Host header.")
-    return b""
+        if match is None or self._sockets is None:
+            await self._fallback(scope, receive, send)
+        else:
+            await self._sockets(scope, receive, send, match)

@@ -11,21 +11,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from typing import NamedTuple
 
-from app.auth.headers import identity_headers, safe_value
+from app.auth.headers import identity_headers
 from app.auth.identity import Identity
+from app.observe.request_context import RequestContext
 
 __all__ = [
-    "Origin",
-    "host_name",
     "normal_name",
     "request_headers",
     "response_headers",
     "says_who",
-    "valid_host",
-    "valid_request_id",
 ]
 
 Headers = list[tuple[bytes, bytes]]
@@ -37,7 +32,7 @@ _HOP_BY_HOP = frozenset(
 _SET_BY_US = frozenset(
     {"host", "content-length", "expect", "forwarded", "via", "x-forwarded", "x-forwarded-for", "x-forwarded-host",
      "x-forwarded-port", "x-forwarded-prefix", "x-forwarded-proto", "x-forwarded-scheme", "x-forwarded-server",
-     "x-forwarded-ssl", "x-real-ip", "x-client-ip", "x-request-id"}
+     "x-forwarded-ssl", "x-real-ip", "x-client-ip", "x-request-id", "traceparent", "tracestate"}
 )  # fmt: skip
 """Fields of a request that say what only the gateway knows. It answered ``Expect`` itself."""
 _SERVICE_KEYS = frozenset({"x-service-key", "x-internal-key"})
@@ -48,8 +43,7 @@ _USUAL = frozenset(
     {b"accept", b"accept-encoding", b"accept-language", b"authorization", b"cache-control", b"content-encoding",
      b"content-type", b"cookie", b"idempotency-key", b"if-match", b"if-modified-since", b"if-none-match",
      b"last-event-id", b"origin", b"pragma", b"priority", b"range", b"referer", b"sec-ch-ua", b"sec-ch-ua-mobile",
-     b"sec-ch-ua-platform", b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site", b"traceparent", b"tracestate",
-     b"user-agent"}
+     b"sec-ch-ua-platform", b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site", b"user-agent"}
 )  # fmt: skip
 """Fields that cross; only so that the usual request is quick to look through."""
 _IDENTITY = re.compile(r"x-(?:auth|authenticated|user|company|tenant|roles?)(?:-|$)|x-?remote-user$|remote-user$")
@@ -58,27 +52,13 @@ _IDENTITY_SQUEEZED = frozenset(
      "xtenant", "xtenantid", "xroles", "xauthuser", "xauthuserid", "xauthenticateduser"}
 )  # fmt: skip
 _SEPARATOR = re.compile(r"[^a-z0-9]+")
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~:+/=@-]{1,128}")
-_HOST = re.compile(
-    rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9_])?\.?)(?::[0-9]{1,5})?"
-)
 _BODILESS = frozenset({204, 304})
 _VIA = b"1.1 tidegate"
 
 
-class Origin(NamedTuple):
-    """Where a request came from, as the gateway itself saw it."""
-
-    address: str | None
-    """The socket's peer; None on a Unix socket."""
-    scheme: str
-    host: bytes | None
-    request_id: bytes
-
-
 def request_headers(
     received: Sequence[tuple[bytes, bytes]],
-    origin: Origin,
+    context: RequestContext,
     identity: Identity,
     *,
     keep_authorization: bool,
@@ -87,8 +67,8 @@ def request_headers(
     """Return the headers for the upstream: what the client may say, then who it is and where it came from.
 
     Hop-by-hop fields, those that ``Connection`` names, identity and forwarding fields in every spelling are removed;
-    the order and repetition of the others stay. ``received`` has lower-case names. The peer is not trusted:
-    ``X-Forwarded-*`` is written anew. Framing and Host are the transport's.
+    the order and repetition of the others stay. ``received`` has lower-case names. What the request's context says is
+    written anew: ``X-Forwarded-*``, ``X-Request-ID`` and the trace. Framing and Host are the transport's.
     """
     usual = _USUAL
     kept = [field for field in received if field[0] in usual or _crosses_up(field[0])]
@@ -104,22 +84,24 @@ def request_headers(
     if keep_service_key:
         kept += [field for field in received if field[0].decode("latin-1") in _SERVICE_KEYS]
     kept += identity_headers(identity)
-    if origin.address:
-        kept.append((b"x-forwarded-for", _address(origin.address)))
-    kept.append((b"x-forwarded-proto", origin.scheme.encode("ascii")))
-    if origin.host is not None:
-        kept.append((b"x-forwarded-host", origin.host))
-    kept.append((b"x-request-id", origin.request_id))
+    if context.chain:
+        kept.append((b"x-forwarded-for", context.chain))
+    kept.append((b"x-forwarded-proto", context.scheme.encode("ascii")))
+    if context.host:
+        kept.append((b"x-forwarded-host", context.host))
+    kept.append((b"x-request-id", context.id))
+    kept.append((b"traceparent", context.trace.traceparent))
+    if context.trace.state:
+        kept.append((b"tracestate", context.trace.state))
     kept.append((b"via", via))
     return kept
 
 
-def response_headers(received: Sequence[tuple[bytes, bytes]], status: int, request_id: bytes) -> Headers:
+def response_headers(received: Sequence[tuple[bytes, bytes]], status: int) -> Headers:
     """Return the headers for the client. The upstream's order and repetition stay (``Set-Cookie``).
 
     A Content-Length that goes with no body (204, 304) is dropped, because the server in front counts the bytes. An
-    event stream gets ``X-Accel-Buffering: no``, so that no proxy in front of the gateway holds it back. The upstream's
-    own ``X-Request-ID`` is kept if it sent one.
+    event stream gets ``X-Accel-Buffering: no``, so that no proxy in front of the gateway holds it back.
     """
     kept = [field for field in received if field[0] not in _STAYS_HERE]
     names = {name for name, _ in received}
@@ -128,35 +110,9 @@ def response_headers(received: Sequence[tuple[bytes, bytes]], status: int, reque
         kept = [field for field in kept if normal_name(field[0]) not in named]
     if status in _BODILESS and b"content-length" in names:
         kept = [field for field in kept if field[0] != b"content-length"]
-    if b"x-request-id" not in names:
-        kept.append((b"x-request-id", request_id))
     if _is_event_stream(kept) and b"x-accel-buffering" not in names:
         kept.append((b"x-accel-buffering", b"no"))
     return kept
-
-
-def valid_request_id(value: bytes) -> bool:
-    """Whether a client's ``X-Request-ID`` may be kept: 1–128 characters that are safe in every log."""
-    return _REQUEST_ID.fullmatch(value) is not None
-
-
-def valid_host(value: bytes) -> bool:
-    """Whether a Host is of the grammar of RFC 9110 section 7.2 (names and addresses in use, not all of it)."""
-    return _HOST.fullmatch(value) is not None
-
-
-def host_name(host: bytes) -> str:
-    """Return the name in a valid Host: in lower case, without the port and the dot at its end."""
-    name = host.decode("ascii").lower()
-    if not name.endswith("]"):
-        head, colon, _ = name.rpartition(":")
-        name = head if colon else name
-    return name.removesuffix(".")
-
-
-@lru_cache(maxsize=1024)
-def _address(text: str) -> bytes:
-    return safe_value(text)
 
 
 def normal_name(name: bytes) -> str:

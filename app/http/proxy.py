@@ -8,7 +8,6 @@ the client goes away the upstream's connection is closed at once.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from random import getrandbits
 from typing import Protocol
 
 import structlog
@@ -25,14 +24,15 @@ from app.http.cache.flight import Answer
 from app.http.cached_routes import CachedRoutes
 from app.http.client_watch import ClientGone, ClientWatch, Watches
 from app.http.header_edits import RouteHeaders
-from app.http.headers import Origin, request_headers, response_headers, valid_request_id
+from app.http.headers import request_headers, response_headers
 from app.http.limits import Limits, telling
 from app.http.problems import problem
 from app.http.routes import Match, Route
 from app.http.transport import HttpTransport
 from app.http.upstreams.plan import Plan
+from app.observe.request_context import context_of
 
-__all__ = ["Proxy", "Verifier", "request_id_of", "send_problem"]
+__all__ = ["Proxy", "Verifier", "send_problem"]
 
 _WHOLE = 64 * 1024
 """Bytes: a body declared to be this small is received whole, so that it can be sent with its length."""
@@ -85,7 +85,7 @@ class Proxy:
         Raises :exc:`~app.http.aborted.ResponseAborted` when the upstream failed after the answer had begun.
         """
         fields = dict(scope["headers"])
-        request_id = request_id_of(fields.get(b"x-request-id"))
+        request_id = context_of(scope).id
         try:
             identity = await self._identify(match.route.config, scope["headers"])
             if match.route.config.limits:
@@ -95,12 +95,12 @@ class Proxy:
                 if verdict.refusal is not None:
                     raise verdict.refusal
             if match.route.config.answer is not None:
-                await _answer_itself(match.route, send, request_id)
+                await _answer_itself(match.route, send)
                 return
             with ClientWatch(self._watches, receive) as watch:
-                response = await self._forward(scope, receive, match, identity, watch, fields, request_id)
+                response = await self._forward(scope, receive, match, identity, watch, fields)
                 try:
-                    await _answer(response, send, watch, request_id, match.route.headers)
+                    await _answer(response, send, watch, match.route.headers)
                 except UpstreamError as error:
                     _log.warning("answer broke off", upstream=match.route.config.upstream, code=error.code,
                                  request_id=request_id.decode("ascii"))  # fmt: skip
@@ -131,16 +131,17 @@ class Proxy:
         identity: Identity,
         watch: ClientWatch,
         fields: dict[bytes, bytes],
-        request_id: bytes,
     ) -> Answer:
         """Return the answer when its head has come: out of the cache, or of the upstream, which is sent the request."""
         route = match.route.config
         received: Sequence[tuple[bytes, bytes]] = scope["headers"]
-        client = scope.get("client")
-        origin = Origin(client[0] if client else None, scope["scheme"], fields.get(b"host"), request_id)
         keeps = route.auth == "none" if route.forward_authorization is None else route.forward_authorization
         headers = request_headers(
-            received, origin, identity, keep_authorization=keeps, keep_service_key=route.forward_service_key
+            received,
+            context_of(scope),
+            identity,
+            keep_authorization=keeps,
+            keep_service_key=route.forward_service_key,
         )
         headers = match.route.headers.request(headers, identity)
         body = await _body(fields, receive, watch, route.body_limit or self._body_limit)
@@ -186,18 +187,16 @@ async def send_problem(
     """Answer with the problem document of ``error``."""
     instance = None if request_id is None else f"urn:tidegate:request:{request_id.decode('ascii')}"
     status, headers, body = problem(error, instance=instance, allow=allow)
-    if request_id is not None:
-        headers.append((b"x-request-id", request_id))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-async def _answer_itself(route: Route, send: Send, request_id: bytes) -> None:
+async def _answer_itself(route: Route, send: Send) -> None:
     """Answer with what the configuration says."""
     answer = route.config.answer
     assert answer is not None, "the caller looked"
     body = answer.body.encode()
-    headers = [(b"content-type", answer.content_type.encode("latin-1")), (b"x-request-id", request_id)]
+    headers = [(b"content-type", answer.content_type.encode("latin-1"))]
     if answer.status not in _BODILESS:
         headers.append((b"content-length", b"%d" % len(body)))
     if route.headers.response is not None:
@@ -206,9 +205,9 @@ async def _answer_itself(route: Route, send: Send, request_id: bytes) -> None:
     await send({"type": "http.response.body", "body": b"" if answer.status in _BODILESS else body})
 
 
-async def _answer(response: Answer, send: Send, watch: ClientWatch, request_id: bytes, edits: RouteHeaders) -> None:
+async def _answer(response: Answer, send: Send, watch: ClientWatch, edits: RouteHeaders) -> None:
     """Stream the answer down. ``send`` waits while the client is slow, which pauses the upstream."""
-    headers = response_headers(response.headers, response.status, request_id)
+    headers = response_headers(response.headers, response.status)
     if edits.response is not None:
         headers = edits.response(headers)
     if not response.complete:
@@ -277,10 +276,3 @@ def _query(raw: bytes) -> str:
         return raw.decode("ascii")
     except UnicodeDecodeError:
         raise BadRequest("The query holds characters that must be percent-encoded.") from None
-
-
-def request_id_of(received: bytes | None) -> bytes:
-    """Return the client's own id of the request if it may be kept, else a new one."""
-    if received is not None and valid_request_id(received):
-        return received
-    return b"%032x" % getrandbits(128)

@@ -73,6 +73,8 @@ class Connection(WebSocketsSansIOProtocol):
     """Where the handshake is counted while it is at work."""
     _early: list[tuple[bool, bytes]] | None = None
     """Messages that came before the session: whether it is a text one, and what it says."""
+    _eager = b""
+    """Bytes of a client that did not wait for the answer to its handshake."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -82,7 +84,10 @@ class Connection(WebSocketsSansIOProtocol):
         """From now on the session gets what arrives. Call it when the handshake was accepted."""
         self.session = session
         early, self._early = self._early, None
+        eager, self._eager = self._eager, b""
         self.resume_reading()
+        if eager:
+            self.data_received(eager)
         for text, data in early or ():
             self._hand_over(session, text, data)
 
@@ -164,6 +169,11 @@ class Connection(WebSocketsSansIOProtocol):
             return
         if self.conn.parser_exc is not None:
             return  # The connection has failed; what still comes is read only so that the peer reads our close frame.
+        if self.handshake_initiated and not self.handshake_complete:
+            # websockets would act on it, a ping for example, and its answer would go out before the handshake's.
+            self._eager += data
+            self.pause_reading()
+            return
         self.conn.receive_data(data)
         self.handle_events()  # What came before a fault counts.
         if self.conn.handshake_exc is not None and not self.handshake_initiated:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from app.auth.identity import ANONYMOUS, Identity
+from app.auth.origins import Origins
 from app.auth.peer import Peers
 from app.errors import InvalidToken, PermissionDenied, TidegateError
 from app.observe.sampling import Sampled
@@ -52,7 +53,7 @@ class Endpoint:
         self,
         services: Services,
         tickets: TicketOffice,
-        origins: frozenset[str],
+        origins: Origins,
         peers: Peers,
         problem: Problem,
         subprotocols: tuple[str, ...] = (SUBPROTOCOL,),

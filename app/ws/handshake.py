@@ -14,8 +14,8 @@ from typing import Any, Literal
 from urllib.parse import parse_qs
 
 from app.auth.bearer import bearer_token
+from app.auth.origins import Origins, origin_allowed
 from app.errors import BadRequest
-from app.ws.origins import origin_allowed
 
 __all__ = ["SUBPROTOCOL", "Credential", "Handshake", "read_handshake"]
 
@@ -52,7 +52,7 @@ class Handshake:
 def read_handshake(
     scope: Mapping[str, Any],
     *,
-    origins: frozenset[str],
+    origins: Origins,
     query_token: bool,
     subprotocols: tuple[str, ...] = (SUBPROTOCOL,),
 ) -> Handshake:

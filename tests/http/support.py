@@ -10,6 +10,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import uvicorn
 from starlette.types import ASGIApp
 
+from app.composition.edge import Edge
+from app.config import ServerConfig
+from app.http.edge.guard import STATE_KEY, Guard
+
 SECOND = 1.0
 HANDLER = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -68,21 +72,32 @@ async def raw_server(handler: HANDLER, host: str = "127.0.0.1", **options: objec
 
 
 @contextlib.asynccontextmanager
-async def asgi_server(app: ASGIApp) -> AsyncIterator[int]:
-    """Run ``app`` on uvicorn with httptools; yields its port."""
+async def asgi_server(app: ASGIApp, config: ServerConfig | None = None) -> AsyncIterator[int]:
+    """Run ``app`` behind the edge, on uvicorn; yields its port."""
+    async with edge_server(app, config or ServerConfig()) as (port, _):
+        yield port
+
+
+@contextlib.asynccontextmanager
+async def edge_server(
+    app: ASGIApp, settings: ServerConfig, draining: Callable[[], bool] = bool
+) -> AsyncIterator[tuple[int, uvicorn.Server]]:
+    """Run ``app`` behind the edge, on uvicorn; yields its port and the server."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(2048)
+    edge = Edge(app, settings, draining)
     config = uvicorn.Config(
-        app, http="httptools", log_config=None, access_log=False, lifespan="off", proxy_headers=False,
+        edge, http=Guard, ws="none", log_config=None, access_log=False, lifespan="off", proxy_headers=False,
         server_header=False, date_header=False,
     )  # fmt: skip
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
+    server.lifespan.state[STATE_KEY] = settings.requests
     await server.startup(sockets=[listener])  # and not serve(), which starts and stops by a clock of 100 ms
     try:
-        yield listener.getsockname()[1]
+        yield listener.getsockname()[1], server
     finally:
         for listening in server.servers:
             listening.close()
@@ -90,6 +105,7 @@ async def asgi_server(app: ASGIApp) -> AsyncIterator[int]:
             connection.shutdown()
         if server.server_state.tasks:
             await asyncio.wait(server.server_state.tasks, timeout=5)
+        edge.close()
         listener.close()
 
 

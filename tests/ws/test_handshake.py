@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.auth.origins import Origins
 from app.errors import BadRequest, InvalidToken
 from app.ws.handshake import Credential, read_handshake
-from app.ws.origins import allowed_origins
 
 
 def scope(*headers: tuple[str, str], query: str = "", subprotocols: tuple[str, ...] = ()) -> dict:
@@ -18,7 +18,7 @@ def scope(*headers: tuple[str, str], query: str = "", subprotocols: tuple[str, .
 
 
 def read(*headers: tuple[str, str], origins: tuple[str, ...] = (), query_token: bool = False, **more):
-    return read_handshake(scope(*headers, **more), origins=allowed_origins(origins), query_token=query_token)
+    return read_handshake(scope(*headers, **more), origins=Origins(origins), query_token=query_token)
 
 
 def test_the_clients_name_for_the_socket_is_kept():
@@ -123,6 +123,6 @@ def test_a_query_of_too_many_fields_is_refused():
 def test_no_handshake_is_too_strange_to_be_read(query, headers):
     strange = {"headers": headers, "query_string": query, "subprotocols": ["bearer.", ""]}
     try:
-        read_handshake(strange, origins=allowed_origins(("https://a.test",)), query_token=True)
+        read_handshake(strange, origins=Origins(("https://a.test",)), query_token=True)
     except BadRequest:
         assert query.count(b"&") >= 32 or sum(name == b"authorization" for name, _ in headers) > 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from app.errors import BadRequest, MethodNotAllowed, NotFound, TidegateError
+from app.http.api.page_policy import PagePolicy
 from app.http.body_limit import BodyLimit
 from app.http.problems import problem
 
@@ -25,10 +26,18 @@ Every error is an RFC 9457 problem with a stable `code`; `X-Gateway-Error` tells
 """
 
 
-def create_api(routers: Iterable[APIRouter], *, version: str, home: str, body_limit: int) -> FastAPI:
-    """Return the application. ``home`` is where ``/`` leads; ``body_limit`` is in bytes."""
+def create_api(
+    routers: Iterable[APIRouter],
+    *,
+    version: str,
+    home: str,
+    body_limit: int,
+    policy: Sequence[tuple[bytes, bytes]] = (),
+) -> FastAPI:
+    """Return the application. ``home`` is where ``/`` leads; ``body_limit`` is in bytes; pages get ``policy``."""
     api: FastAPI = FastAPIOffline(title="Tidegate", version=version, description=_DESCRIPTION)
     api.add_middleware(BodyLimit, limit=body_limit)
+    api.add_middleware(PagePolicy, fields=policy)
     for router in routers:
         api.include_router(router)
     api.add_exception_handler(TidegateError, _answer_error)

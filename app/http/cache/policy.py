@@ -258,7 +258,7 @@ def _kept(fields: Fields, status: int, rule: Rule) -> tuple[tuple[bytes, bytes],
     """Return the fields that belong to the answer and not to its delivery."""
     return tuple(
         field
-        for field in response_headers(fields, status, b"")
+        for field in response_headers(fields, status)
         if field[0] not in _NOT_STORED
         and (rule.store_cookies or field[0] not in _COOKIES)
         and not normal_name(field[0]).startswith(_RATE_LIMITS)

@@ -22,15 +22,16 @@ from app.auth.service_keys import ServiceKeys
 from app.config import RealtimeConfig, RouteConfig
 from app.errors import PermissionDenied, TidegateError, TokenRevoked, UpstreamError
 from app.http.access import authorize
-from app.http.headers import Origin, request_headers, response_headers
+from app.http.headers import request_headers, response_headers
 from app.http.limits import Limits, telling
 from app.http.problems import problem
-from app.http.proxy import Verifier, request_id_of
+from app.http.proxy import Verifier
 from app.http.routes import Match
 from app.http.sockets.handshake import Offer, answered_headers, asked_headers, check_answer, read_offer
 from app.http.sockets.splice import Clockwork, Splice, Terms
 from app.http.transport import HttpTransport
 from app.http.upstream_response import UpstreamResponse
+from app.observe.request_context import context_of
 
 __all__ = ["ClientSocket", "SocketProxy", "refuse_socket"]
 
@@ -95,8 +96,7 @@ class SocketProxy:
         """Serve one handshake, of scope type ``websocket``. The socket lives on by itself."""
         limits = self._limits  # those of the match: there may be others by the time they are asked
         await receive()
-        fields = dict(scope["headers"])
-        request_id = request_id_of(fields.get(b"x-request-id"))
+        request_id = context_of(scope).id
         route = match.route.config
         answer: UpstreamResponse | None = None
         try:
@@ -116,7 +116,7 @@ class SocketProxy:
                 if verdict.refusal is not None:
                     raise verdict.refusal
             key = base64.b64encode(token_bytes(16))
-            answer = await self._ask(scope, match, offer, identity, fields, request_id, key)
+            answer = await self._ask(scope, match, offer, identity, key)
             if answer.tunnel is None:
                 await _pass_refusal(answer, send, match, request_id)
                 return
@@ -158,17 +158,12 @@ class SocketProxy:
         match: Match,
         offer: Offer,
         identity: Identity,
-        fields: dict[bytes, bytes],
-        request_id: bytes,
         key: bytes,
     ) -> UpstreamResponse:
         """Send the handshake on; return when its answer's head has come."""
         route = match.route.config
-        client = scope.get("client")
-        scheme = "https" if scope["scheme"] == "wss" else "http"
-        origin = Origin(client[0] if client else None, scheme, fields.get(b"host"), request_id)
         keeps = route.auth == "none" if route.forward_authorization is None else route.forward_authorization
-        headers = request_headers(scope["headers"], origin, identity, keep_authorization=keeps)
+        headers = request_headers(scope["headers"], context_of(scope), identity, keep_authorization=keeps)
         headers = asked_headers(match.route.headers.request(headers, identity), offer, key)
         path = match.path
         if offer.query:
@@ -192,7 +187,10 @@ class SocketProxy:
         joined = False
         try:
             chosen = check_answer(answer.headers, offer, key)
-            headers = answered_headers(response_headers(answer.headers, answer.status, request_id))
+            headers = [
+                *answered_headers(response_headers(answer.headers, answer.status)),
+                (b"x-request-id", request_id),
+            ]
             if match.route.headers.response is not None:
                 headers = match.route.headers.response(headers)
             connection: ClientSocket = scope["extensions"][EXTENSION]
@@ -240,9 +238,14 @@ async def refuse_socket(send: Send, error: TidegateError, request_id: bytes | No
     await send({"type": "websocket.http.response.body", "body": body})
 
 
+def _told(answer: UpstreamResponse, request_id: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the fields of the upstream's answer for the client."""
+    return [*answered_headers(response_headers(answer.headers, answer.status)), (b"x-request-id", request_id)]
+
+
 async def _pass_refusal(answer: UpstreamResponse, send: Send, match: Match, request_id: bytes) -> None:
     """Give the client the upstream's own answer, of which a handshake needs no more than the beginning."""
-    headers = answered_headers(response_headers(answer.headers, answer.status, request_id))
+    headers = _told(answer, request_id)
     if match.route.headers.response is not None:
         headers = match.route.headers.response(headers)
     body = b""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from app.auth.origins import Origins
 from app.auth.peer import Peers
 from app.config import RealtimeConfig
 from app.errors import BadRequest, MessageTooBig, MethodNotAllowed, Overloaded, PermissionDenied, TidegateError
@@ -21,9 +22,8 @@ from app.ws.emulation.requests import (
     Headers,
     check_commands,
     check_content,
+    check_origin,
     connect_commands,
-    cors_headers,
-    preflight_headers,
     read_post,
 )
 from app.ws.emulation.stream import Stream
@@ -55,17 +55,16 @@ class Problem(Protocol):
 
 
 class Request:
-    """One request of a page that may ask. ``shared`` are the headers that let it read the answer."""
+    """One request, and its answer."""
 
-    def __init__(self, scope: dict[str, Any], receive: Receive, send: Send, shared: Headers) -> None:
+    def __init__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         self.scope = scope
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.send = send
         self._receive = receive
-        self._shared = shared
 
     async def start(self, status: int, headers: Headers) -> None:
-        await self.send({"type": "http.response.start", "status": status, "headers": [*headers, *self._shared]})
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def end(self, body: bytes = b"") -> None:
         await self.send({"type": "http.response.body", "body": body})
@@ -99,7 +98,7 @@ class Door:
         self,
         handle: Callable[[Request], Awaitable[None]],
         methods: tuple[str, ...],
-        origins: frozenset[str],
+        origins: Origins,
         problem: Problem,
     ) -> None:
         self._handle = handle
@@ -109,14 +108,9 @@ class Door:
         self._problem = problem
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        request = Request(scope, receive, send, [])
+        request = Request(scope, receive, send)
         try:
-            shared = cors_headers(scope["headers"], self.origins)
-            request = Request(scope, receive, send, shared)
-            if scope["method"] == "OPTIONS":
-                await request.start(204, preflight_headers(self._methods))
-                await request.end()
-                return
+            check_origin(scope["headers"], self.origins)
             if scope["method"] not in self._methods:
                 raise MethodNotAllowed
             await self._handle(request)

@@ -1,4 +1,4 @@
-"""Reading the requests of emulation, and who may read their answers. Pure."""
+"""Reading the requests of emulation, and whose they may be. Pure."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from urllib.parse import parse_qs
 
 import orjson
 
+from app.auth.origins import Origins, origin_allowed
 from app.errors import BadRequest, MessageTooBig, PermissionDenied, UnsupportedData
-from app.ws.origins import origin_allowed
 
 __all__ = [
     "Post",
     "check_commands",
     "check_content",
+    "check_origin",
     "connect_commands",
-    "cors_headers",
-    "preflight_headers",
     "read_post",
 ]
 
@@ -29,8 +28,6 @@ _LONGEST_QUERY = 32 * 1024
 _MAX_FIELDS = 32
 _NODE = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_PREFLIGHT_AGE = 600
-"""Seconds."""
 _BINARY = b"application/octet-stream"
 
 Headers = list[tuple[bytes, bytes]]
@@ -45,32 +42,10 @@ class Post:
     commands: str
 
 
-def cors_headers(headers: Sequence[tuple[bytes, bytes]], origins: frozenset[str]) -> Headers:
-    """Return the headers that let the asking page read the answer. Raises :exc:`~app.errors.PermissionDenied`.
-
-    Nothing here is allowed by a cookie, so a page may send them where its origin is named, and is not asked to.
-    """
+def check_origin(headers: Sequence[tuple[bytes, bytes]], origins: Origins) -> None:
+    """Raises :exc:`~app.errors.PermissionDenied` for a page that may not ask. What it may read is said in front."""
     if not origin_allowed(headers, origins):
         raise PermissionDenied("This origin is not allowed. Add it to server.allowed_origins.")
-    origin = next((value for name, value in headers if name == b"origin"), None)
-    if origin is None:
-        return [(b"vary", b"origin")]
-    if "*" in origins:
-        return [(b"access-control-allow-origin", b"*")]
-    return [
-        (b"access-control-allow-origin", origin),
-        (b"access-control-allow-credentials", b"true"),
-        (b"vary", b"origin"),
-    ]
-
-
-def preflight_headers(methods: tuple[str, ...]) -> Headers:
-    """Return what else is said to a browser that asks beforehand (WHATWG Fetch, section 4.8)."""
-    return [
-        (b"access-control-allow-methods", ", ".join(methods).encode()),
-        (b"access-control-allow-headers", b"content-type"),
-        (b"access-control-max-age", b"%d" % _PREFLIGHT_AGE),
-    ]
 
 
 def connect_commands(query: bytes) -> bytes:

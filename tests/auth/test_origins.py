@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from app.ws.origins import allowed_origins, origin_allowed
+from app.auth.origins import Origins, origin_allowed
 
 
 def allowed(origin: str, *configured: str, host: str = "gateway.test") -> bool:
     headers = [(b"host", host.encode()), (b"origin", origin.encode("latin-1"))]
-    return origin_allowed(headers, allowed_origins(configured))
+    return origin_allowed(headers, Origins(configured))
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,6 @@ def test_the_gateways_own_origin_may_name_its_schemes_port():
 @pytest.mark.parametrize("first", ["https://app.test", "https://evil.test"])
 def test_several_origins_or_hosts_are_nobodys(first):
     origins = [(b"origin", first.encode()), (b"origin", b"https://app.test")]
-    assert not origin_allowed([(b"host", b"gateway.test"), *origins], allowed_origins(["https://app.test"]))
+    assert not origin_allowed([(b"host", b"gateway.test"), *origins], Origins(["https://app.test"]))
     hosts = [(b"host", b"gateway.test"), (b"host", b"evil.test"), (b"origin", b"https://evil.test")]
-    assert not origin_allowed(hosts, frozenset())
+    assert not origin_allowed(hosts, Origins())

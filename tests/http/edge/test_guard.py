@@ -1,0 +1,495 @@
+"""Requests byte by byte: what is served, what is refused, and that nothing ambiguous gets behind the edge."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+
+import pytest
+
+from app.config import RequestsConfig, ServerConfig
+from app.http.edge import guard
+from tests.http.support import edge_server
+
+WITHIN = 20.0
+"""Seconds after which a test gives up."""
+SHORT = {"head_timeout": 0.4, "body_timeout": 0.4, "idle_timeout": 30.0}
+
+
+class Behind:
+    """What is behind the edge: notes what reaches it and answers with what it got."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str, bytes]] = []
+        self.gone = 0
+        self.begun = asyncio.Event()
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def __call__(self, scope, receive, send) -> None:
+        self.begun.set()
+        body, more = b"", True
+        path = scope["path"]
+        if path == "/early":
+            more = False
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self.gone += 1
+                return
+            body, more = body + message["body"], message["more_body"]
+        self.seen.append((scope["method"], path, body))
+        if path == "/slow":
+            await self.go.wait()
+        names = b",".join(name for name, _ in scope["headers"])
+        answer = path.encode() + b"|" + body + b"|" + names
+        start = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(answer))]}
+        if path == "/unframed":
+            start["headers"] = []
+        await send(start)
+        await send({"type": "http.response.body", "body": answer})
+
+
+@contextlib.asynccontextmanager
+async def served(**requests):
+    behind = Behind()
+    config = ServerConfig(requests=RequestsConfig(**requests))
+    async with edge_server(behind, config) as (port, server):
+        yield port, behind, server
+
+
+class Client:
+    """A raw connection."""
+
+    def __init__(self, reader, writer) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            self.writer.write(piece)
+
+    async def answer(self) -> tuple[int, bytes, bytes]:
+        async with asyncio.timeout(WITHIN):
+            head = await self.reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head)
+            body = await self.reader.readexactly(int(length[1])) if length else b""
+        return int(head.split(b" ")[1]), head, body
+
+    async def rest(self) -> bytes:
+        """Return what comes until the connection's end."""
+        async with asyncio.timeout(WITHIN):
+            return await self.reader.read()
+
+
+@contextlib.asynccontextmanager
+async def client(port: int):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 22)
+    try:
+        yield Client(reader, writer)
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+CORPUS = {
+    "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
+    "empty host": (b"GET / HTTP/1.1\r\nHost: \r\n\r\n", 400),
+    "two hosts": (GET + b"Host: b\r\n\r\n", 400),
+    "the same host twice": (GET + b"Host: a\r\n\r\n", 400),
+    "a host with a path": (b"GET / HTTP/1.1\r\nHost: a b/../\r\n\r\n", 400),
+    "a host with a user": (b"GET / HTTP/1.1\r\nHost: u@a\r\n\r\n", 400),
+    "a host with two ports": (b"GET / HTTP/1.1\r\nHost: a:1:2\r\n\r\n", 400),
+    "two hosts in 1.0": (b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+    "HTTP/0.9": (b"GET /\r\n\r\n", 505),
+    "HTTP/0.9 by name": (b"GET / HTTP/0.9\r\n\r\n", 505),
+    "HTTP/1.2": (b"GET / HTTP/1.2\r\nHost: a\r\n\r\n", 505),
+    "HTTP/2.0": (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+    "HTTP/3.0": (b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505),
+    "HTTP/2 by prior knowledge": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    "no version that is one": (b"GET / HTTX/1.1\r\nHost: a\r\n\r\n", 400),
+    "gzip, chunked": (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+    "gzip and chunked in two lines": (
+        POST + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 501,
+    ),
+    "gzip": (POST + b"Transfer-Encoding: gzip\r\n\r\nabc", 400),
+    "identity": (POST + b"Transfer-Encoding: identity\r\n\r\nabc", 400),
+    "xchunked": (POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
+    "chunked, identity": (POST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400),
+    "chunked twice": (POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "a vertical tab before chunked": (POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", 400),
+    "chunked in 1.0": (b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "length and chunked": (POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "chunked and length": (POST + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n", 400),
+    "two lengths": (POST + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400),
+    "one length twice": (POST + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc", 400),
+    "a list of lengths": (POST + b"Content-Length: 3, 3\r\n\r\nabc", 400),
+    "a length with a sign": (POST + b"Content-Length: +3\r\n\r\nabc", 400),
+    "a length with an underscore": (POST + b"Content-Length: 1_0\r\n\r\nabc", 400),
+    "a negative length": (POST + b"Content-Length: -1\r\n\r\n", 400),
+    "a length in hex": (POST + b"Content-Length: 0x3\r\n\r\nabc", 400),
+    "a huge length": (POST + b"Content-Length: 99999999999999999999999\r\n\r\n", 400),
+    "a chunk's size with a prefix": (POST + b"Transfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n", 400),
+    "a chunk's size that overflows": (
+        POST + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nabc\r\n0\r\n\r\n", 400,
+    ),
+    "a chunk without its end": (POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcX0\r\n\r\n", 400),
+    "a chunk's extension with a bare LF": (POST + b"Transfer-Encoding: chunked\r\n\r\n3;a\nabc\r\n0\r\n\r\n", 400),
+    "chunks with bare LFs": (POST + b"Transfer-Encoding: chunked\r\n\r\n3\nabc\n0\n\n", 400),
+    "a folded line": (GET + b"X: a\r\n b\r\n\r\n", 400),
+    "a folded first line": (b"GET / HTTP/1.1\r\n Host: a\r\n\r\n", 400),
+    "space before the colon": (POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400),
+    "space in a name": (GET + b"X Y: z\r\n\r\n", 400),
+    "an empty name": (GET + b": z\r\n\r\n", 400),
+    "no colon": (GET + b"XYZ\r\n\r\n", 400),
+    "NUL in a value": (GET + b"X: a\0b\r\n\r\n", 400),
+    "NUL in a name": (GET + b"X\0: a\r\n\r\n", 400),
+    "a bare CR in a value": (GET + b"X: a\rb\r\n\r\n", 400),
+    "bare LFs": (b"GET / HTTP/1.1\nHost: a\n\n", 400),
+    "space in the target": (b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "a control character in the target": (b"GET /a\x01 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "a byte past ASCII in the target": (b"GET /a\x80 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "a fragment": (b"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "a target of another host": (b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "a target of another port": (b"GET http://a:81/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "a target with a user": (b"GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "a target of another scheme": (b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "a target without a slash": (b"GET a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "a star": (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "CONNECT": (b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", 501),
+    "a method in lower case": (b"get / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "an unknown method": (b"FOO / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+    "nonsense": (b"\xff\xfe\xfd\r\n\r\n", 400),
+    "a line of 100 KB": (GET + b"X: " + b"a" * 100_000 + b"\r\n\r\n", 431),
+    "a line of 1 MB": (GET + b"X: " + b"a" * 1_000_000 + b"\r\n\r\n", 431),
+    "a target of 100 KB": (b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431),
+    "many lines that are long": (GET + b"".join(b"X%d: %b\r\n" % (each, b"a" * 1000) for each in range(99)), 431),
+    "5000 lines": (GET + b"".join(b"X%d: y\r\n" % each for each in range(5000)) + b"\r\n", 431),
+    "a handshake with a body": (
+        GET + b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\nabc", 400,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CORPUS)
+async def test_what_must_be_refused_is_refused_and_what_follows_is_not_looked_at(name: str) -> None:
+    request, expected = CORPUS[name]
+    async with served() as (port, behind, _), client(port) as it:
+        it.send(request, SMUGGLED)
+        status, head, body = await it.answer()
+        assert status == expected
+        assert b"application/problem+json" in head
+        assert b"connection: close" in head
+        assert b"\r\nx-gateway-error: " in head
+        assert b'"status":%d' % expected in body
+        assert await it.rest() == b""
+    assert not [seen for seen in behind.seen if seen[1] == "/smuggled"]
+    assert not behind.seen, "its body was complete before it was refused"
+
+
+@pytest.mark.parametrize("name", CORPUS)
+async def test_it_is_refused_the_same_when_it_comes_byte_by_byte(name: str) -> None:
+    request, expected = CORPUS[name]
+    if len(request) > 1000:
+        pytest.skip("the other test is enough")
+    async with served() as (port, behind, _), client(port) as it:
+        it.writer.transport.set_write_buffer_limits(0)
+        for byte in request + SMUGGLED:
+            it.send(bytes([byte]))
+            await asyncio.sleep(0)
+        assert (await it.answer())[0] == expected
+        assert await it.rest() == b""
+    assert not behind.seen
+
+
+SERVED = {
+    "HTTP/1.0 without a host": (b"GET / HTTP/1.0\r\n\r\n", b"/||"),
+    "an absolute target": (b"GET http://a/x HTTP/1.1\r\nHost: A\r\n\r\n", b"/x||host"),
+    "an absolute target without a path": (b"GET http://a HTTP/1.1\r\nHost: a\r\n\r\n", b"/||host"),
+    "a body in chunks": (
+        POST + b"Transfer-Encoding: chunked\r\n\r\n3;ext=1\r\nabc\r\n0\r\n\r\n", b"/|abc|host,transfer-encoding",
+    ),
+    "trailers, which are not taken for headers": (
+        POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-User-ID: root\r\nHost: b\r\n\r\n",
+        b"/|abc|host,transfer-encoding",
+    ),
+    "empty lines before it": (b"\r\n\r\n" + GET + b"\r\n", b"/||host"),
+    "a wish for h2c": (
+        GET + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
+        b"/||host,connection,http2-settings",
+    ),
+    "a wish for h2c with a body": (
+        POST + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: %d\r\n\r\n%b" % (len(SMUGGLED), SMUGGLED),
+        b"/|" + SMUGGLED + b"|host,connection,content-length",
+    ),
+    "a wish for h2c with chunks": (
+        POST + b"Connection: Upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"/|abc|host,connection,transfer-encoding",
+    ),
+    "a wish for TLS": (GET + b"Connection: Upgrade\r\nUpgrade: TLS/1.2\r\n\r\n", b"/||host,connection"),
+    "a wish for a WebSocket or something else": (
+        GET + b"Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n\r\n", b"/||host,connection",
+    ),
+    "an Upgrade without Connection": (GET + b"Upgrade: h2c\r\n\r\n", b"/||host,upgrade"),
+    "a handshake in 1.0": (
+        b"GET / HTTP/1.0\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", b"/||host,connection",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 0])
+@pytest.mark.parametrize("name", SERVED)
+async def test_what_may_be_served_is_and_so_is_the_next(name: str, pieces: int) -> None:
+    """``pieces``: at once, head and body apart, or byte by byte."""
+    request, expected = SERVED[name]
+    async with served() as (port, behind, _), client(port) as it:
+        split = request.index(b"\r\n\r\n", 5) + 4
+        parts = {1: [request], 2: [request[:split], request[split:]], 0: [bytes([byte]) for byte in request]}[pieces]
+        for part in parts:
+            it.send(part)
+            await asyncio.sleep(0.05 if pieces == 2 else 0)
+        status, head, body = await it.answer()
+        assert (status, body) == (200, expected)
+        if b"HTTP/1.0" in request:
+            assert b"connection: close" in head
+            assert await it.rest() == b""
+        else:
+            it.send(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await it.answer())[2] == b"/next||host"
+    assert "/smuggled" not in [path for _, path, _ in behind.seen]
+
+
+async def test_an_answer_to_http_1_0_has_no_chunks() -> None:
+    async with served() as (port, _, _), client(port) as it:
+        it.send(b"GET /unframed HTTP/1.0\r\n\r\n")
+        head, _, body = (await it.rest()).partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head
+    assert b"connection: close" in head
+    assert body == b"/unframed||"
+
+
+@pytest.mark.parametrize(
+    "request_", [b"", b"GET", GET, GET + b"X: y", b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"]
+)
+async def test_a_head_that_does_not_end_is_timed_out(request_: bytes) -> None:
+    async with served(**SHORT) as (port, behind, _), client(port) as it:
+        it.send(request_)
+        answer = await it.rest()
+    assert answer.startswith(b"HTTP/1.1 408 ") if request_ else answer == b""
+    assert not behind.seen
+
+
+async def test_a_head_that_drips_is_timed_out_all_the_same() -> None:
+    async with served(**SHORT) as (port, behind, _), client(port) as it:
+        it.send(GET)
+        ended = asyncio.ensure_future(it.rest())
+        for number in range(1000):
+            if ended.done():
+                break
+            it.send(b"X%d: y\r\n" % number)
+            await asyncio.sleep(0.05)
+        assert (await ended).startswith(b"HTTP/1.1 408 ")
+    assert not behind.seen
+
+
+async def test_so_is_one_behind_a_request_that_was_answered() -> None:
+    async with served(**SHORT) as (port, _, _), client(port) as it:
+        it.send(GET + b"\r\n")
+        assert (await it.answer())[0] == 200
+        it.send(b"GET /2 HTTP/1.1\r\n")
+        assert (await it.answer())[0] == 408
+        assert await it.rest() == b""
+
+
+async def test_a_body_that_drips_is_timed_out_and_who_waits_for_it_is_told() -> None:
+    async with served(**SHORT) as (port, behind, _), client(port) as it:
+        it.send(POST + b"Content-Length: 1000\r\n\r\n")
+        ended = asyncio.ensure_future(it.rest())
+        for _ in range(1000):
+            if ended.done():
+                break
+            it.send(b"x")
+            await asyncio.sleep(0.05)
+        assert (await ended).startswith(b"HTTP/1.1 408 ")
+    assert not behind.seen
+    assert behind.gone == 1
+
+
+async def test_a_body_that_is_slow_but_not_too_slow_is_taken() -> None:
+    async with served(**SHORT) as (port, behind, _), client(port) as it:
+        it.send(POST + b"Content-Length: 20000\r\n\r\n")
+        for _ in range(20):
+            it.send(b"x" * 1000)
+            await asyncio.sleep(0.1)
+        assert (await it.answer())[0] == 200
+    assert len(behind.seen[0][2]) == 20_000
+
+
+async def test_a_client_that_waits_to_be_told_to_send_is_not_late() -> None:
+    async with served(**SHORT) as (port, behind, _), client(port) as it:
+        behind.go.clear()
+        it.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n" + POST + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+        await asyncio.sleep(1.2)
+        behind.go.set()
+        assert (await it.answer())[0] == 200
+        assert (await it.answer())[0] == 100
+        it.send(b"abc")
+        assert (await it.answer())[2].startswith(b"/|abc|")
+
+
+async def test_an_idle_connection_is_closed_without_a_word() -> None:
+    async with served(head_timeout=30, idle_timeout=0.3) as (port, _, _), client(port) as it:
+        it.send(GET + b"\r\n")
+        assert (await it.answer())[0] == 200
+        assert await it.rest() == b""
+
+
+async def test_empty_lines_do_not_keep_a_connection_open() -> None:
+    async with served(head_timeout=0.4, idle_timeout=0.4) as (port, _, _), client(port) as it:
+        it.send(GET + b"\r\n")
+        assert (await it.answer())[0] == 200
+        it.send(b"\r\n")
+        assert await it.rest() == b""
+
+
+async def test_the_rest_are_served_while_300_drip() -> None:
+    async with (
+        served(head_timeout=2.0, body_timeout=2.0) as (port, behind, _),
+        contextlib.AsyncExitStack() as stack,
+    ):
+        drips = [await stack.enter_async_context(client(port)) for _ in range(300)]
+        for number, drip in enumerate(drips):
+            drip.send(GET if number % 2 else POST.replace(b"/", b"/drip", 1) + b"Content-Length: 999\r\n\r\n")
+
+        async def drop(drip: Client) -> bytes:
+            ended = asyncio.ensure_future(drip.rest())
+            while not ended.done():
+                drip.send(b"X: y\r\n")
+                await asyncio.sleep(0.3)
+            return await ended
+
+        async def ask() -> float:
+            began = asyncio.get_running_loop().time()
+            async with client(port) as it:
+                it.send(GET + b"\r\n")
+                assert (await it.answer())[0] == 200
+            return asyncio.get_running_loop().time() - began
+
+        dripping = asyncio.gather(*[drop(drip) for drip in drips])
+        times = []
+        while not dripping.done():
+            times.append(await ask())
+        answers = await dripping
+    assert all(answer.startswith(b"HTTP/1.1 408 ") for answer in answers)
+    assert len(times) > 10
+    assert sorted(times)[len(times) // 2] < 1.0
+    assert not [path for _, path, _ in behind.seen if path == "/drip"]
+
+
+async def test_answers_of_pipelined_requests_come_in_their_order() -> None:
+    async with served() as (port, _, _), client(port) as it:
+        it.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(40)))
+        for number in range(40):
+            assert (await it.answer())[2] == b"/%d||host" % number
+
+
+async def test_no_more_requests_wait_than_may_and_those_that_do_are_answered() -> None:
+    async with served(max_pipelined=5) as (port, behind, _), client(port) as it:
+        it.send(b"".join(b"POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx" % each for each in range(5000)))
+        for number in range(6):
+            assert (await it.answer())[2].startswith(b"/%d|x|" % number)
+        assert await it.rest() == b""
+    assert len(behind.seen) == 6
+
+
+@pytest.mark.parametrize(
+    "broken", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", POST + b"Content-Length: x\r\n\r\n"]
+)
+async def test_what_is_wrong_behind_a_request_is_told_after_its_answer(broken: bytes) -> None:
+    async with served() as (port, behind, _), client(port) as it:
+        behind.go.clear()
+        it.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n", GET + b"\r\n", broken)
+        await behind.begun.wait()
+        await asyncio.sleep(0.1)
+        behind.go.set()
+        assert (await it.answer())[2] == b"/slow||host"
+        assert (await it.answer())[2] == b"/||host"
+        assert (await it.answer())[0] == 400
+        assert await it.rest() == b""
+
+
+async def test_a_body_that_breaks_off_behind_a_request_does_not_disturb_it() -> None:
+    async with served() as (port, behind, _), client(port) as it:
+        behind.go.clear()
+        it.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n", POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcd")
+        await behind.begun.wait()
+        await asyncio.sleep(0.1)
+        behind.go.set()
+        assert (await it.answer())[2] == b"/slow||host"
+        assert (await it.answer())[0] == 400
+        assert await it.rest() == b""
+    assert [path for _, path, _ in behind.seen] == ["/slow"]
+
+
+async def test_who_works_at_a_request_learns_that_a_pipelining_client_has_gone() -> None:
+    async with served() as (port, behind, _):
+        async with client(port) as it:
+            it.send(POST + b"Content-Length: 9\r\n\r\nabc")
+            await behind.begun.wait()
+            it.send(b"defghi", GET + b"\r\n")
+        async with client(port) as it:
+            it.send(POST + b"Content-Length: 9\r\n\r\nabc")
+        async with asyncio.timeout(WITHIN):
+            while not behind.gone:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_websocket_does_not_begin_in_the_middle_of_an_answer() -> None:
+    async with served() as (port, behind, _), client(port) as it:
+        behind.go.clear()
+        it.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n", GET + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        await behind.begun.wait()
+        behind.go.set()
+        assert (await it.answer())[0] == 200
+        assert (await it.answer())[0] == 400
+        assert await it.rest() == b""
+
+
+async def test_the_rest_of_a_body_that_nobody_wants_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "_UNWANTED", 1000)
+    async with served() as (port, _, _), client(port) as it:
+        it.send(b"POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 900\r\n\r\n")
+        assert (await it.answer())[2].startswith(b"/early||")
+        it.send(b"x" * 900, GET + b"\r\n")
+        assert (await it.answer())[2] == b"/||host"
+        it.send(b"POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n")
+        assert (await it.answer())[2].startswith(b"/early||")
+        for _ in range(3):
+            it.send(b"x" * 1000)
+            await asyncio.sleep(0.05)
+        assert await it.rest() == b""
+
+
+async def test_what_comes_as_the_server_goes_is_answered_as_the_last_one() -> None:
+    async with served() as (port, _, server), client(port) as idle, client(port) as busy, client(port) as fresh:
+        for it in (idle, busy):
+            it.send(GET + b"\r\n")
+            assert b"connection: close" not in (await it.answer())[1]
+        fresh.send(b"")
+        await asyncio.sleep(0.05)
+        for connection in list(server.server_state.connections):
+            connection.shutdown()
+        busy.send(GET + b"\r\n")
+        fresh.send(GET + b"\r\n")
+        for it in (busy, fresh):
+            status, head, _ = await it.answer()
+            assert status == 200
+            assert b"connection: close" in head
+            assert await it.rest() == b""
+        assert await idle.rest() == b""
