@@ -281,3 +281,8 @@ async def test_a_store_that_is_away_does_not_answer_for_a_ticket(valkey, prefix)
             assert (await client.message())["code"] == "broker_unavailable"
             client.send(command("auth", token=token()))
             assert (await client.message())["type"] == "connected"
+
+
+async def test_there_is_no_socket_at_another_path():
+    async with serving(settings(NOWHERE)) as served, raw(served, None, path="/nowhere") as client:
+        assert client.status == 404
