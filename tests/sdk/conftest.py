@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -25,7 +26,10 @@ def packages() -> Path:
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("node and npm are not there: the JavaScript SDK is not tested")
     install = ["sh", HERE / "install.sh", CACHE]
-    done = subprocess.run(install, check=False, capture_output=True, text=True, timeout=100)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:  # Several processes may run tests at once.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(install, check=False, capture_output=True, text=True, timeout=100)
     if done.returncode:
         pytest.skip(f"npm could not get the JavaScript SDK: {done.stderr.strip()[-200:]}")
     return CACHE
