@@ -44,6 +44,6 @@ async def pair(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Pai
     fixtures = {"redis": "valkey", "sentinel": "sentinels", "cluster": "cluster_servers"}
     servers = request.getfixturevalue(fixtures[request.param])
     where = servers.url if request.param == "redis" else servers.topology
-    times = {"lease": LEASE, "retention": RETENTION, "timeout": 2.0}
+    times = {"lease": LEASE, "retention": RETENTION, "timeout": 5.0}
     async with Replica(where, prefix, "a", **times) as a, Replica(where, prefix, "b", **times) as b:
         yield Pair(a, b)

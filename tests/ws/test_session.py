@@ -290,7 +290,7 @@ async def test_refreshing_all_the_time_costs_no_memory():
         client.send(*[command("refresh", id=number, token=token(ttl=3600)) for number in range(300)])
         for _ in range(300):
             assert (await client.message())["ok"]
-        assert len(served.parts.sockets._ticker._heap) == 1
+        assert len(served.parts.sockets.ticker._heap) == 1
 
 
 # Rolling up.
@@ -660,7 +660,7 @@ async def test_nothing_is_left_of_sockets_that_went_at_any_moment(backend, valke
             await eventually(lambda: not served.server.server_state.connections)
             await eventually(lambda: served.hub.channels() == 0, timeout=10)
             await eventually(lambda: served.parts._generations.running == 0, timeout=10)
-            assert all(entry[2] is None for entry in served.parts.sockets._ticker._heap)
+            assert all(entry[2] is None for entry in served.parts.sockets.ticker._heap)
             assert not served.server.server_state.tasks
             async with connected(served) as client:
                 await client.finish(await client.generate())
