@@ -45,6 +45,7 @@ from app.http.proxy import Proxy
 from app.http.routes import RouteTable
 from app.http.sockets.proxy import SocketProxy
 from app.http.transport import HttpTransport
+from app.observe.outcomes import Outcomes
 from app.observe.pidfile import Progress
 from app.observe.tasks import TaskSet
 from app.streams.census import Census
@@ -114,6 +115,7 @@ class Parts:
         self._service_keys = ServiceKeys(_service_keys(config))
         table = _table(config)
         self._cache = create_cache(config)
+        self._outcomes = Outcomes()
         self._proxy = self._create_proxy(config, table)
         self._passed_on = self._socket_proxy(config)
         self._own = self.sockets.beside(create_rest_api(config, self._routers(config)))
@@ -175,6 +177,7 @@ class Parts:
             self._service_keys,
             body_limit=config.server.body_limit,
             cached=self._cached(table),
+            outcomes=self._outcomes,
         )
 
     def _cached(self, table: RouteTable) -> CachedRoutes | None:

@@ -15,6 +15,7 @@ from app.http.cache.policy import Exposure
 from app.http.edge.heads import host_name
 from app.http.paths import normal_path
 from app.http.routes import Match, RouteTable
+from app.observe.outcomes import Outcome
 
 __all__ = ["CachedRoutes"]
 
@@ -34,10 +35,19 @@ class CachedRoutes:
             route.index: (route, fingerprint(route.config)) for route in table.routes if route.config.cache is not None
         }
 
-    def request(self, scope: Scope, match: Match, caller: Identity, forwarded: Fields, body: object) -> Request | None:
+    def request(
+        self,
+        scope: Scope,
+        match: Match,
+        caller: Identity,
+        forwarded: Fields,
+        body: object,
+        outcome: Outcome | None = None,
+    ) -> Request | None:
         """Return the request as the cache sees it; None where the cache has nothing to do with it.
 
         ``forwarded`` are the fields that the upstream would get. What they say about the caller is in the key.
+        ``outcome`` learns what came of it.
         """
         route = match.route.config
         if route.cache is None or scope["method"] not in _SERVED or body != b"":
@@ -62,6 +72,7 @@ class CachedRoutes:
                 cookie=b"cookie" in names,
                 apart=share.apart,
             ),
+            outcome=outcome,
         )
 
     async def answered(self, scope: Scope, status: int, headers: Fields) -> None:

@@ -7,7 +7,7 @@ the client goes away the upstream's connection is closed at once.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import structlog
@@ -17,7 +17,7 @@ from app.auth.bearer import bearer_token
 from app.auth.identity import ANONYMOUS, Identity
 from app.auth.service_keys import ServiceKeys
 from app.config import RouteConfig
-from app.errors import BadRequest, MessageTooBig, TidegateError, UpstreamError
+from app.errors import BadRequest, TidegateError, UpstreamError
 from app.http.aborted import ResponseAborted
 from app.http.access import authorize
 from app.http.cache.flight import Answer
@@ -27,15 +27,15 @@ from app.http.header_edits import RouteHeaders
 from app.http.headers import request_headers, response_headers
 from app.http.limits import Limits, telling
 from app.http.problems import problem
+from app.http.request_body import received_body
 from app.http.routes import Match, Route
 from app.http.transport import HttpTransport
 from app.http.upstreams.plan import Plan
+from app.observe.outcomes import Ended, Outcome, Outcomes
 from app.observe.request_context import context_of
 
 __all__ = ["Proxy", "Verifier", "send_problem"]
 
-_WHOLE = 64 * 1024
-"""Bytes: a body declared to be this small is received whole, so that it can be sent with its length."""
 _BODILESS = frozenset({204, 205, 304})
 _log = structlog.get_logger(__name__)
 
@@ -65,9 +65,10 @@ class Proxy:
         *,
         body_limit: int,
         cached: CachedRoutes | None = None,
+        outcomes: Outcomes | None = None,
     ) -> None:
         """``body_limit`` (bytes) holds for routes that have none of their own. Routes with limits need ``limits``,
-        those with a cache ``cached``.
+        those with a cache ``cached``. ``outcomes`` are told of every request's end.
         """
         self._service_keys = service_keys or ServiceKeys()
         self._transport = transport
@@ -75,6 +76,7 @@ class Proxy:
         self._limits = limits
         self._body_limit = body_limit
         self._cached = cached
+        self._outcomes = outcomes or Outcomes()
         self._watches = Watches()
         self._plans: dict[int, tuple[Route, Plan]] = {}
         """By the route's index; of routes of an earlier table there may be some."""
@@ -85,35 +87,37 @@ class Proxy:
         Raises :exc:`~app.http.aborted.ResponseAborted` when the upstream failed after the answer had begun.
         """
         fields = dict(scope["headers"])
-        request_id = context_of(scope).id
+        context, route = context_of(scope), match.route
+        outcome = Outcome(context, route.config, route.label, scope["method"], match.path)
         try:
             identity = await self._identify(match.route.config, scope["headers"])
-            if match.route.config.limits:
+            outcome.user_id, outcome.company_id = identity.user_id, identity.company_id
+            if route.config.limits:
                 assert self._limits is not None, "a route with limits needs somebody who counts"
-                verdict = await self._limits.admit_request(scope, match.route, identity)
+                verdict = await self._limits.admit_request(scope, route, identity)
                 send = telling(send, verdict)
                 if verdict.refusal is not None:
                     raise verdict.refusal
-            if match.route.config.answer is not None:
-                await _answer_itself(match.route, send)
+            if route.config.answer is not None:
+                await _answer_itself(route, send, outcome)
                 return
             with ClientWatch(self._watches, receive) as watch:
-                response = await self._forward(scope, receive, match, identity, watch, fields)
+                response = await self._forward(scope, receive, match, identity, watch, fields, outcome)
                 try:
-                    await _answer(response, send, watch, match.route.headers)
+                    await _answer(response, send, watch, route.headers, outcome)
                 except UpstreamError as error:
-                    _log.warning("answer broke off", upstream=match.route.config.upstream, code=error.code,
-                                 request_id=request_id.decode("ascii"))  # fmt: skip
+                    outcome.ended, outcome.error = Ended.UPSTREAM, error.code
+                    _log.warning("answer broke off", upstream=route.config.upstream, code=error.code,
+                                 request_id=context.id.decode("ascii"))  # fmt: skip
                     raise ResponseAborted from None
                 finally:
                     response.abort()
         except ClientGone:
-            return
+            outcome.ended = Ended.CLIENT
         except TidegateError as error:
-            if isinstance(error, UpstreamError):
-                _log.warning("upstream failed", upstream=match.route.config.upstream, code=error.code,
-                             request_id=request_id.decode("ascii"), cause=repr(error.__cause__))  # fmt: skip
-            await send_problem(send, error, request_id=request_id)
+            await _refuse(send, error, outcome)
+        finally:
+            self._outcomes.tell(outcome)
 
     def reload(self, limits: Limits, body_limit: int, cached: CachedRoutes | None) -> None:
         """Take other limits and routes with a cache, from the next request on."""
@@ -131,6 +135,7 @@ class Proxy:
         identity: Identity,
         watch: ClientWatch,
         fields: dict[bytes, bytes],
+        outcome: Outcome,
     ) -> Answer:
         """Return the answer when its head has come: out of the cache, or of the upstream, which is sent the request."""
         route = match.route.config
@@ -138,13 +143,13 @@ class Proxy:
         keeps = route.auth == "none" if route.forward_authorization is None else route.forward_authorization
         headers = request_headers(
             received,
-            context_of(scope),
+            outcome.context,
             identity,
             keep_authorization=keeps,
             keep_service_key=route.forward_service_key,
         )
         headers = match.route.headers.request(headers, identity)
-        body = await _body(fields, receive, watch, route.body_limit or self._body_limit)
+        body = await received_body(fields, receive, watch, route.body_limit or self._body_limit, outcome)
         path = match.path
         if scope["query_string"]:
             path = f"{path}?{_query(scope['query_string'])}"
@@ -152,15 +157,15 @@ class Proxy:
         ask, method = self._transport.request, scope["method"]
         cached = self._cached
         if cached is None:
-            return await ask(route.upstream, method, path, headers, body, plan=plan)
-        cacheable = cached.request(scope, match, identity, headers, body)
+            return await ask(route.upstream, method, path, headers, body, plan=plan, outcome=outcome)
+        cacheable = cached.request(scope, match, identity, headers, body, outcome)
         if cacheable is not None:
             return await cached.cache.answer(
                 cacheable,
-                lambda fields: ask(route.upstream, "GET", path, fields, plan=plan),
-                lambda: ask(route.upstream, method, path, headers, plan=plan),
+                lambda fields: ask(route.upstream, "GET", path, fields, plan=plan, outcome=outcome),
+                lambda: ask(route.upstream, method, path, headers, plan=plan, outcome=outcome),
             )
-        response = await ask(route.upstream, method, path, headers, body, plan=plan)
+        response = await ask(route.upstream, method, path, headers, body, plan=plan, outcome=outcome)
         await cached.answered(scope, response.status, response.headers)
         return response
 
@@ -191,7 +196,18 @@ async def send_problem(
     await send({"type": "http.response.body", "body": body})
 
 
-async def _answer_itself(route: Route, send: Send) -> None:
+async def _refuse(send: Send, error: TidegateError, outcome: Outcome) -> None:
+    """Tell the client that there is no answer."""
+    request_id, failed = outcome.context.id, isinstance(error, UpstreamError)
+    outcome.ended, outcome.error = Ended.UPSTREAM if failed else Ended.REFUSED, error.code
+    outcome.status = outcome.status or error.status
+    if failed:
+        _log.warning("upstream failed", upstream=outcome.route.upstream, code=error.code,
+                     request_id=request_id.decode("ascii"), cause=repr(error.__cause__))  # fmt: skip
+    await send_problem(send, error, request_id=request_id)
+
+
+async def _answer_itself(route: Route, send: Send, outcome: Outcome) -> None:
     """Answer with what the configuration says."""
     answer = route.config.answer
     assert answer is not None, "the caller looked"
@@ -201,74 +217,31 @@ async def _answer_itself(route: Route, send: Send) -> None:
         headers.append((b"content-length", b"%d" % len(body)))
     if route.headers.response is not None:
         headers = route.headers.response(headers)
+    outcome.status = answer.status
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if answer.status in _BODILESS else body})
+    body = b"" if answer.status in _BODILESS else body
+    await send({"type": "http.response.body", "body": body})
+    outcome.sent, outcome.ended = len(body), Ended.COMPLETE
 
 
-async def _answer(response: Answer, send: Send, watch: ClientWatch, edits: RouteHeaders) -> None:
+async def _answer(response: Answer, send: Send, watch: ClientWatch, edits: RouteHeaders, outcome: Outcome) -> None:
     """Stream the answer down. ``send`` waits while the client is slow, which pauses the upstream."""
     headers = response_headers(response.headers, response.status)
     if edits.response is not None:
         headers = edits.response(headers)
     if not response.complete:
         watch.streaming()
+    outcome.status = response.status
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     while True:
         data = await response.read()
+        outcome.sent += len(data)
         if response.complete:  # and read: nothing comes after a complete body
             watch.end()
             await send({"type": "http.response.body", "body": data})
+            outcome.ended = Ended.COMPLETE
             return
         await send({"type": "http.response.body", "body": data, "more_body": True})
-
-
-async def _body(
-    fields: dict[bytes, bytes], receive: Receive, watch: ClientWatch, limit: int
-) -> bytes | AsyncIterator[bytes]:
-    """Return the request's body: whole if it has come or is small, else its pieces as they come.
-
-    Raises :exc:`~app.errors.MessageTooBig` past ``limit`` bytes and :exc:`ClientGone`; so do the pieces.
-    """
-    declared = fields.get(b"content-length")
-    if declared is None and b"transfer-encoding" not in fields:
-        watch.body_received()
-        return b""
-    length = None if declared is None else int(declared)
-    if length is not None and length > limit:
-        raise _too_big(limit)
-    data, more = await _receive(receive, 0, limit)
-    while more and length is not None and length <= _WHOLE:
-        piece, more = await _receive(receive, len(data), limit)
-        data += piece
-    if more:
-        return _pieces(data, receive, watch, limit)
-    watch.body_received()
-    return data
-
-
-async def _pieces(first: bytes, receive: Receive, watch: ClientWatch, limit: int) -> AsyncIterator[bytes]:
-    size, more = len(first), True
-    yield first
-    while more:
-        data, more = await _receive(receive, size, limit)
-        size += len(data)
-        yield data
-    watch.body_received()
-
-
-async def _receive(receive: Receive, before: int, limit: int) -> tuple[bytes, bool]:
-    """Return the next piece of the body and whether more will come. ``before`` bytes have come already."""
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    data: bytes = message.get("body", b"")
-    if before + len(data) > limit:
-        raise _too_big(limit)
-    return data, message.get("more_body", False)
-
-
-def _too_big(limit: int) -> MessageTooBig:
-    return MessageTooBig(f"The request's body is larger than {limit} bytes.")
 
 
 def _query(raw: bytes) -> str:

@@ -26,6 +26,7 @@ from app.http.upstreams.plan import Plan, Request, plan_of
 from app.http.upstreams.pool import Pool
 from app.http.upstreams.resolver import Resolve, resolve
 from app.http.upstreams.tls import client_context
+from app.observe.outcomes import Outcome
 from app.observe.tasks import TaskSet
 
 __all__ = ["HttpTransport"]
@@ -96,6 +97,7 @@ class HttpTransport:
         timeout: float | None = None,
         plan: Plan | None = None,
         upgrade: bool = False,
+        outcome: Outcome | None = None,
     ) -> Coroutine[Any, Any, UpstreamResponse]:
         """Send and return when the answer's head has come. Cancelling the call closes the connection.
 
@@ -103,7 +105,7 @@ class HttpTransport:
         the same name; Host and framing are always ours: a Content-Length for bytes, chunks for an iterator, whose
         exceptions are raised here or by ``read()``. ``idle_timeout`` (seconds) overrides the upstream's, ``timeout``
         (seconds to the head, with all tries) the plan's. ``upgrade`` asks for a WebSocket: the answer may be 101
-        with a ``tunnel``, which is then the caller's to close.
+        with a ``tunnel``, which is then the caller's to close. ``outcome`` learns who was asked and how long it took.
 
         Raises :exc:`~app.errors.UpstreamUnreachable` (its kinds: :exc:`~app.errors.UpstreamBusy` when all targets have
         ``max_connections``, :exc:`~app.errors.CircuitOpen` when all breakers are open),
@@ -115,9 +117,11 @@ class HttpTransport:
         idle = exchange.idle_timeout if idle_timeout is None else idle_timeout
         within = plan.timeout if timeout is None else timeout
         if within is None:
-            return exchange.send(Request(plan, method, path, headers, body, idle, None, upgrade=upgrade))
+            return exchange.send(
+                Request(plan, method, path, headers, body, idle, None, upgrade=upgrade, outcome=outcome)
+            )
         deadline = asyncio.get_running_loop().time() + within
-        request = Request(plan, method, path, headers, body, idle, deadline, upgrade=upgrade)
+        request = Request(plan, method, path, headers, body, idle, deadline, upgrade=upgrade, outcome=outcome)
         return _in_time(exchange, request, deadline)
 
     async def probe(self, upstream: str, within: float) -> bool:

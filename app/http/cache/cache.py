@@ -24,6 +24,7 @@ from app.http.cache.flight import Answer, Flight, Phase, Reader
 from app.http.cache.keys import variant
 from app.http.cache.policy import NOTHING, Demand, Exposure, Rule, Use, use
 from app.http.cache.store import Store
+from app.observe.outcomes import Outcome
 from app.observe.tasks import TaskSet
 
 __all__ = ["CacheRule", "Request", "ResponseCache"]
@@ -64,6 +65,8 @@ class Request:
     fields: Fields
     forwarded: Fields
     exposure: Exposure
+    outcome: Outcome | None = None
+    """What learns how it was answered."""
 
 
 class ResponseCache:
@@ -156,14 +159,19 @@ class ResponseCache:
         return conditional(self._whole(request, entry, status, outcome, now), request.fields)
 
     def _whole(self, request: Request, entry: Entry, status: bytes, outcome: str, now: float) -> Answer:
-        self._meter.served(request.route, outcome, len(entry.body))
+        self._served(request, outcome, len(entry.body))
         headers = answer_headers(entry, entry.age(now), status)
         return Whole(entry.status, headers, b"" if request.head else entry.body)
+
+    def _served(self, request: Request, outcome: str, size: int) -> None:
+        self._meter.served(request.route, outcome, size)
+        if request.outcome is not None:
+            request.outcome.cache = outcome
 
     async def _pass(
         self, request: Request, passing: Callable[[], Awaitable[Answer]], why: bytes, outcome: str
     ) -> Answer:
-        self._meter.served(request.route, outcome, 0)
+        self._served(request, outcome, 0)
         return passed_on(await passing(), why)
 
     def _start(
@@ -215,19 +223,19 @@ class ResponseCache:
             if not first or response is None:
                 return None
             flight.response = None
-            self._meter.served(request.route, "miss", 0)
+            self._served(request, "miss", 0)
             return passed_on(response, flight.why)
         assert flight.entry is not None, "a flight that streams or is whole has an entry"
         now = self._clock()
         if first and flight.fields and not flight.abandoned:
-            self._meter.served(request.route, "miss", 0)
+            self._served(request, "miss", 0)
             return Reader(flight, flight.entry.status, [*flight.fields, status_field(flight.came)], first=True)
         came = flight.came if first else flight.came + b"; collapsed"
         if flight.phase is Phase.WHOLE:
             return self._whole(request, flight.entry, came, "revalidated" if first else "collapsed", now)
         if flight.length is None:
             return None
-        self._meter.served(request.route, "collapsed", 0)
+        self._served(request, "collapsed", 0)
         headers = answer_headers(flight.entry, flight.entry.age(now), came, length=flight.length)
         return Reader(flight, flight.entry.status, headers, first=False)
 

@@ -143,6 +143,8 @@ class Exchange:
             ticket = pool.admit(route, began, request.tried, refused)
             if not isinstance(ticket, Ticket):
                 raise self._nobody(ticket, cause)
+            if request.outcome is not None:
+                request.outcome.attempts += 1
             if request.plan.hedge:
                 request.tried += (ticket.target,)  # already: the other leg of a race must see it
             try:
@@ -161,6 +163,7 @@ class Exchange:
                 pool.record(ticket, ok, now)
                 if not ok:
                     request.tried += (ticket.target,)
+                request.asked(ticket.target.label, now - began)
                 if pool.meter is not None:
                     pool.meter.answered(pool.name, ticket.target.label, route, answer.status, now - began)
                 return answer
@@ -255,6 +258,7 @@ class Exchange:
         pool, route = self._pool, request.plan.name
         request.tried += (ticket.target,)
         pool.record(ticket, False, now)
+        request.asked(ticket.target.label, now - began)
         if pool.meter is not None:
             pool.meter.failed(pool.name, ticket.target.label, route, failure.value, now - began)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from app.config import RouteConfig, UpstreamConfig
 from app.http.upstreams.hedging import HEDGEABLE
 from app.http.upstreams.retries import IDEMPOTENT
+from app.observe.outcomes import Outcome
 
 if TYPE_CHECKING:
     from app.http.upstreams.target import Target
@@ -59,11 +60,18 @@ class Request:
     """The targets so far: another one is preferred."""
     upgrade: bool = False
     """It is the handshake of a WebSocket."""
+    outcome: Outcome | None = None
+    """What learns who was asked, and how long it took."""
 
     @property
     def resendable(self) -> bool:
         """Whether it may reach an upstream twice, and can: an iterator yields its pieces once only."""
         return self.method in IDEMPOTENT and isinstance(self.body, bytes)
+
+    def asked(self, target: str, seconds: float) -> None:
+        """``target`` gave the head of an answer, or failed, after so long."""
+        if self.outcome is not None:
+            self.outcome.target, self.outcome.head_seconds = target, seconds
 
     @property
     def hedgeable(self) -> bool:
