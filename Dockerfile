@@ -13,7 +13,6 @@ FROM python:3.11-slim-bookworm
 
 RUN useradd --system --uid 10001 --home-dir /srv/tidegate --create-home tidegate
 COPY --from=build /opt/tidegate /opt/tidegate
-COPY presets /srv/tidegate/presets
 
 ENV PATH=/opt/tidegate/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -29,4 +28,4 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/health/live', timeout=2)"]
 ENTRYPOINT ["tidegate"]
-CMD ["serve", "--config", "presets/demo.toml"]
+CMD ["serve", "--preset", "demo"]

@@ -352,3 +352,30 @@ def test_a_refusal_is_told():
 
 def test_a_cancel_that_came_too_late_is_no_failure(conversation):
     assert conversation.receive('{"type":"error","id":3,"code":"gone","status":410,"message":"It ended."}') == ""
+
+
+def test_presets_are_listed_with_what_they_are_for(run):
+    status, out, _ = run("presets")
+    assert status == 0
+    assert re.search(r"^demo +The demo: ", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", ["check", "routes"])
+def test_a_preset_is_shown_like_a_file(run, command):
+    status, out, err = run(command, "--preset", "demo")
+    assert (status, err) == (0, "")
+    assert "/v1/images/*" in out
+
+
+def test_a_file_over_a_preset_is_named_where_both_cannot_work(run, tmp_path):
+    path = tmp_path / "over.toml"
+    path.write_text("[[routes]]\npath = '/*'\nupstream = 'chat'\n")
+    status, _, err = run("check", "--preset", "demo", "--config", str(path))
+    assert status == 1
+    assert err.startswith(f"tidegate: {path} over the preset demo: routes[1]")
+
+
+def test_an_unknown_preset_is_a_wrong_command_line(run):
+    status, out, err = run("serve", "--preset", "demmo")
+    assert (status, out) == (2, "")
+    assert "Did you mean demo?" in err

@@ -289,6 +289,5 @@ def test_the_development_secret_is_long_enough_for_its_algorithm():
 
 
 def test_the_demos_configuration_is_right():
-    path = Path(__file__).parents[1] / "presets" / "demo.toml"
-    assert load_config(path, {}).upstreams["chat"].targets == ("http://127.0.0.1:8002",)
-    assert load_config(path, {"CHAT_PORT": "9"}).upstreams["chat"].targets == ("http://127.0.0.1:9",)
+    assert load_config(None, {}, preset="demo").upstreams["chat"].targets == ("http://127.0.0.1:8002",)
+    assert load_config(None, {"CHAT_PORT": "9"}, preset="demo").upstreams["chat"].targets == ("http://127.0.0.1:9",)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from app.config import load_config
+from app.config import load_config, preset_names
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
@@ -67,7 +67,7 @@ def test_mounted_files_exist():
 def test_commands_name_modules_and_files_that_exist():
     gateway, chat = SERVICES["gateway"], SERVICES["chat"]
     assert gateway["command"][0] == "serve"
-    assert (ROOT / gateway["command"][gateway["command"].index("--config") + 1]).is_file()
+    assert gateway["command"][gateway["command"].index("--preset") + 1] in preset_names()
     assert chat["entrypoint"] == ["python", "-m", "services.chat"]
     assert (ROOT / "services" / "chat" / "__main__.py").is_file()
 
@@ -79,7 +79,7 @@ def test_two_replicas_share_one_valkey():
 
 def test_the_gateways_environment_is_a_right_configuration():
     entries = dict(entry.partition("=")[::2] for entry in SERVICES["gateway"]["environment"] if "=" in entry)
-    config = load_config(ROOT / "presets" / "demo.toml", entries)
+    config = load_config(None, entries, preset="demo")
     assert config.broker.redis_url.get_secret_value() == "redis://valkey:6379/0"
     port = SERVICES["chat"]["command"][SERVICES["chat"]["command"].index("--port") + 1]
     assert config.upstreams["chat"].targets == (f"http://chat:{port}",)

@@ -1,4 +1,4 @@
-"""``tidegate check`` and ``tidegate routes``: what a configuration means, as tables."""
+"""``tidegate check``, ``tidegate routes`` and ``tidegate presets``: what a configuration means, as tables."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from rich.console import Console
 from rich.table import Table
 
 from app.auth.tokens import TokenVerifier
-from app.config import Config, IssuerConfig, RouteConfig
+from app.config import Config, IssuerConfig, RouteConfig, preset_names, preset_summary
 from app.errors import ConfigError
 from app.http.route_checks import findings, unreachable_routes
 from app.http.routes import RouteTable
 
-__all__ = ["show", "show_routes"]
+__all__ = ["show", "show_presets", "show_routes"]
 
 
 def show(config: Config, file: str) -> None:
@@ -42,6 +42,14 @@ def show_routes(config: Config, file: str) -> None:
         console.print(table)
     else:
         console.print("There are no routes: add a table \\[\\[routes]] with a path and an upstream.")
+
+
+def show_presets() -> None:
+    """Print the name of each preset and what it is for."""
+    table = Table.grid(padding=(0, 2))
+    for name in preset_names():
+        table.add_row(name, preset_summary(name))
+    Console(highlight=False).print(table)
 
 
 def _refuse_faults(config: Config, file: str) -> None:

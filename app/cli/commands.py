@@ -19,7 +19,7 @@ import typer
 
 from app.auth.development import mint
 from app.cli.chat import ask
-from app.cli.checking import show, show_routes
+from app.cli.checking import show, show_presets, show_routes
 from app.cli.conversation import Conversation, ConversationFailed, End
 from app.cli.draining import DrainFailed, drain_timeout
 from app.cli.draining import drain as run_drain
@@ -29,7 +29,6 @@ from app.errors import ConfigError, TidegateError
 __all__ = ["main"]
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_DEMO = Path(__file__).resolve().parents[2] / "presets" / "demo.toml"
 
 application = typer.Typer(
     name="tidegate",
@@ -43,6 +42,10 @@ application = typer.Typer(
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", metavar="FILE", help="The TOML file; without it the defaults count.")
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="A configuration that comes with tidegate; the file is laid over it."),
 ]
 
 
@@ -81,9 +84,12 @@ def _global_options(
     pass
 
 
-@application.command(epilog="Example: tidegate serve --config gateway.toml --port 8080 --workers 2")
+@application.command(
+    epilog="Example: tidegate serve --config gateway.toml --port 8080 --workers 2, or: tidegate serve --preset nyro"
+)
 def serve(
     config: ConfigFile = None,
+    preset: Preset = None,
     host: Annotated[str | None, typer.Option(help="Overrides server.host.")] = None,
     port: Annotated[int | None, typer.Option(help="Overrides server.port.")] = None,
     workers: Annotated[int | None, typer.Option(help="Overrides server.workers.")] = None,
@@ -91,7 +97,7 @@ def serve(
 ) -> None:
     """Run the gateway."""
     flags = {"server.host": host, "server.port": port, "server.workers": workers, "broker.redis_url": redis_url}
-    load = partial(load_config, config, dict(os.environ), flags)
+    load = partial(load_config, config, dict(os.environ), flags, preset)
     loaded = load()
     from app.serving import serve as run  # noqa: PLC0415  (the other commands start faster without it)
 
@@ -101,27 +107,33 @@ def serve(
 @application.command(epilog="Example: tidegate demo --port 9000")
 def demo(port: Annotated[int | None, typer.Option(help="Overrides server.port.")] = None) -> None:
     """Run the gateway and the reference services behind it, with nothing else needed."""
-    loaded = load_config(_DEMO if _DEMO.exists() else Path("presets/demo.toml"), os.environ, {"server.port": port})
+    loaded = load_config(None, os.environ, {"server.port": port}, preset="demo")
     from app.serving import demo as run  # noqa: PLC0415
 
     run(loaded)
 
 
 @application.command(epilog="Example: tidegate check --config gateway.toml")
-def check(config: ConfigFile = None) -> None:
+def check(config: ConfigFile = None, preset: Preset = None) -> None:
     """Say whether the configuration is right, and where requests would go."""
     try:
-        loaded = load_config(config, os.environ)
-        show(loaded, str(config or "the configuration"))
+        loaded = load_config(config, os.environ, preset=preset)
+        show(loaded, _origin(config, preset))
     except ConfigError as error:
         _fail(error.message, 1)
 
 
 @application.command(epilog="Example: tidegate routes --config gateway.toml")
-def routes(config: ConfigFile = None) -> None:
+def routes(config: ConfigFile = None, preset: Preset = None) -> None:
     """Print which requests are passed on, what they need, and where they go."""
-    loaded = load_config(config, os.environ)
-    show_routes(loaded, str(config or "the configuration"))
+    loaded = load_config(config, os.environ, preset=preset)
+    show_routes(loaded, _origin(config, preset))
+
+
+@application.command(epilog="Example: tidegate presets, and then: tidegate serve --preset llm-platform")
+def presets() -> None:
+    """List the configurations that come with tidegate."""
+    show_presets()
 
 
 @application.command(epilog="Example: TOKEN=$(tidegate token --sub 42 --company acme --ttl 8h)")
@@ -132,9 +144,10 @@ def token(
     email: Annotated[str | None, typer.Option(help="The user's e-mail address.")] = None,
     role: Annotated[list[str] | None, typer.Option(help="A role of the user. Can be given several times.")] = None,
     config: ConfigFile = None,
+    preset: Preset = None,
 ) -> None:
     """Print a token for development, signed with the configuration's shared secret."""
-    auth = load_config(config, os.environ).auth
+    auth = load_config(config, os.environ, preset=preset).auth
     issuer = _signer(auth)
     secret = issuer.secret.get_secret_value()
     print(mint(secret, sub, company, _seconds(ttl), email, roles=role or (), auth=issuer))
@@ -162,6 +175,7 @@ def chat(
 @application.command(epilog="Example: tidegate drain --config gateway.toml")
 def drain(
     config: ConfigFile = None,
+    preset: Preset = None,
     pid_file: Annotated[Path | None, typer.Option(help="The running gateway's server.pid_file.")] = None,
     pid: Annotated[
         int | None, typer.Option(help="The gateway's process; of several workers, that which started them.", min=1)
@@ -171,11 +185,19 @@ def drain(
     ] = None,
 ) -> None:
     """Stop a running gateway as SIGTERM does, and wait until its sockets and generations have gone."""
-    server = load_config(config, os.environ).server
+    server = load_config(config, os.environ, preset=preset).server
     file = pid_file or (Path(server.pid_file) if server.pid_file else None)
     if file is None and pid is None:
         raise ConfigError("which gateway? Set server.pid_file for it and here, or name its process with --pid.")
     run_drain(pid, file, drain_timeout(server) if timeout is None else timeout, sys.stdout)
+
+
+def _origin(config: Path | None, preset: str | None) -> str:
+    """Return where a configuration came from, in words."""
+    named = [str(config)] if config else []
+    if preset:
+        named.append(f"the preset {preset}")
+    return " over ".join(named) or "the configuration"
 
 
 def _report(end: End) -> None:

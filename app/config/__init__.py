@@ -1,7 +1,7 @@
 """The configuration.
 
-``model`` and a module for each of its tables say what can be set; ``loading`` reads it from a file, the environment
-and flags.
+``model`` and a module for each of its tables say what can be set; ``loading`` reads it from a preset, a file, the
+environment and flags.
 """
 
 from app.config.auth import AuthConfig, ServerApiConfig
@@ -13,6 +13,7 @@ from app.config.issuers import DEVELOPMENT_SECRET, IssuerConfig
 from app.config.limits import RateLimitConfig
 from app.config.loading import load_config
 from app.config.model import Config
+from app.config.presets import preset_names, preset_summary
 from app.config.realtime import CentrifugeConfig, ChannelConfig, EmulationConfig, LimitsConfig, RealtimeConfig
 from app.config.reloading import Reloaded, Source
 from app.config.routes import AnswerConfig, HeadersConfig, RouteConfig
@@ -53,4 +54,6 @@ __all__ = [
     "StormConfig",
     "UpstreamConfig",
     "load_config",
+    "preset_names",
+    "preset_summary",
 ]

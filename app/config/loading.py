@@ -1,14 +1,12 @@
-"""Reading the configuration: flags over the environment over the file over the defaults.
+"""Reading the configuration: flags over the environment over the file over the preset over the defaults.
 
-``${NAME}`` and ``${NAME:-default}`` inside the file's texts come from the environment (``$${`` stands for ``${``), and
-every value can also be set as ``GATEWAY_<TABLE>__<KEY>``. Whatever is wrong becomes one
-:exc:`~app.errors.ConfigError` with a line for each fault: where it was written, the key, what is wrong, the cure. A
-line never shows a value that is a secret.
+``${…}`` inside the texts of a file or preset comes from the environment (:mod:`app.config.variables`), and every value
+can also be set as ``GATEWAY_<TABLE>__<KEY>``. Whatever is wrong becomes one :exc:`~app.errors.ConfigError` with a line
+for each fault: where it was written, the key, what is wrong, the cure. A line never shows a value that is a secret.
 """
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -20,22 +18,33 @@ from pydantic import ValidationError
 from app.config.environment import UnknownVariable, key_of
 from app.config.faults import faults_of
 from app.config.model import Config
+from app.config.presets import preset_file
 from app.config.schema import Key, dotted
+from app.config.variables import expanded, variables_in
 from app.errors import ConfigError
 
 __all__ = ["load_config"]
 
-_VARIABLE = re.compile(r"\$(?P<literal>\$)?\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\})?")
 _TLS_FILES = frozenset({"tls_ca", "tls_certificate", "tls_key"})
 
 
-def load_config(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Config:
-    """Return the configuration of the file ``path`` (None for none) with what lies over it.
+def load_config(
+    path: Path | None,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, Any] | None = None,
+    preset: str | None = None,
+) -> Config:
+    """Return the configuration of the file ``path`` (None for none) with what lies over it, and below it ``preset``.
 
     ``overrides`` are the command line's, by dotted key (``{"server.port": 9000}``) or nested; a value of None stands
     for a flag that was not given. Raises :exc:`~app.errors.ConfigError`.
     """
-    draft = _Draft(_read(path), "the configuration" if path is None else str(path))
+    file = "the configuration" if path is None else str(path)
+    if preset is None:
+        draft = _Draft(_read(path), file)
+    else:
+        draft = _Draft(_read(preset_file(preset)), f"the preset {preset}")
+        draft.overlay_file(_read(path), file)
     draft.overlay_environment(environ)
     draft.overlay_flags(overrides or {})
     draft.expand(environ)
@@ -66,16 +75,43 @@ class _Draft:
     def __init__(self, data: dict[str, Any], file: str) -> None:
         self._data = data
         self._file = file
+        self._files = {file}
+        """In whose texts variables are expanded."""
         self._authors: dict[Key, str] = {}
         """Of the keys that did not come from the file."""
         self._faults: dict[Key, str] = {}
 
+    def overlay_file(self, data: Mapping[str, Any], file: str, above: Key = ()) -> None:
+        """Put another file's values over these: table by table, and what is no table whole, but for routes."""
+        self._files.add(file)
+        for name, value in data.items():
+            key = (*above, name)
+            if key == ("routes",) and isinstance(value, list):
+                self._overlay_routes(value, file)
+            elif isinstance(value, dict):
+                self.overlay_file(value, file, key)
+            else:
+                self._put(key, value, file)
+
+    def _overlay_routes(self, routes: list[Any], file: str) -> None:
+        """A route takes the place of the one that has the same path, methods and hosts; the others stand in front."""
+        mine = {_place(route): route for route in routes}
+        old: list[Any] = self._data.get("routes", [])
+        replaced = {_place(route) for route in old} & mine.keys()
+        front = [route for route in routes if _place(route) not in replaced]
+        self._data["routes"] = front + [mine.get(_place(route), route) for route in old]
+        for index, route in enumerate(self._data["routes"]):
+            if any(route is other for other in routes):
+                self._authors["routes", index] = file
+
     def overlay_environment(self, environ: Mapping[str, str]) -> None:
+        own = {name for _, text in _texts(self._data) for name in variables_in(text)}
         for variable in sorted(environ):
             try:
                 key = key_of(variable, environ[variable], self._data)
             except UnknownVariable as error:
-                self._faults[variable,] = f"{variable}, a variable of the environment, {error}"
+                if variable not in own:  # The file says itself what its variables are for.
+                    self._faults[variable,] = f"{variable}, a variable of the environment, {error}"
                 continue
             if key is not None:
                 self._put(key, environ[variable], f"{variable}, a variable of the environment")
@@ -89,14 +125,27 @@ class _Draft:
                 self._put(key, value, "the command line")
 
     def expand(self, environ: Mapping[str, str]) -> None:
-        """Put the environment's values for ``${…}`` into the texts that the file wrote."""
+        """Put the environment's values for ``${…}`` into the texts that files wrote.
+
+        What comes out empty is no entry of its list.
+        """
+        empty: list[Key] = []
         for key, text in list(_texts(self._data)):
-            if "${" not in text or self._author(key) != self._file:
+            if "${" not in text or self._author(key) not in self._files:
                 continue
             try:
-                self._put(key, _expanded(text, environ), self._file)
+                value = expanded(text, environ)
             except ValueError as error:
                 self._fault(key, str(error))
+                continue
+            self._put(key, value, self._author(key))
+            if not value and isinstance(key[-1], int):
+                empty.append(key)
+        for *above, index in reversed(empty):
+            entries: Any = self._data
+            for name in above:
+                entries = entries[name]
+            del entries[index]
 
     def read_public_keys(self, folder: Path) -> None:
         """Replace the paths of PEM files by what is in them."""
@@ -169,19 +218,13 @@ def _texts(value: Any, key: Key = ()) -> Iterator[tuple[Key, str]]:
             yield from _texts(below, (*key, name))
 
 
-def _expanded(text: str, environ: Mapping[str, str]) -> str:
-    """Raises :exc:`ValueError` that says which variable is missing."""
+def _place(route: Any) -> tuple[str, ...] | int:
+    """Return what tells a route of a file from others."""
+    if not isinstance(route, dict):
+        return id(route)  # The model will say what is wrong with it.
+    methods, hosts = ([str(each).upper() for each in _listed(route.get(key))] for key in ("methods", "hosts"))
+    return (str(route.get("path")), *sorted(methods), "", *sorted(hosts))
 
-    def replace(match: re.Match[str]) -> str:
-        name = match["name"]
-        if match["literal"]:
-            return match[0][1:]
-        if name is None:
-            raise ValueError("holds ${ that is not of the form ${NAME} or ${NAME:-default}. Write $${ for the signs.")
-        if match["default"] is not None:
-            return environ.get(name) or match["default"]
-        if name not in environ:
-            raise ValueError(f"needs the variable {name} of the environment. Set it, or write ${{{name}:-default}}.")
-        return environ[name]
 
-    return _VARIABLE.sub(replace, text)
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
