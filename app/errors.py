@@ -26,6 +26,7 @@ client may try again (``retryable``). ``docs/errors.md`` lists them; a test comp
     ├── PermissionDenied              permission_denied      403
     │   └── InsufficientScope         insufficient_scope     403
     ├── NotFound                      not_found              404
+    │   └── ModelNotFound             model_not_found        404
     ├── MethodNotAllowed              method_not_allowed     405
     ├── IdempotencyConflict           idempotency_conflict   409
     ├── Gone                          gone                   410
@@ -76,6 +77,7 @@ __all__ = [
     "MessageTooBig",
     "MethodNotAllowed",
     "Misdirected",
+    "ModelNotFound",
     "NotCached",
     "NotFound",
     "NotImplementedHere",
@@ -226,6 +228,11 @@ class InsufficientScope(PermissionDenied):
 class NotFound(TidegateError):
     code, status = "not_found", 404
     default_message = "There is nothing here."
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+    default_message = "There is no such model here. GET /v1/models lists those that there are."
 
 
 class MethodNotAllowed(TidegateError):

@@ -20,6 +20,7 @@ from app.config import (
     model,
     realtime,
     routes,
+    served,
     server,
     upstreams,
 )
@@ -40,7 +41,20 @@ def test_the_tables_are_those_of_the_code(name):
 def sections():
     return [
         value
-        for module in (auth, broker, cache, generations, issuers, limits, model, realtime, routes, server, upstreams)
+        for module in (
+            auth,
+            broker,
+            cache,
+            generations,
+            issuers,
+            limits,
+            model,
+            realtime,
+            routes,
+            served,
+            server,
+            upstreams,
+        )
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Section) and value.__module__ == module.__name__
     ]

@@ -23,6 +23,7 @@ from app.composition.broker import create_backend
 from app.composition.cache import create_cache
 from app.composition.edge import Edge
 from app.composition.rest import create_rest_api, version
+from app.composition.served import served_paths, served_routers
 from app.composition.sockets import Sockets
 from app.config import Config
 from app.generations.channels import ends_channel
@@ -43,6 +44,7 @@ from app.http.limits import Limits
 from app.http.own_paths import OWN_PATHS, SERVER_API_PATHS, OwnPaths
 from app.http.proxy import Proxy
 from app.http.routes import RouteTable
+from app.http.served_stream import ServedStreams
 from app.http.sockets.proxy import SocketProxy
 from app.http.transport import HttpTransport
 from app.observe.outcomes import Outcomes
@@ -61,6 +63,8 @@ _REVOKED = "revoked"
 _SETTLE = 3.0
 """Seconds that the log gets at the end to take what was appended last."""
 
+_OWN_TABLES = ("auth", "server_api", "server", "served", "generations")
+"""Tables of the configuration that the gateway's own endpoints are made from."""
 _TELL = 0.2
 """Seconds between two words on what is left while draining."""
 
@@ -81,6 +85,7 @@ class Parts:
         self._transport.start()
         self._hub = Hub(loop.call_soon, ends_channel)
         self._event_streams = EventStreams(self._hub, self._tasks)
+        self._served_streams = ServedStreams(self._hub, self._tasks)
         self._backend = create_backend(config, self._node, self._hub)
         self._hub.on_empty = self._backend.broker.unsubscribe
         self._revocations = Revocations(config.auth, self._backend.revocations, self._tell_revocation)
@@ -137,7 +142,7 @@ class Parts:
         if config.auth != before.auth or claims != kept_claims(before.routes):
             verifier = self._verifier.prepare(config.auth, claims)
         upstreams = self._transport.prepare(config.upstreams)
-        if (before.auth, before.server_api, before.server) != (config.auth, config.server_api, config.server):
+        if any(getattr(before, name) != getattr(config, name) for name in _OWN_TABLES):
             own = self.sockets.beside(create_rest_api(config, self._routers(config)))
         upstreams()
         if verifier is not None:
@@ -280,6 +285,7 @@ class Parts:
         """End what is open and stands on a token that is not taken any more."""
         self.sockets.control.end_revoked(self._revocations.revoked)
         self._event_streams.end_revoked(self._revocations.revoked)
+        self._served_streams.end_revoked(self._revocations.revoked)
         self._passed_on.end_revoked(self._revocations.revoked)
 
     def _description(self) -> dict[str, Any]:
@@ -304,6 +310,7 @@ class Parts:
             tickets_router(self._tickets, caller, config.auth.ticket_ttl),
             logout_router(self._revocations, caller),
         ]
+        routers += served_routers(config, self._generations, self._served_streams, caller)
         if config.server_api.keys:
             control = control_methods(config.realtime, RemoteControl(self._replicas), self._revocations)
             ports = (backend.broker, backend.archive, backend.presence, self._census)
@@ -313,7 +320,8 @@ class Parts:
 
 
 def _table(config: Config) -> RouteTable:
-    return RouteTable(config.routes, OwnPaths(OWN_PATHS + (SERVER_API_PATHS if config.server_api.keys else ())))
+    server_api = SERVER_API_PATHS if config.server_api.keys else ()
+    return RouteTable(config.routes, OwnPaths(OWN_PATHS + server_api + served_paths(config)))
 
 
 def _service_keys(config: Config) -> list[str]:

@@ -17,6 +17,7 @@ from app.config.presets import preset_names, preset_summary
 from app.config.realtime import CentrifugeConfig, ChannelConfig, EmulationConfig, LimitsConfig, RealtimeConfig
 from app.config.reloading import Reloaded, Source
 from app.config.routes import AnswerConfig, HeadersConfig, RouteConfig
+from app.config.served import ServedCodeConfig, ServedConfig, ServedKeyConfig, ServedModelConfig, ServedOpenAIConfig
 from app.config.server import ServerConfig, StormConfig
 from app.config.upstreams import BreakerConfig, HealthConfig, HedgeConfig, RetriesConfig, UpstreamConfig
 
@@ -48,6 +49,11 @@ __all__ = [
     "RouteCacheConfig",
     "RouteConfig",
     "SecurityHeadersConfig",
+    "ServedCodeConfig",
+    "ServedConfig",
+    "ServedKeyConfig",
+    "ServedModelConfig",
+    "ServedOpenAIConfig",
     "ServerApiConfig",
     "ServerConfig",
     "Source",

@@ -19,6 +19,7 @@ from app.config.limits import RateLimitConfig
 from app.config.realtime import RealtimeConfig
 from app.config.routes import RouteConfig
 from app.config.section import Section, WrongSetting
+from app.config.served import ServedConfig
 from app.config.server import ServerConfig
 from app.config.upstreams import UpstreamConfig
 
@@ -34,6 +35,7 @@ class Config(Section):
     broker: BrokerConfig = BrokerConfig()
     server_api: ServerApiConfig = ServerApiConfig()
     generations: GenerationsConfig = GenerationsConfig()
+    served: ServedConfig = ServedConfig()
     limits: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")], RateLimitConfig] = Field(
         default_factory=dict
     )
@@ -50,6 +52,10 @@ class Config(Section):
             if generation.upstream not in self.upstreams:
                 key = ("generations", "kinds", kind, "upstream")
                 raise WrongSetting(key, _not_an_upstream(generation.upstream))
+        for below, kind in self.served.kinds_named():
+            if kind not in self.generations.kinds:
+                what = f"names {kind!r}, which is not under [generations.kinds]. Add a table [generations.kinds.{kind}]"
+                raise WrongSetting(("served", *below), what)
         for index, route in enumerate(self.routes):
             for place, limit in enumerate(route.limits):
                 if limit not in self.limits:

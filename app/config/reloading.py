@@ -27,7 +27,7 @@ _SERVER_CHANGES = frozenset({"allowed_origins", "body_limit"})
 
 def _changes_at_once(key: Key) -> bool:
     match key:
-        case ("routes" | "upstreams" | "server_api" | "limits", *_):
+        case ("routes" | "upstreams" | "server_api" | "limits" | "served", *_):
             return True
         case ("auth", name, *_):
             return name not in _AUTH_STAYS

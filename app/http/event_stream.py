@@ -13,8 +13,9 @@ from typing import Any
 from starlette.responses import Response
 
 from app.auth.identity import Identity
+from app.http.waiting import NOTHING
 from app.observe.tasks import TaskSet
-from app.streams.hub import Hub, Subscription
+from app.streams.hub import Encoder, Hub, Subscription
 from app.streams.merge import MergeRule
 from app.streams.position import Position
 from app.streams.publication import Batch, Publication
@@ -62,13 +63,15 @@ def parse_event_id(text: str | None) -> Position | None:
 
 
 class SseListener:
-    """:class:`~app.streams.hub.Listener` whose bytes are taken by one reader."""
+    """:class:`~app.streams.hub.Listener` whose bytes are taken by one reader, in the format of ``written``."""
 
-    encoder = _ENCODER
+    encoder = NOTHING
     direct = None
 
-    def __init__(self, rule: MergeRule) -> None:
-        self._queue = SendQueue(_QUEUE_LIMIT, rule)
+    def __init__(self, rule: MergeRule, written: Encoder = _ENCODER, limit: int = _QUEUE_LIMIT) -> None:
+        """``limit`` is in bytes: what may wait for a reader that does not read."""
+        self._written = written
+        self._queue = SendQueue(limit, rule)
         self._changed = asyncio.Event()
         self._over = False
 
@@ -76,7 +79,7 @@ class SseListener:
         """Take the catch-up (``send`` of :func:`~app.streams.catchup.join`)."""
         if not recovery.recovered:
             self._queue.push_frame(b": the position is unknown; the stream begins again\n\n")
-        self._queue.push_frame(_ENCODER.publications("", recovery.position.epoch, recovery.publications))
+        self._queue.push_frame(self._written.publications("", recovery.position.epoch, recovery.publications))
         self._changed.set()
 
     def deliver(self, channel: str, batches: Sequence[Batch], block: bytes) -> None:
@@ -106,7 +109,7 @@ class SseListener:
                     await self._changed.wait()
             except TimeoutError:
                 return b": keep-alive\n\n"
-        return self._queue.drain(_ENCODER)
+        return self._queue.drain(self._written)
 
 
 class EventStreams:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from app.errors import BadRequest
 from app.generations.formats.parameters import (
     CHOICE,
     COUNT,
@@ -60,8 +61,14 @@ PARAMETERS: dict[str, Parameter] = {
 
 
 def request_body(input: Mapping[str, Any], default_model: str | None) -> bytes:
-    """Return the JSON text of the upstream's request. ``input`` and errors are as for chat completions."""
+    """Return the JSON text of the upstream's request. ``input`` and errors are as for chat completions.
+
+    In place of messages ``input["input"]`` may be what the API takes: a text, or a list of items.
+    """
     fields = present(input)
+    items = fields.pop("input", None)
+    if not (items is None or isinstance(items, str) or _are_items(items)):
+        raise BadRequest("input.input must be a text or a list of objects.")
     body = checked(fields, PARAMETERS)
     for name in ("max_tokens", "max_completion_tokens"):
         if (most := body.pop(name, None)) is not None:
@@ -70,4 +77,8 @@ def request_body(input: Mapping[str, Any], default_model: str | None) -> bytes:
         body["reasoning"] = {"effort": effort, **body.get("reasoning", {})}
     if (verbosity := body.pop("verbosity", None)) is not None:
         body["text"] = {"verbosity": verbosity, **body.get("text", {})}
-    return dumped({**named_model(fields, default_model), "input": messages_of(fields), **body, "stream": True})
+    return dumped({**named_model(fields, default_model), "input": items or messages_of(fields), **body, "stream": True})
+
+
+def _are_items(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)

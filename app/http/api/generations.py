@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -21,8 +19,8 @@ from app.generations.service import Generation, Generations
 from app.http.api.caller import Caller
 from app.http.api.models import CancelAnswer, GenerationAnswer, ProblemAnswer, StartAnswer, StartBody
 from app.http.event_stream import EventStreams, SseListener, parse_event_id
+from app.http.waiting import Waiter
 from app.streams.position import Position
-from app.streams.publication import Batch, Publication
 
 __all__ = ["generations_router"]
 
@@ -30,33 +28,6 @@ _RULE = EventMergeRule()
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": ProblemAnswer, "content": {"application/problem+json": {}}} for status in (400, 401, 403, 404)
 }
-
-
-class _NullEncoder:
-    def batches(self, channel: str, batches: Sequence[Batch]) -> bytes:
-        return b""
-
-    def publications(self, channel: str, epoch: str, publications: Sequence[Publication]) -> bytes:
-        return b""
-
-
-class _Waiter:
-    """A listener that only wants to know the end."""
-
-    encoder = _NullEncoder()
-    direct = None
-
-    def __init__(self) -> None:
-        self.over = asyncio.Event()
-
-    def deliver(self, channel: str, batches: Sequence[Batch], block: bytes) -> None:
-        pass
-
-    def reset(self, channel: str) -> None:
-        self.over.set()
-
-    def ended(self, channel: str) -> None:
-        self.over.set()
 
 
 class _Routes:
@@ -141,7 +112,7 @@ class _Routes:
         return self._streams.open(listener, subscription, identity)
 
     async def _finished(self, identity: Identity, generation_id: str) -> Response:
-        waiter = _Waiter()
+        waiter = Waiter()
         subscription = await self._generations.watch(identity, generation_id, waiter, None, lambda recovery: None)
         try:
             await waiter.over.wait()

@@ -1,0 +1,36 @@
+"""The endpoints of served formats that are switched on."""
+
+from __future__ import annotations
+
+import time
+
+from fastapi import APIRouter
+
+from app.auth.api_keys import ApiKeys
+from app.config import Config
+from app.generations.served import Served
+from app.generations.service import Generations
+from app.http.api.caller import Caller
+from app.http.api.served.answers import Answers
+from app.http.api.served.caller import ServedCaller
+from app.http.api.served.chat import chat_router
+from app.http.served_stream import ServedStreams
+
+__all__ = ["served_paths", "served_routers"]
+
+_OPENAI_PATHS = ("/v1/chat/completions", "/v1/models", "/v1/models/*")
+
+
+def served_paths(config: Config) -> tuple[str, ...]:
+    """Return where they are, in the form of a route's path: routes that only cover them come after them."""
+    return _OPENAI_PATHS if config.served.openai.enabled else ()
+
+
+def served_routers(config: Config, generations: Generations, streams: ServedStreams, caller: Caller) -> list[APIRouter]:
+    """Return the routes of those that are HTTP."""
+    served = Served(config.served, config.generations)
+    answers = Answers(generations, served, streams, ServedCaller(caller, ApiKeys(config.served.keys)))
+    routers = []
+    if config.served.openai.enabled:
+        routers.append(chat_router(answers, time.time))
+    return routers
