@@ -12,16 +12,17 @@ Nothing here costs a usual request a timer: deadlines run only while part of a r
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
 from app.config import RequestsConfig
 from app.errors import BadRequest, HeadTooLarge, RequestTimeout, TidegateError
+from app.http.edge.answering import Answering
 from app.http.edge.heads import check_head, origin_form, wants_websocket, without_upgrade
 from app.http.edge.parts import Enough, Part
-from app.http.edge.refusing import end_by_closing, meaning, refusal, too_large
+from app.http.edge.refusing import meaning, refusal, too_large
 from app.observe.sampling import Sampled
 
 __all__ = ["STATE_KEY", "Guard"]
@@ -41,7 +42,7 @@ _FIELD_COST = 4
 _log = Sampled(__name__)
 
 
-class Guard(HttpToolsProtocol):
+class Guard(Answering):
     """One HTTP connection."""
 
     _limits = _DEFAULTS
@@ -54,29 +55,27 @@ class Guard(HttpToolsProtocol):
     """Bytes that came of a head whose end has not."""
     _body = 0
     """Bytes of a body that came since its deadline was set, or of one that nobody wants any more."""
+    _upgrade_to_websocket = False
     _other_upgrade = False
-    _running: RequestResponseCycle | None = None
     _why: TidegateError | None = None
     """What a refused client is told; None to close without a word."""
     _deadline: asyncio.TimerHandle | None = None
     _deadline_of: Part | None = None
     _held_up = False
     """Whether the client had to wait for the gateway when the deadline was set."""
-    _going = False
-
     # What the loop calls.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._limits = cast(RequestsConfig, self.app_state.get(STATE_KEY, _DEFAULTS))
-        self.timeout_keep_alive = cast(Any, self._limits.idle_timeout)
         self._set_deadline(Part.HEAD)
 
     def data_received(self, data: bytes) -> None:
-        if self._part is Part.REFUSED:
+        before = self._part
+        if before is Part.REFUSED:
             return
-        self._unset_keepalive_if_required()
-        before, self._begun = self._part, 0
+        self.idle.end()
+        self._begun = 0
         self._parse(data)
         if self._part is Part.HEAD:
             self._measure(before, len(data))
@@ -84,29 +83,24 @@ class Guard(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._unset_keepalive_if_required()
         self._clear_deadline()
-        self.pipeline.clear()
-        running, self._running = self._running, None
-        if running is not None and not running.response_complete:
-            running.disconnected = True
-            running.message_event.set()
 
     def shutdown(self) -> None:
         """Answer what has come and what comes in the next moment, the last of it as the last one."""
-        self._going = True
-        if self._due:
-            super().shutdown()
+        self.going = True
+        if self.due and self.cycle is not None:
+            self.cycle.keep_alive = False
         elif self._part is not Part.REFUSED:
-            self._unset_keepalive_if_required()
-            self.timeout_keep_alive_task = self.loop.call_later(_FAREWELL, self.timeout_keep_alive_handler)
+            self.idle.begin(_FAREWELL)
 
     # What the parser calls.
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= self._limits.max_pipelined:
             raise Enough
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._part = Part.HEAD
         self._begun += 1
         self._fields = self._unfinished = self._body = 0
@@ -115,7 +109,7 @@ class Guard(HttpToolsProtocol):
         self._fields += len(url)
         if self._fields > self._limits.max_head:
             raise too_large(self._limits)
-        super().on_url(url)
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._fields += len(name) + len(value) + _FIELD_COST
@@ -131,54 +125,56 @@ class Guard(HttpToolsProtocol):
         self.headers.append((lower, value))
 
     def on_headers_complete(self) -> None:
-        version, upgrade = self.parser.get_http_version(), self.parser.should_upgrade()
-        check_head(self.parser.get_method(), version, self.url, self.headers)
-        self.url = origin_form(self.url)
-        if upgrade and not (version == "1.1" and wants_websocket(self.headers)):
-            self._other_upgrade = True
-            return
+        parser, headers = self.parser, self.headers
+        method, version = parser.get_method(), parser.get_http_version()
+        check_head(method, version, self.url, headers)
+        self.url = target = origin_form(self.url)
+        if parser.should_upgrade():
+            if version != "1.1" or not wants_websocket(headers):
+                self._other_upgrade = True
+                return
+            self._upgrade_to_websocket = True
         self._part = Part.BODY
-        super().on_headers_complete()
-        if upgrade:
-            return
-        if version == "1.0":
-            end_by_closing(self.cycle)
-        if self._going:
-            self.cycle.keep_alive = False
+        self.describe(method, version, target)
+        if not self._upgrade_to_websocket:
+            self.take()
 
     def on_body(self, body: bytes) -> None:
         self._body += len(body)
-        if self.cycle.response_complete and self._body > _UNWANTED:
-            raise Enough
-        super().on_body(body)
+        cycle = self.cycle
+        assert cycle is not None, "a body comes after its head"
+        if cycle.response_complete:
+            if self._body > _UNWANTED:
+                raise Enough
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.tell()
 
     def on_message_complete(self) -> None:
-        if not self._other_upgrade:
-            self._part = Part.NOTHING
-            super().on_message_complete()
+        if self._other_upgrade:
+            return
+        self._part = Part.NOTHING
+        cycle = self.cycle
+        if not self._upgrade_to_websocket and cycle is not None and not cycle.response_complete:
+            cycle.more_body = False
+            cycle.tell()
 
-    # What uvicorn calls.
+    # What a request's cycle calls.
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
         if self._part is Part.BODY:
             self._body = 0
-        if self._part is Part.REFUSED and not self._due and not self.transport.is_closing():
+        super().on_response_complete()
+        if self._part is Part.REFUSED and not self.due and not self.transport.is_closing():
             self._say_farewell()
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._running = cycle
-        super()._start_asgi_task(cycle, app)
-
-    def _should_upgrade(self) -> bool:
-        return not self._other_upgrade
+    @property
+    def patience(self) -> float:
+        return self._limits.idle_timeout
 
     # Reading.
-
-    @property
-    def _due(self) -> bool:
-        """Whether an answer is due."""
-        return bool(self.pipeline) or (self._running is not None and not self._running.response_complete)
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -200,11 +196,12 @@ class Guard(HttpToolsProtocol):
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             self._parse(head + rest)
-        elif self._due:
+        elif self.due:
             self._refuse(BadRequest("A WebSocket cannot begin before the requests ahead of it have their answers."))
         else:
             self._part = Part.REFUSED
             self._clear_deadline()
+            self.idle.cancel()
             self.handle_websocket_upgrade()
             protocol = self.transport.get_protocol()
             if rest and protocol is not self and not self.transport.is_closing():
@@ -224,15 +221,13 @@ class Guard(HttpToolsProtocol):
         """See to it that there is a deadline while part of a request is missing, and none otherwise."""
         part: Part | None = self._part
         if part is Part.NOTHING:
-            part = Part.HEAD if self._running is None else None
+            part = Part.HEAD if self.running is None else None
         elif part is Part.REFUSED:
             return
         if part is None:
             self._clear_deadline()
-            if not self._due and self.timeout_keep_alive_task is None:  # Empty lines are no request.
-                self.timeout_keep_alive_task = self.loop.call_later(
-                    self._limits.head_timeout, self.timeout_keep_alive_handler
-                )
+            if not self.due and not self.idle:  # Empty lines are no request.
+                self.idle.begin(self._limits.head_timeout)
         elif self._begun or part is not self._deadline_of:
             self._set_deadline(part)
 
@@ -272,24 +267,26 @@ class Guard(HttpToolsProtocol):
 
     def _refuse(self, error: TidegateError | None) -> None:
         """Give the connection up: after the answers that are due, with ``error``; None is without a word."""
-        broken, self._part = self._part is Part.BODY and not self.cycle.response_complete, Part.REFUSED
+        cycle = self.cycle
+        before, self._part = self._part, Part.REFUSED
         self._clear_deadline()
         self._why = error
         if error is not None:
             _log.warning("a request was refused", code=error.code, client=self.client and self.client[0])
-        if broken and self._running is not self.cycle:
-            self.pipeline.popleft()  # It came last, and nothing was done for it yet.
-        elif broken:  # Whoever works at it learns that the client is gone.
-            self._running, self.cycle.disconnected = None, True
-            self.cycle.message_event.set()
-            if self.cycle.response_started:
-                self.transport.close()
-        if not self._due and not self.transport.is_closing():
+        if before is Part.BODY and cycle is not None and not cycle.response_complete:
+            if self.running is not cycle:
+                self.pipeline.pop()  # It came last, and nothing was done for it yet.
+            else:  # Whoever works at it learns that the client is gone.
+                self.running = None
+                cycle.hang_up()
+                if cycle.response_started:
+                    self.transport.close()
+        if not self.due and not self.transport.is_closing():
             self._say_farewell()
 
     def _say_farewell(self) -> None:
         """Tell why, if there is anything to tell; let the client read it; close."""
-        self._unset_keepalive_if_required()
+        self.idle.cancel()
         if self._why is not None:
             self.transport.write(refusal(self._why, self.server_state.default_headers))
         self.flow.resume_reading()

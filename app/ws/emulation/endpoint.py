@@ -151,6 +151,7 @@ class StreamOpener:
         held = await admission.admit(address=self._peers.address(peer, headers))
         try:
             await request.start(200, [(b"content-type", self._transport.content_type), _NO_STORE, *_STREAMED])
+            await request.send({"type": "http.response.body", "body": b"", "more_body": True})  # The head goes now.
         except BaseException:  # The client is gone.
             admission.release(held)
             raise

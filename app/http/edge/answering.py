@@ -1,0 +1,121 @@
+"""Requests of one connection become cycles, which are answered one after the other.
+
+What is done once for a connection is uvicorn's: where the client is, whether it is encrypted, the hand-over to the
+WebSocket protocol. What is done for each request is done here and in :mod:`~app.http.edge.cycle`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from urllib.parse import unquote
+
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.http.edge.cycle import Cycle
+from app.http.edge.idle import Idle
+
+__all__ = ["Answering"]
+
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+
+
+class Answering(HttpToolsProtocol):
+    """One HTTP connection. Who inherits reads requests, calls :meth:`take` for each, and says what ``patience`` is."""
+
+    cycle: Cycle | None  # type: ignore[assignment]
+    """The last request."""
+    running: Cycle | None = None
+    """The request that is being answered, or was last."""
+    pipeline: deque[Cycle]  # type: ignore[assignment]
+    """Requests that came while another one was being answered, in their order."""
+    scope: Scope  # type: ignore[assignment]
+    idle: Idle
+    going = False
+    """Whether the server goes: what comes now is the last."""
+    _default_headers: list[tuple[bytes, bytes]] | None = None
+    _default_head = b""
+
+    @property
+    def patience(self) -> float:
+        """Seconds for which the connection may be idle between two requests."""
+        raise NotImplementedError
+
+    @property
+    def due(self) -> bool:
+        """Whether an answer is due."""
+        running = self.running
+        return bool(self.pipeline) or (running is not None and not running.response_complete)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.pipeline = deque()
+        self.idle = Idle(self.loop, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.connections.discard(self)
+        self.idle.cancel()
+        self.pipeline.clear()
+        running, self.running, self.cycle = self.running, None, None
+        if running is not None and not running.response_complete:
+            running.hang_up()
+        self.flow.resume_writing()
+        if exc is None:
+            self.transport.close()
+        self.parser = None  # type: ignore[assignment]
+
+    def describe(self, method: bytes, version: str, target: bytes) -> None:
+        """Make the scope of the request whose head has come. ``target`` is in origin form."""
+        raw_path, _, query = target.partition(b"?")
+        path = raw_path.decode("ascii")
+        self.scope = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": "",
+            "method": method.decode("ascii"),
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+        }
+
+    def take(self) -> None:
+        """Answer the request that was described, when those before it have their answers."""
+        scope = self.scope
+        keep_alive = scope["http_version"] == "1.1" and not self.going and self.parser.should_keep_alive()
+        self.cycle = cycle = Cycle(self, scope, keep_alive=keep_alive, expects_continue=self.expect_100_continue)
+        if self.running is None or self.running.response_complete:
+            self._run(cycle)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.append(cycle)
+
+    # What a request's cycle calls.
+
+    def default_head(self) -> bytes:
+        """Return the lines that the server adds to each head; they change once in a second."""
+        headers = self.server_state.default_headers
+        if headers is not self._default_headers:
+            self._default_headers = headers
+            self._default_head = b"".join([b"%b: %b\r\n" % field for field in headers])
+        return self._default_head
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._run(self.pipeline.popleft())
+        else:
+            self.idle.begin(self.patience)
+
+    def _run(self, cycle: Cycle) -> None:
+        self.running = cycle
+        cycle.start(self.app, self.loop, self.tasks)
