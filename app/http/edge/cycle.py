@@ -171,19 +171,17 @@ class Cycle:
         elif not self.keep_alive or (self._unframed and length is None):
             self.keep_alive = False
             lines.append(b"connection: close")
-        if length is not None:
-            self._left = int(length)
-        elif b"transfer-encoding" in fields:
-            self._chunked = True
-        elif self.scope["method"] != "HEAD" and status not in _BODILESS and not self._unframed:
-            self._chunked = True
+        unframed = self._unframed and length is None
+        chunked = length is None and b"transfer-encoding" in fields
+        if not (length is not None or chunked or unframed or self.scope["method"] == "HEAD" or status in _BODILESS):
+            chunked = True
             lines.append(b"transfer-encoding: chunked")
         block = b"\r\n".join([*lines, b"\r\n"])
         if len(block) - len(block.translate(None, _CONTROLS)) != 2 * len(lines) + 2:
             raise RuntimeError("an answer's header holds a control character")
         self.response_started = True
         self.waiting_for_100_continue = False
-        self._unframed = self._unframed and length is None
+        self._unframed, self._chunked, self._left = unframed, chunked, int(length or 0)
         self._held = STATUS_LINE[status] + owner.default_head() + block
         asyncio.get_running_loop().call_soon(self.flush)
 
