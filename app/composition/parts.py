@@ -47,7 +47,7 @@ from app.http.routes import RouteTable
 from app.http.served_stream import ServedStreams
 from app.http.sockets.proxy import SocketProxy
 from app.http.transport import HttpTransport
-from app.observe.outcomes import Outcomes
+from app.observe.outcomes import GenerationOutcomes, Outcomes
 from app.observe.pidfile import Progress
 from app.observe.tasks import TaskSet
 from app.streams.census import Census
@@ -81,6 +81,8 @@ class Parts:
         self._tasks = TaskSet()
         self._node = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
+        self._outcomes = Outcomes()
+        self._generation_outcomes = GenerationOutcomes()
         self._transport = HttpTransport(config.upstreams)
         self._transport.start()
         self._hub = Hub(loop.call_soon, ends_channel)
@@ -97,6 +99,7 @@ class Parts:
             self._backend.ledger,
             self._backend.keys,
             self._transport,
+            self._generation_outcomes,
         )
         self._replicas = Replicas(self._node, self._backend.signals, self._generations.receive_signal)
         self._hub.on_signal = self._replicas.receive
@@ -120,7 +123,6 @@ class Parts:
         self._service_keys = ServiceKeys(_service_keys(config))
         table = _table(config)
         self._cache = create_cache(config)
-        self._outcomes = Outcomes()
         self._proxy = self._create_proxy(config, table)
         self._passed_on = self._socket_proxy(config)
         self._own = self.sockets.beside(create_rest_api(config, self._routers(config)))

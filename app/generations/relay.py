@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter
 
 import structlog
 
@@ -23,6 +24,7 @@ from app.generations.events import (
     FilePatch,
     FileSet,
     Started,
+    Usage,
     encode,
     encode_delta,
 )
@@ -32,6 +34,7 @@ from app.generations.lifecycle import Lifecycle, State
 from app.generations.receipt import ReceiptBuilder
 from app.generations.reports import Report
 from app.generations.sources.port import Response, Transport
+from app.observe.outcomes import GenerationOutcome, GenerationOutcomes
 from app.streams.broker import Ledger, OwnedStream
 
 __all__ = ["Call", "Relay"]
@@ -57,17 +60,29 @@ class Call:
 
 
 class Relay:
-    """One generation that runs here. ``max_bytes`` bounds its log."""
+    """One generation that runs here. ``max_bytes`` bounds its log; ``outcomes`` are told of its terminal."""
 
-    def __init__(self, owned: OwnedStream, ledger: Ledger, call: Call, *, user: str | None, max_bytes: int) -> None:
+    def __init__(
+        self,
+        owned: OwnedStream,
+        ledger: Ledger,
+        call: Call,
+        outcome: GenerationOutcome,
+        outcomes: GenerationOutcomes,
+        *,
+        max_bytes: int,
+    ) -> None:
         self.owned = owned
-        self.user = user
+        self.user = outcome.user_id
         self.upstream_closed = asyncio.Event()
         """Set when the upstream call is over, however it ended."""
         self._ledger = ledger
         self._call = call
         self._lifecycle = Lifecycle()
         self._receipt = ReceiptBuilder()
+        self._outcome = outcome
+        self._outcomes = outcomes
+        self._began = perf_counter()
         self._room = max_bytes
         self._task: asyncio.Task[None] | None = None
         self._response: Response | None = None
@@ -175,10 +190,15 @@ class Relay:
                 self._lifecycle.move(_ENDS[type(event)])
                 receipt = self._receipt.seal(self.owned.top + len(items) + 1)
                 self._ledger.append(self.owned, [*items, encode(event, receipt)], close=True)
+                self._tell(event)
                 return
             else:
                 if type(event) is Started:
                     self._lifecycle.move(State.STARTED)
+                    self._outcome.first_seconds = perf_counter() - self._began
+                    self._outcome.model = event.model
+                elif type(event) is Usage:
+                    _note_usage(self._outcome, event)
                 elif isinstance(event, FileSet | FilePatch):
                     self._receipt.follow(event)
                 item = encode(event)
@@ -188,6 +208,13 @@ class Relay:
             self._ledger.append(self.owned, items)
         if self._room < 0:
             raise OutputTooLong
+
+    def _tell(self, terminal: Completed | Failed | Cancelled) -> None:
+        outcome = self._outcome
+        outcome.terminal = self._lifecycle.state.value
+        outcome.code = terminal.code if isinstance(terminal, Failed) else ""
+        outcome.seconds = perf_counter() - self._began
+        self._outcomes.tell(outcome)
 
     def _fail(self, error: TidegateError) -> None:
         self._emit([Failed(error.code, error.message, error.retryable)])
@@ -204,6 +231,11 @@ class Relay:
             self._response.abort()
         if self._task is not None:
             self._task.cancel()
+
+
+def _note_usage(outcome: GenerationOutcome, usage: Usage) -> None:
+    outcome.prompt_tokens, outcome.completion_tokens = usage.prompt_tokens, usage.completion_tokens
+    outcome.tokens_source = usage.source
 
 
 def _content_type(response: Response) -> bytes:

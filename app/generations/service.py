@@ -26,6 +26,7 @@ from app.generations.requests import Info, StartRequest
 from app.generations.sources.port import Transport
 from app.generations.starts import Starts
 from app.generations.watch import Watch
+from app.observe.outcomes import GenerationOutcomes
 from app.streams.broker import Broker, Keys, Ledger, Record
 from app.streams.catchup import join
 from app.streams.hub import Hub, Listener, Subscription
@@ -62,14 +63,23 @@ class Generations:
     """The service. Run :meth:`run` as a task; :meth:`close` ends what still runs."""
 
     def __init__(
-        self, config: GenerationsConfig, hub: Hub, broker: Broker, ledger: Ledger, keys: Keys, transport: Transport
+        self,
+        config: GenerationsConfig,
+        hub: Hub,
+        broker: Broker,
+        ledger: Ledger,
+        keys: Keys,
+        transport: Transport,
+        outcomes: GenerationOutcomes | None = None,
     ) -> None:
+        """``outcomes`` are told of every terminal that this replica writes."""
+        outcomes = outcomes or GenerationOutcomes()
         self._hub = hub
         self._broker = broker
         self._ledger = ledger
         self._relays: dict[str, Relay] = {}
-        self._watch = Watch(config, hub, broker, ledger, self._relays)
-        self._starts = Starts(config, ledger, keys, transport, self._watch, self._relays)
+        self._watch = Watch(config, hub, broker, ledger, self._relays, outcomes)
+        self._starts = Starts(config, ledger, keys, transport, self._watch, self._relays, outcomes)
 
     def reload(self, config: GenerationsConfig) -> None:
         """Take other kinds and limits, from the next start on. Lease and retention stay what they were."""

@@ -17,6 +17,7 @@ from app.generations.relay import Call, Relay
 from app.generations.requests import Info, Policy, StartRequest, parse_policy
 from app.generations.sources.port import Transport
 from app.generations.watch import Watch
+from app.observe.outcomes import GenerationOutcome, GenerationOutcomes
 from app.observe.tasks import TaskSet
 from app.streams.broker import Keys, Ledger, OwnedStream
 from app.streams.position import Position
@@ -35,6 +36,7 @@ class Starts:
         transport: Transport,
         watch: Watch,
         relays: dict[str, Relay],
+        outcomes: GenerationOutcomes,
     ) -> None:
         self.config = config
         self._ledger = ledger
@@ -42,6 +44,7 @@ class Starts:
         self._transport = transport
         self._watch = watch
         self._relays = relays
+        self._outcomes = outcomes
         self._tasks = TaskSet()
         self._stopped = False
 
@@ -65,7 +68,8 @@ class Starts:
                 owned,
                 self._ledger,
                 _call(kind, wire, body, generation_id, identity),
-                user=identity.user_id,
+                GenerationOutcome(generation_id, request.kind, kind.upstream, identity.user_id, identity.company_id),
+                self._outcomes,
                 max_bytes=kind.max_bytes or self.config.max_bytes,
             )
             self._launch(relay, policy, attended=request.attended)

@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import time
 
 import structlog
 
 from app.config import GenerationsConfig
 from app.errors import BrokerUnavailable, Interrupted
 from app.generations.events import Failed, encode
-from app.generations.receipt import fold
+from app.generations.receipt import Snapshot, fold
 from app.generations.relay import Relay
+from app.generations.requests import Info
+from app.observe.outcomes import GenerationOutcome, GenerationOutcomes
 from app.streams.broker import Broker, Ledger
 from app.streams.hub import Hub
 
@@ -42,13 +45,20 @@ class Watch:
     """Runs beside the service and shares its ``relays``, by stream."""
 
     def __init__(
-        self, config: GenerationsConfig, hub: Hub, broker: Broker, ledger: Ledger, relays: Mapping[str, Relay]
+        self,
+        config: GenerationsConfig,
+        hub: Hub,
+        broker: Broker,
+        ledger: Ledger,
+        relays: Mapping[str, Relay],
+        outcomes: GenerationOutcomes,
     ) -> None:
         self._lease = config.lease
         self._hub = hub
         self._broker = broker
         self._ledger = ledger
         self._relays = relays
+        self._outcomes = outcomes
         self._attendance: dict[str, _Attendance] = {}
 
     async def run(self) -> None:
@@ -90,7 +100,12 @@ class Watch:
         snapshot = fold(item for batch in history.batches for item in batch.items)
         terminal = Failed(Interrupted.code, Interrupted.default_message, retryable=True)
         item = encode(terminal, snapshot.receipt(history.top + 1))
-        return await self._ledger.seal(stream, history.top, item)
+        record = await self._ledger.record(stream)
+        if not await self._ledger.seal(stream, history.top, item):
+            return False
+        if record is not None:
+            self._outcomes.tell(_interrupted(Info.decode(record.info), snapshot))
+        return True
 
     async def _cancel_deserted(self) -> None:
         while True:
@@ -120,3 +135,17 @@ class Watch:
                 entry.since = now if entry.since is None else entry.since
                 if now - entry.since >= entry.cancel_after and not self._hub.count(stream):
                     entry.relay.cancel("disconnect")
+
+
+def _interrupted(info: Info, snapshot: Snapshot) -> GenerationOutcome:
+    """Return what is known of a generation that its own replica can say nothing of any more."""
+    outcome = GenerationOutcome(info.id, info.kind, info.upstream, info.user, info.company)
+    outcome.terminal, outcome.code, outcome.model = "failed", Interrupted.code, snapshot.model
+    outcome.seconds = max(0.0, time() - info.created)
+    if snapshot.usage is not None:
+        outcome.prompt_tokens, outcome.completion_tokens = (
+            snapshot.usage.prompt_tokens,
+            snapshot.usage.completion_tokens,
+        )
+        outcome.tokens_source = snapshot.usage.source
+    return outcome

@@ -1,7 +1,8 @@
-"""What became of each request that was passed on, told once, at its end: for the access log, metrics and events.
+"""What became of each request that was passed on, and of each generation, told once, at its end: for the access log,
+metrics and events.
 
-The object is made when the request's route is known and filled in by whoever knows; nobody computes anything for it,
-so that it costs less than a microsecond where nobody listens.
+An object is made when the request's route is known, or a generation is claimed, and filled in by whoever knows; nobody
+computes anything for it, so that it costs less than a microsecond where nobody listens.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 from time import perf_counter
+from typing import Generic, TypeVar
 
 import structlog
 
 from app.config import RouteConfig
 from app.observe.request_context import RequestContext
 
-__all__ = ["Ended", "Listener", "Outcome", "Outcomes"]
+__all__ = ["Ended", "GenerationOutcome", "GenerationOutcomes", "Listeners", "Outcome", "Outcomes"]
+
+_O = TypeVar("_O")
 
 _log = structlog.get_logger(__name__)
 
@@ -90,27 +94,67 @@ class Outcome:
         return perf_counter() - self.context.began
 
 
-Listener = Callable[[Outcome], None]
-"""Returns at once, and neither waits nor raises."""
+class GenerationOutcome:
+    """One generation. Listeners read it while they are called, and keep no reference."""
+
+    __slots__ = (
+        "code",
+        "company_id",
+        "completion_tokens",
+        "first_seconds",
+        "id",
+        "kind",
+        "model",
+        "prompt_tokens",
+        "seconds",
+        "terminal",
+        "tokens_source",
+        "upstream",
+        "user_id",
+    )
+
+    def __init__(self, id: str, kind: str, upstream: str, user_id: str | None, company_id: str | None) -> None:
+        self.id = id
+        self.kind = kind
+        self.upstream = upstream
+        self.user_id = user_id
+        self.company_id = company_id
+        self.model: str | None = None
+        self.terminal = ""
+        """``completed``, ``failed`` or ``cancelled``."""
+        self.code = ""
+        """Of a failure, see ``docs/errors.md``."""
+        self.seconds = 0.0
+        """From its start to its end."""
+        self.first_seconds: float | None = None
+        """From its start to the upstream's first event; None when there was none, or another replica knew."""
+        self.prompt_tokens: int | None = None
+        self.completion_tokens: int | None = None
+        self.tokens_source: str | None = None
+        """``provider`` or ``estimated``; None without tokens."""
 
 
-class Outcomes:
-    """Who is told. Join the listeners before the first request."""
+class Listeners(Generic[_O]):
+    """Who is told. A listener returns at once, and neither waits nor raises. Join them before the first request."""
 
     __slots__ = ("_listeners",)
 
-    def __init__(self, *listeners: Listener) -> None:
+    def __init__(self, *listeners: Callable[[_O], None]) -> None:
         self._listeners = listeners
 
-    def listen(self, listener: Listener) -> None:
+    def listen(self, listener: Callable[[_O], None]) -> None:
         """Tell one more, from the next end on."""
         self._listeners = (*self._listeners, listener)
 
-    def tell(self, outcome: Outcome) -> None:
-        """The request has come to its end."""
+    def tell(self, outcome: _O) -> None:
+        """It has come to its end."""
         for listener in self._listeners:
             try:
                 listener(outcome)
             except Exception:
                 # The border between a request and those who only watch it: they must not harm it, nor each other.
-                _log.exception("a listener of outcomes failed", route=outcome.label)
+                _log.exception("a listener of outcomes failed")
+
+
+Outcomes = Listeners[Outcome]
+GenerationOutcomes = Listeners[GenerationOutcome]
