@@ -240,6 +240,11 @@ class MethodNotAllowed(TidegateError):
     default_message = "This path does not take that method."
 
 
+class UpgradeRequired(TidegateError):
+    code, status = "upgrade_required", 426
+    default_message = "Only version 13 of the WebSocket protocol is spoken here."
+
+
 class IdempotencyConflict(TidegateError):
     code, status = "idempotency_conflict", 409
     default_message = "This idempotency key was used with another body. Use a new key for a new request."

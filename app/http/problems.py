@@ -69,6 +69,8 @@ def problem(
         headers.append((b"www-authenticate", _challenge(error)))
     elif status == 405:
         headers.append((b"allow", ", ".join(allow).encode("ascii")))
+    elif status == 426:
+        headers += [(b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")]
     elif status in (429, 503):
         known = error.retry_after if retry_after is None else retry_after
         seconds = _RETRY_AFTER if known is None else known

@@ -1,10 +1,10 @@
-"""uvicorn's WebSocket protocol, opened up for a session.
+"""One WebSocket's connection, opened up for a session.
 
-uvicorn passes every message through a queue and a task on its way in, and through the whole protocol stack on its way
-out; per token and socket that is most of what a gateway would cost. Here a frame that arrives is handed to the session
-in the same call, and the session writes ready frames straight to the transport. Once a session is attached the ASGI
-call, its task and the request are gone. The handshake, fragments, pings, close frames and limits stay uvicorn's and
-websockets' work.
+uvicorn passes every message through a queue and a task on its way in, and through a whole protocol stack on its way
+out; and it parses each handshake twice. Per token, socket and reconnect that is most of what a gateway would cost. Here
+a handshake is the request that :class:`~app.ws.front.Front` has read, a frame that arrives is handed to the session in
+the same call, and the session writes ready frames straight to the transport. Once a session is attached the ASGI call,
+its task and the request are gone. Reading frames, fragments, pings and close frames is websockets' sans-I/O protocol.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from random import getrandbits
+from typing import Any, Protocol
 
+import structlog
+from uvicorn import Config
 from uvicorn.protocols.utils import ClientDisconnected
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import Frame
-from websockets.http11 import Request
-from websockets.protocol import State
+from uvicorn.server import ServerState
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Protocol as Frames
+from websockets.protocol import Side, State
 
 from app.ws.gate import STATE_KEY, Gate
+from app.ws.opening import Opening, accepting, refusing
 
 __all__ = ["EXTENSION", "Connection", "SessionPort", "SplicePort"]
 
@@ -29,14 +33,10 @@ EXTENSION = "tidegate.connection"
 
 _CLOSE_TIMEOUT = 5.0
 """Seconds that a peer has to answer a close frame, or to take what it was sent, before the connection is dropped."""
-
-_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-
-
-_LOGGER = logging.getLogger("uvicorn.error.sockets")
-"""In place of uvicorn's own: its line about each socket names the whole query, and to write and drop it is a tenth of
-what a handshake costs."""
-_LOGGER.setLevel(logging.WARNING)
+_log = structlog.get_logger(__name__)
+_FRAMES_LOG = logging.getLogger("uvicorn.error.sockets")
+"""Where websockets would write each frame, what people say to each other, to."""
+_FRAMES_LOG.setLevel(logging.WARNING)
 
 
 class SessionPort(Protocol):
@@ -63,43 +63,93 @@ class SplicePort(Protocol):
     def go_away(self) -> None: ...
 
 
-class Connection(WebSocketsSansIOProtocol):
-    """One WebSocket. Until :meth:`attach` it behaves as uvicorn's own."""
+class Connection(asyncio.Protocol):
+    """One WebSocket, from the moment when its handshake was read. An ASGI application answers that; then it has a
+    session, or what its bytes are passed on to."""
 
-    session: SessionPort | SplicePort | None = None
-    _raw: Callable[[bytes], None] | None = None
-    """Takes what arrives, unread, where the socket is passed on."""
-    _gate: Gate | None = None
-    """Where the handshake is counted while it is at work."""
-    _early: list[tuple[bool, bytes]] | None = None
-    """Messages that came before the session: whether it is a text one, and what it says."""
-    _eager = b""
-    """Bytes of a client that did not wait for the answer to its handshake."""
+    __slots__ = (
+        "__weakref__",
+        "_answer",
+        "_app",
+        "_early",
+        "_ending",
+        "_gate",
+        "_ping",
+        "_ping_interval",
+        "_ping_timeout",
+        "_raw",
+        "_server",
+        "_timer",
+        "_waiter",
+        "close_sent",
+        "disconnected",
+        "frames",
+        "loop",
+        "opened",
+        "reading_paused",
+        "session",
+        "socket",
+        "text",
+        "transport",
+    )
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.logger = _LOGGER
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.transport: asyncio.Transport
+        self.session: SessionPort | SplicePort | None = None
+        self.opened = self.close_sent = self.disconnected = self.reading_paused = self._ending = False
+        self.frames: list[bytes] = []
+        """The beginning of a message that comes in fragments."""
+        self.text = False
+        """Whether it is a text message."""
+        self.socket = Frames(Side.SERVER, max_size=config.ws_max_size, logger=_FRAMES_LOG)
+        self._app: Any = config.loaded_app
+        self._server = server_state
+        self._gate: Gate | None = app_state.get(STATE_KEY)
+        """Where the handshake is counted while it is at work."""
+        self._answer: tuple[int, list[tuple[bytes, bytes]], bytes] | None = None
+        """The refusal that has begun."""
+        self._early = b""
+        """Bytes of a client that did not wait for the answer to its handshake."""
+        self._raw: Callable[[bytes], None] | None = None
+        """Takes what arrives, unread, where the socket is passed on."""
+        self._waiter: asyncio.Future[None] | None = None
+        """Of an application that asks what comes next while it is at work."""
+        self._ping_interval = config.ws_ping_interval
+        self._ping_timeout = config.ws_ping_timeout
+        self._ping = b""
+        """The payload of the ping that was not answered yet."""
+        self._timer: asyncio.TimerHandle | None = None
+        """Of the next ping or its answer; once the connection closes, of the end."""
+
+    def begin(self, transport: asyncio.Transport, request: dict[str, Any], opening: Opening) -> None:
+        """Let the application answer a handshake. ``request`` is the HTTP request's scope, which becomes ours."""
+        self.transport = transport
+        transport.set_protocol(self)
+        self._server.connections.add(self)  # type: ignore[arg-type]
+        request["type"] = "websocket"
+        request["scheme"] = "wss" if request["scheme"] == "https" else "ws"
+        request["subprotocols"] = opening.subprotocols
+        request["extensions"] = {"websocket.http.response": {}, EXTENSION: self}
+        if self._gate is not None:
+            self._gate.at_work += 1
+        task = self.loop.create_task(self._shake_hands(request, opening.key))
+        self._server.tasks.add(task)
+        task.add_done_callback(self._server.tasks.discard)
 
     def attach(self, session: SessionPort) -> None:
         """From now on the session gets what arrives. Call it when the handshake was accepted."""
         self.session = session
-        early, self._early = self._early, None
-        eager, self._eager = self._eager, b""
-        self.resume_reading()
-        if eager:
-            self.data_received(eager)
-        for text, data in early or ():
-            self._hand_over(session, text, data)
+        self._begin_reading()
 
     def splice(self, splice: SplicePort) -> bool:
         """From now on ``splice`` gets the bytes that arrive, and pings and closes by itself.
 
         False if the client sent something before its handshake was answered, which is lost.
         """
-        self.stop_keepalive()
+        self._stop_timer()
         self.session, self._raw = splice, splice.receive_raw
-        early = bool(self._early or self.frames or self.conn.reader.buffer)
-        self._early = None
+        early, self._early = self._early, b""
         self.resume_reading()
         return not early
 
@@ -117,105 +167,189 @@ class Connection(WebSocketsSansIOProtocol):
         """Send a close frame; drop the connection when the peer does not answer it. Idempotent."""
         if self.close_sent or self.disconnected or self.transport.is_closing():
             return
-        if self.conn.state is not State.OPEN:
+        if self.socket.state is not State.OPEN:
             return  # The peer's own close frame, or a fault of his, came in the same bytes and is handled next.
-        self.stop_keepalive()
-        self.conn.send_close(code, reason)
-        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.socket.send_close(code, reason)
+        self._write_answers()
         self.close_sent = True
         self.resume_reading()  # for the answer
         self._abort_later()
 
     def pause_reading(self) -> None:
-        if not self.read_paused and not self.transport.is_closing():
-            self.read_paused = True
+        if not self.reading_paused and not self.transport.is_closing():
+            self.reading_paused = True
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if self.read_paused and not self.transport.is_closing():
-            self.read_paused = False
+        if self.reading_paused and not self.transport.is_closing():
+            self.reading_paused = False
             self.transport.resume_reading()
 
-    # What uvicorn calls.
-
-    def handle_connect(self, event: Request) -> None:
-        super().handle_connect(event)
-        gate: Gate | None = self.app_state.get(STATE_KEY)
-        if gate is not None and not self.close_sent:  # Else websockets has refused it: nothing runs.
-            gate.at_work += 1
-            self._gate = gate
-
-    async def run_asgi(self) -> None:
-        """Run the handshake. With a session attached the connection outlives it."""
-        cast(dict[str, Any], self.scope["extensions"])[EXTENSION] = self
-        try:
-            await self.app(self.scope, self.receive, self.send)
-        except ClientDisconnected:
-            pass
-        except Exception:
-            self.logger.exception("Exception in ASGI application\n")
-            self.send_500_response()
-        finally:
-            if self.session is None and self.close_timer is None:
-                self.transport.close()
-            self._forget_request()
-            if self._gate is not None:
-                self._gate.at_work -= 1
-                self._gate = None
+    # What the loop and the server call.
 
     def data_received(self, data: bytes) -> None:
         if self._raw is not None:
             self._raw(data)
-            return
-        if self.conn.parser_exc is not None:
-            return  # The connection has failed; what still comes is read only so that the peer reads our close frame.
-        if self.handshake_initiated and not self.handshake_complete:
-            # websockets would act on it, a ping for example, and its answer would go out before the handshake's.
-            self._eager += data
+        elif self.opened and (self.session is not None or self.close_sent):
+            self._read(data)
+        else:  # A ping, for example, would be answered before the handshake.
+            self._early += data
             self.pause_reading()
-            return
-        self.conn.receive_data(data)
-        self.handle_events()  # What came before a fault counts.
-        if self.conn.handshake_exc is not None and not self.handshake_initiated:
-            self._refuse_request()
-        elif self.conn.parser_exc is not None:
-            self.handle_parser_exception()
 
     def eof_received(self) -> None:
         self._abort_later()
 
-    def handle_cont(self, event: Frame) -> None:
-        if event.data:  # Empty fragments have no size, so no limit would ever stop them.
-            self.frames.append(bytes(event.data))
-        if event.fin:
-            self.send_receive_event_to_app()
-
-    def send_receive_event_to_app(self) -> None:
-        text, data = self.curr_msg_data_type == "text", b"".join(self.frames)
-        self.frames = []
-        if self.close_sent:
-            return
+    def pause_writing(self) -> None:
         if self.session is not None:
-            self._hand_over(cast(SessionPort, self.session), text, data)
-        else:
-            self._early = [*(self._early or ()), (text, data)]
-            self.pause_reading()
+            self.session.pause_writing()
 
-    def handle_close(self, event: Frame) -> None:
-        super().handle_close(event)
-        self.close_sent = True
-        self._abort_later()
+    def resume_writing(self) -> None:
+        if self.session is not None:
+            self.session.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.disconnected = True
+        self._server.connections.discard(self)
+        self._stop_timer()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        self.socket.parser.close()  # It refers to itself: the garbage collector would have to find it.
         self._let_go()
 
-    def handle_parser_exception(self) -> None:
+    def shutdown(self) -> None:
+        """The server goes."""
+        if self.session is not None:
+            self.session.go_away()
+        elif not self.opened and self._answer is None and not self.transport.is_closing():
+            self._refuse(503, [(b"retry-after", b"1")], b"")
+        else:
+            self.transport.close()
+
+    # The handshake, as an ASGI server has it.
+
+    async def _shake_hands(self, scope: dict[str, Any], key: bytes) -> None:
+        """Run the application. With a session attached the connection outlives it."""
+
+        async def send(message: Any) -> None:
+            self._send(message, key)
+
+        try:
+            await self._app(scope, self._receive, send)
+        except ClientDisconnected:
+            pass
+        except Exception:
+            _log.exception("a handshake failed")
+            if not self.opened and self._answer is None:
+                self._refuse(500, [], b"")
+        finally:
+            self._app = None
+            if self.session is None and not self.close_sent:
+                self._end()
+            if self._gate is not None:
+                self._gate.at_work -= 1
+                self._gate = None
+
+    async def _receive(self) -> dict[str, Any]:
+        """Return that there is somebody; asked again, and when he has gone, that he has."""
+        if self._waiter is None:
+            self._waiter = self.loop.create_future()
+            return {"type": "websocket.connect"}
+        await self._waiter
+        return {"type": "websocket.disconnect", "code": 1006}
+
+    def _send(self, message: Any, key: bytes) -> None:
+        """Take what the application answers. Raises :exc:`ClientDisconnected`."""
+        if self.disconnected or self.transport.is_closing():
+            raise ClientDisconnected
+        kind = message["type"]
+        if kind == "websocket.accept":
+            headers = [*self._server.default_headers, *message.get("headers", ())]
+            self.transport.write(accepting(key, message.get("subprotocol"), headers))
+            self.opened = True
+            self._ping_later()
+        elif kind == "websocket.http.response.start":
+            self._answer = (message["status"], list(message.get("headers", ())), b"")
+        else:
+            assert kind == "websocket.http.response.body", kind
+            assert self._answer is not None, "its start comes first"
+            status, headers, body = self._answer
+            body += message.get("body", b"")
+            self._answer = (status, headers, body)
+            if not message.get("more_body", False):
+                self._refuse(status, headers, body)
+
+    def _refuse(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        self._answer = (status, [], b"")
+        self.transport.write(refusing(status, [*self._server.default_headers, *headers], body))
+        self._end()
+
+    # Reading.
+
+    def _begin_reading(self) -> None:
+        early, self._early = self._early, b""
+        self.resume_reading()
+        if early:
+            self._read(early)
+
+    def _read(self, data: bytes) -> None:
+        socket = self.socket
+        if socket.parser_exc is not None:
+            return  # The connection has failed; what still comes is read only so that the peer reads our close frame.
+        socket.receive_data(data)
+        for event in socket.events_received():  # What came before a fault counts.
+            assert isinstance(event, Frame), "a socket that is open reads nothing else"
+            self._take(event)
+        if socket.parser_exc is not None:
+            self._fail()
+
+    def _take(self, frame: Frame) -> None:
+        opcode = frame.opcode
+        if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
+            self.text = opcode is Opcode.TEXT
+            if frame.fin:
+                self._hand_over(bytes(frame.data))
+            else:
+                self.frames = [bytes(frame.data)]
+        elif opcode is Opcode.CONT:
+            if frame.data:  # Empty fragments have no size, so no limit would ever stop them.
+                self.frames.append(bytes(frame.data))
+            if frame.fin:
+                fragments, self.frames = self.frames, []
+                self._hand_over(b"".join(fragments))
+        elif opcode is Opcode.PING:
+            self._write_answers()
+        elif opcode is Opcode.PONG:
+            if self._ping and frame.data == self._ping:
+                self._ping_later()
+        else:
+            self._closed_by_peer()
+
+    def _hand_over(self, message: bytes) -> None:
+        if self.close_sent or self.session is None:
+            return
+        session: Any = self.session
+        if self.text:
+            session.receive_text(message)
+        else:
+            session.receive_binary(message)
+
+    # Closing.
+
+    def _closed_by_peer(self) -> None:
+        if not self.close_sent:
+            self._write_answers()
+            self.close_sent = True
+        self._end()
+        self._let_go()
+
+    def _fail(self) -> None:
         """Send the close frame that websockets has made.
 
         Then wait for the peer: closing at once would reset the connection under one who still sends, and he would
         never read why.
         """
         answered, self.close_sent = self.close_sent, True
-        self.stop_keepalive()
-        self.transport.write(b"".join(self.conn.data_to_send()))
+        self._write_answers()
         if answered or not self.transport.can_write_eof():
             self.transport.close()
         else:
@@ -223,46 +357,11 @@ class Connection(WebSocketsSansIOProtocol):
         self._abort_later()
         self._let_go()
 
-    def keepalive_timeout(self) -> None:
-        super().keepalive_timeout()
-        self._abort_later()
-        self._let_go()
+    def _write_answers(self) -> None:
+        """Write what websockets has to say."""
+        self.transport.write(b"".join(self.socket.data_to_send()))
 
-    def pause_writing(self) -> None:
-        if self.session is not None:
-            self.session.pause_writing()
-        else:
-            super().pause_writing()
-
-    def resume_writing(self) -> None:
-        if self.session is not None:
-            self.session.resume_writing()
-        else:
-            super().resume_writing()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self.conn.parser.close()  # It refers to itself: the garbage collector would have to find it.
-        self._let_go()
-
-    def shutdown(self) -> None:
-        if self.session is not None:
-            self.session.go_away()
-        else:
-            super().shutdown()
-
-    # Private.
-
-    def _hand_over(self, session: SessionPort, text: bool, data: bytes) -> None:
-        if text:
-            session.receive_text(data)
-        else:
-            session.receive_binary(data)
-
-    def _refuse_request(self) -> None:
-        """Send the answer that websockets has to a request that it does not take; uvicorn never learns of one."""
-        self.handshake_complete = self.close_sent = True
-        self.transport.write(b"".join(self.conn.data_to_send()) or _BAD_REQUEST)
+    def _end(self) -> None:
         self.transport.close()
         self._abort_later()
 
@@ -271,25 +370,40 @@ class Connection(WebSocketsSansIOProtocol):
         if session is not None:
             session.lost()
 
+    # Time.
+
+    def _ping_later(self) -> None:
+        """Have the next ping in an interval from now; the last one, if there was one, was answered."""
+        self._stop_timer()
+        if self._ping_interval:
+            self._timer = self.loop.call_later(self._ping_interval, self._send_ping)
+
+    def _send_ping(self) -> None:
+        self._ping = getrandbits(32).to_bytes(4, "big")
+        self.socket.send_ping(self._ping)
+        self._write_answers()
+        if self._ping_timeout is None:
+            self._ping_later()
+        else:
+            self._timer = self.loop.call_later(self._ping_timeout, self._miss_pong)
+
+    def _miss_pong(self) -> None:
+        self.socket.fail(1011, "keepalive ping timeout")
+        self._write_answers()
+        self.close_sent = True
+        self._end()
+        self._let_go()
+
+    def _stop_timer(self) -> None:
+        self._ping = b""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _abort_later(self) -> None:
-        """A peer that reads nothing would keep a closing transport open for ever."""
-        if self.close_timer is None and not self.disconnected:
-            self.close_timer = self.loop.call_later(_CLOSE_TIMEOUT, self.transport.abort)
-
-    def _forget_request(self) -> None:
-        """Drop what only the handshake needed: it is half of what an idle socket costs."""
-        if self.session is not None:
-            self.queue = self.writable = cast(Any, _NOBODY)
-            self.request.headers.clear()  # websockets' parser holds on to the request
-            del self.scope, self.request, self.response
-
-
-class _Nobody:
-    """In place of a queue and an event that nobody waits at."""
-
-    def put_nowait(self, item: object) -> None: ...
-    def set(self) -> None: ...
-    def clear(self) -> None: ...
-
-
-_NOBODY = _Nobody()
+        """End the pings. A peer that reads nothing would keep a closing transport open for ever."""
+        if self._ending or self.disconnected:
+            return
+        self._ending = True
+        self._stop_timer()
+        self._timer = self.loop.call_later(_CLOSE_TIMEOUT, self.transport.abort)

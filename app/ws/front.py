@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
+from urllib.parse import unquote
 
 import orjson
 
-from app.errors import Overloaded
+from app.errors import BadRequest, Overloaded
+from app.ws.connection import Connection
 from app.ws.emulation.connection import HttpConnection
 from app.ws.gate import STATE_KEY, Gate
+from app.ws.opening import read_opening
 
 __all__ = ["Front"]
 
@@ -33,10 +36,24 @@ class Front(HttpConnection):
     """One connection, as long as it speaks HTTP."""
 
     def handle_websocket_upgrade(self) -> None:
+        """Hand the connection on to a :class:`~app.ws.connection.Connection`, with the request as it was read.
+
+        Raises :exc:`~app.errors.TidegateError` for a request that is no handshake.
+        """
         gate = cast(Gate | None, self.app_state.get(STATE_KEY))
         wait = 0 if gate is None else gate.refuse(self.client[0] if self.client else None, self.headers)
-        if not wait:
-            super().handle_websocket_upgrade()
+        if wait:
+            self.transport.write(_ANSWER % wait)
+            self.transport.close()
             return
-        self.transport.write(_ANSWER % wait)
-        self.transport.close()
+        scope = cast(dict[str, Any], self.scope)
+        opening = read_opening(scope["method"], self.headers)
+        if not self.url.isascii():
+            raise BadRequest("The target holds more than ASCII: percent-encode it.")
+        raw_path, _, query = self.url.partition(b"?")
+        scope["raw_path"], scope["query_string"] = raw_path, query
+        scope["path"] = unquote(raw_path.decode("ascii")) if b"%" in raw_path else raw_path.decode("ascii")
+        self.connections.discard(self)
+        connection = Connection(self.config, self.server_state, self.app_state)
+        connection.begin(self.transport, scope, opening)
+        self.parser = self.scope = cast(Any, None)  # The parser and this object keep each other.

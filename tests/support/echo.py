@@ -7,6 +7,7 @@ from typing import Any
 
 import uvicorn
 
+from app.composition.server_connection import ServerConnection
 from app.ws.connection import EXTENSION, Connection
 from app.ws.frames import text_frame
 
@@ -55,7 +56,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=9101)
     options = parser.parse_args()
     uvicorn.run(
-        echo, host="127.0.0.1", port=options.port, loop="uvloop", http="httptools", ws=Connection, lifespan="off",
+        echo, host="127.0.0.1", port=options.port, loop="uvloop", http=ServerConnection, ws=Connection, lifespan="off",
         ws_max_size=LARGEST, ws_per_message_deflate=False, access_log=False, log_level="warning",
     )  # fmt: skip
 

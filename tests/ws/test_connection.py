@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import time
 
 import pytest
@@ -266,7 +265,8 @@ async def test_an_idle_connection_keeps_nothing_of_its_handshake(gateway):
     async with raw(gateway) as client:
         (inside,) = gateway.server.server_state.connections
         assert not gateway.server.server_state.tasks
-        assert not {"scope", "request", "response"} & set(vars(inside))
+        assert inside._app is None
+        assert not inside._early
         client.send(command("ping"))
         assert (await client.message())["type"] == "pong"
 
@@ -305,10 +305,10 @@ async def test_what_comes_before_the_handshake_is_answered_is_not_lost(valkey, p
         early = {"text": command("ping", id=9), "binary": frame(BINARY, b"x"), "close": frame(CLOSE)}[kind]
 
         async def hurry() -> None:
-            await eventually(lambda: any(vars(c).get("handshake_initiated") for c in connections))
+            await eventually(lambda: any(isinstance(c, connection.Connection) for c in connections))
             (asking,) = connections
             client.send(early)
-            await eventually(lambda: asking.read_paused or asking.close_sent)
+            await eventually(lambda: asking.reading_paused or asking.close_sent)
             valkey.resume()
 
         connections = served.server.server_state.connections
@@ -342,12 +342,12 @@ async def test_an_error_answer_needs_a_socket_of_this_path(gateway: Gateway):
     ("ask", "status"),
     [
         ({"headers": tuple((f"X-{number}", "1") for number in range(150))}, 431),
-        ({"headers": (("Cookie", "a" * 9000),)}, 431),
-        ({"path": "/api/v1/ws?x=" + "a" * 9000}, 414),
+        ({"headers": (("Cookie", "a" * 70_000),)}, 431),
+        ({"path": "/api/v1/ws?x=" + "a" * 70_000}, 431),
     ],
     ids=["headers", "header", "path"],
 )
 async def test_a_handshake_beyond_the_limits_of_a_handshake_is_answered(gateway, ask, status):
     async with raw(gateway, None, **ask) as client:
         assert client.status == status
-        assert re.search(b"WebSocket|header lines", await client.reader.read())
+        assert b"head_too_large" in await client.reader.read()

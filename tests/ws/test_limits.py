@@ -301,7 +301,7 @@ async def test_no_more_commands_are_taken_in_than_may_be_at_work(valkey: ValkeyS
             client.send(frame(TEXT, json.dumps(ask).encode()))
         await asyncio.sleep(0.3)
         session = gateway.session
-        assert session._connection.read_paused
+        assert session._connection.reading_paused
         assert len(session._commands) < 200, "at most those of what one read brought"
         valkey.resume()
 

@@ -416,7 +416,7 @@ async def test_of_many_commands_few_wait_and_none_is_lost(valkey, prefix):
         count, room = 4000, 256 * KIB // 500  # what one read from a socket may hold
         padding = "x" * 500
         client.send(*[command("cancel", id=number, generation_id="none", x=padding) for number in range(count)])
-        await eventually(lambda: inside.read_paused)
+        await eventually(lambda: inside.reading_paused)
         waiting = len(served.session._commands)
         assert 8 <= waiting <= 8 + room
         valkey.resume()
@@ -425,9 +425,9 @@ async def test_of_many_commands_few_wait_and_none_is_lost(valkey, prefix):
             assert (message["id"], message["code"]) == (number, "not_found")
             waiting = len(served.session._commands or ())
             assert waiting <= 8 + room
-            assert inside.read_paused or waiting < 8
+            assert inside.reading_paused or waiting < 8
         await eventually(lambda: served.session._worker is None)
-        assert not inside.read_paused
+        assert not inside.reading_paused
 
 
 async def test_a_client_that_asks_and_never_reads_is_not_read_any_more():
@@ -436,13 +436,13 @@ async def test_a_client_that_asks_and_never_reads_is_not_read_any_more():
         (inside,) = served.server.server_state.connections
         count = 40_000
         sending = asyncio.ensure_future(flood(client, count))
-        await eventually(lambda: inside.read_paused)
+        await eventually(lambda: inside.reading_paused)
         assert served.session._outbox._queue.size < 2 * 1024 * KIB
         for number in range(count):
             assert (await client.message())["id"] == number
         await sending
         await eventually(lambda: served.session._outbox is None)
-        assert not inside.read_paused
+        assert not inside.reading_paused
 
 
 async def flood(client: Raw, count: int) -> None:
@@ -717,7 +717,7 @@ async def test_a_socket_that_is_gone_leaves_nothing_to_the_garbage_collector(pat
                     pass
                 (session,) = served.sessions
                 (connection,) = served.server.server_state.connections
-                gone = [weakref.ref(connection), weakref.ref(connection.conn)]
+                gone = [weakref.ref(connection), weakref.ref(connection.socket)]
                 kinds = (type(session), type(session.protocol))
                 del session, connection
                 client.writer.transport.abort()

@@ -202,7 +202,10 @@ class Guard(Answering):
             self._part = Part.REFUSED
             self._clear_deadline()
             self.idle.cancel()
-            self.handle_websocket_upgrade()
+            try:
+                self.handle_websocket_upgrade()
+            except TidegateError as error:
+                self._refuse(error)
             protocol = self.transport.get_protocol()
             if rest and protocol is not self and not self.transport.is_closing():
                 cast(asyncio.Protocol, protocol).data_received(rest)
