@@ -113,27 +113,33 @@ class TokenVerifier:
 
         Nothing is remembered: claims may be large.
         """
-        now = time.time() if now is None else now
-        try:
-            return self._claims(token, now)
-        except UnknownKey as unknown:
-            await unknown.keys.refresh()
-            return self._claims(token, now)
+        issuer, claims, digest = await self._read(token, now)
+        self.check(issuer.bearer(claims, digest))
+        return claims
 
-    def identity(self, claims: Claims, token: str) -> Identity:
-        """Return whom the ``claims`` of ``token`` name, which were verified; the anonymous one when nobody."""
-        issuer, _ = self._issuer(token)
-        digest = hashlib.sha256(token.encode()).digest()
+    async def grant(self, token: str, now: float | None = None) -> tuple[Identity, Claims]:
+        """Return whom a token names, the anonymous one when nobody, and all that it claims, as :meth:`claims` does."""
+        issuer, claims, digest = await self._read(token, now)
         user = claim_at(claims, issuer.config.user_claim)
-        return issuer.bearer(claims, digest) if user is None or user == "" else issuer.identity(claims, digest)
+        nobody = user is None or user == ""
+        identity = issuer.bearer(claims, digest) if nobody else issuer.identity(claims, digest)
+        self.check(identity)
+        return identity, claims
 
-    def _claims(self, token: str, now: float) -> Claims:
+    async def _read(self, token: str, now: float | None) -> tuple[Issuer, Claims, bytes]:
+        """Return who issued a token, what it claims, and its digest."""
+        now = time.time() if now is None else now
         _check_form(token)
         issuer, head = self._issuer(token)
-        claims = issuer.claims(token, head, now, {"sub", issuer.config.user_claim})
+        optional = {"sub", issuer.config.user_claim}
+        try:
+            claims = issuer.claims(token, head, now, optional)
+        except UnknownKey as unknown:
+            await unknown.keys.refresh()
+            issuer, head = self._issuer(token)
+            claims = issuer.claims(token, head, now, optional)
         issuer.check_end(claims, now)
-        self.check(issuer.bearer(claims, hashlib.sha256(token.encode()).digest()))
-        return claims
+        return issuer, claims, hashlib.sha256(token.encode()).digest()
 
     def _issuer(self, token: str) -> tuple[Issuer, Head]:
         """Return by whose keys a token is to be verified, and its header."""

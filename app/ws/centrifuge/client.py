@@ -25,7 +25,9 @@ class Tokens(Protocol):
     async def claims(self, token: str, now: float | None = None) -> Mapping[str, Any]:
         """Raises :exc:`~app.errors.InvalidToken`, ``TokenExpired``, ``KeysUnavailable``."""
 
-    def identity(self, claims: Mapping[str, Any], token: str) -> Identity: ...
+    async def grant(self, token: str, now: float | None = None) -> tuple[Identity, Mapping[str, Any]]:
+        """Raises like :meth:`claims`."""
+
     def check(self, identity: Identity) -> None:
         """Raises :exc:`~app.errors.TokenRevoked`."""
 

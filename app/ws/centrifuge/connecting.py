@@ -123,8 +123,7 @@ async def _admit(client: Client, grant: ConnectionGrant) -> None:
 
 async def _verified(client: Client, token: str) -> ConnectionGrant:
     try:
-        claims = await client.tokens.claims(token, client.session.services.clock())
-        return connection_grant(client.tokens.identity(claims, token), claims)
+        return connection_grant(*await client.tokens.grant(token, client.session.services.clock()))
     except InvalidToken:
         raise Disconnected(CLOSE_INVALID_TOKEN) from None
 
