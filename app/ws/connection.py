@@ -13,54 +13,29 @@ import asyncio
 import logging
 from collections.abc import Callable
 from random import getrandbits
-from typing import Any, Protocol
+from typing import Any
 
-import structlog
 from uvicorn import Config
-from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol as Frames
 from websockets.protocol import Side, State
 
 from app.ws.gate import STATE_KEY, Gate
-from app.ws.opening import Opening, accepting, refusing
+from app.ws.handshake_call import HandshakeCall
+from app.ws.opening import Opening
+from app.ws.ports import SessionPort, SplicePort
 
-__all__ = ["EXTENSION", "Connection", "SessionPort", "SplicePort"]
+__all__ = ["EXTENSION", "Connection"]
 
 EXTENSION = "tidegate.connection"
 """Key of the scope's ``extensions`` under which an endpoint finds its :class:`Connection`."""
 
 _CLOSE_TIMEOUT = 5.0
 """Seconds that a peer has to answer a close frame, or to take what it was sent, before the connection is dropped."""
-_log = structlog.get_logger(__name__)
 _FRAMES_LOG = logging.getLogger("uvicorn.error.sockets")
 """Where websockets would write each frame, what people say to each other, to."""
 _FRAMES_LOG.setLevel(logging.WARNING)
-
-
-class SessionPort(Protocol):
-    """What a connection tells its session, always from the event loop.
-
-    Nested are only ``pause_writing`` and ``lost``: the former may come while the session writes.
-    """
-
-    def receive_text(self, data: bytes) -> None: ...
-    def receive_binary(self, data: bytes) -> None: ...
-    def pause_writing(self) -> None: ...
-    def resume_writing(self) -> None: ...
-    def lost(self) -> None: ...
-    def go_away(self) -> None: ...
-
-
-class SplicePort(Protocol):
-    """What takes a socket's bytes as they come. Called like a :class:`SessionPort`."""
-
-    def receive_raw(self, data: bytes) -> None: ...
-    def pause_writing(self) -> None: ...
-    def resume_writing(self) -> None: ...
-    def lost(self) -> None: ...
-    def go_away(self) -> None: ...
 
 
 class Connection(asyncio.Protocol):
@@ -69,8 +44,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "__weakref__",
-        "_answer",
         "_app",
+        "_call",
         "_early",
         "_ending",
         "_gate",
@@ -80,7 +55,6 @@ class Connection(asyncio.Protocol):
         "_raw",
         "_server",
         "_timer",
-        "_waiter",
         "close_sent",
         "disconnected",
         "frames",
@@ -104,17 +78,15 @@ class Connection(asyncio.Protocol):
         """Whether it is a text message."""
         self.socket = Frames(Side.SERVER, max_size=config.ws_max_size, logger=_FRAMES_LOG)
         self._app: Any = config.loaded_app
+        self._call: HandshakeCall | None = None
+        """The handshake, while the application is at work at it."""
         self._server = server_state
         self._gate: Gate | None = app_state.get(STATE_KEY)
         """Where the handshake is counted while it is at work."""
-        self._answer: tuple[int, list[tuple[bytes, bytes]], bytes] | None = None
-        """The refusal that has begun."""
         self._early = b""
         """Bytes of a client that did not wait for the answer to its handshake."""
         self._raw: Callable[[bytes], None] | None = None
         """Takes what arrives, unread, where the socket is passed on."""
-        self._waiter: asyncio.Future[None] | None = None
-        """Of an application that asks what comes next while it is at work."""
         self._ping_interval = config.ws_ping_interval
         self._ping_timeout = config.ws_ping_timeout
         self._ping = b""
@@ -131,11 +103,21 @@ class Connection(asyncio.Protocol):
         request["scheme"] = "wss" if request["scheme"] == "https" else "ws"
         request["subprotocols"] = opening.subprotocols
         request["extensions"] = {"websocket.http.response": {}, EXTENSION: self}
-        if self._gate is not None:
-            self._gate.at_work += 1
-        task = self.loop.create_task(self._shake_hands(request, opening.key))
+        self._call = HandshakeCall(self, opening.key, self._server.default_headers)
+        task = self.loop.create_task(self._shake_hands(self._call, request))
         self._server.tasks.add(task)
         task.add_done_callback(self._server.tasks.discard)
+
+    def accepted(self, answer: bytes) -> None:
+        """The handshake was answered: from now on both sides send frames."""
+        self.transport.write(answer)
+        self.opened = True
+        self._ping_later()
+
+    def refused(self, answer: bytes) -> None:
+        """The handshake was answered, and that is the end."""
+        self.transport.write(answer)
+        self._end()
 
     def attach(self, session: SessionPort) -> None:
         """From now on the session gets what arrives. Call it when the handshake was accepted."""
@@ -152,6 +134,11 @@ class Connection(asyncio.Protocol):
         early, self._early = self._early, b""
         self.resume_reading()
         return not early
+
+    @property
+    def open(self) -> bool:
+        """Whether a handshake can still be answered."""
+        return not (self.opened or self.disconnected or self.transport.is_closing())
 
     @property
     def direct(self) -> asyncio.Transport:
@@ -211,8 +198,8 @@ class Connection(asyncio.Protocol):
         self.disconnected = True
         self._server.connections.discard(self)
         self._stop_timer()
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._call is not None:
+            self._call.lost()
         self.socket.parser.close()  # It refers to itself: the garbage collector would have to find it.
         self._let_go()
 
@@ -220,68 +207,10 @@ class Connection(asyncio.Protocol):
         """The server goes."""
         if self.session is not None:
             self.session.go_away()
-        elif not self.opened and self._answer is None and not self.transport.is_closing():
-            self._refuse(503, [(b"retry-after", b"1")], b"")
+        elif self._call is not None and not self._ending:
+            self._call.refuse(503, [(b"retry-after", b"1")])
         else:
             self.transport.close()
-
-    # The handshake, as an ASGI server has it.
-
-    async def _shake_hands(self, scope: dict[str, Any], key: bytes) -> None:
-        """Run the application. With a session attached the connection outlives it."""
-
-        async def send(message: Any) -> None:
-            self._send(message, key)
-
-        try:
-            await self._app(scope, self._receive, send)
-        except ClientDisconnected:
-            pass
-        except Exception:
-            _log.exception("a handshake failed")
-            if not self.opened and self._answer is None:
-                self._refuse(500, [], b"")
-        finally:
-            self._app = None
-            if self.session is None and not self.close_sent:
-                self._end()
-            if self._gate is not None:
-                self._gate.at_work -= 1
-                self._gate = None
-
-    async def _receive(self) -> dict[str, Any]:
-        """Return that there is somebody; asked again, and when he has gone, that he has."""
-        if self._waiter is None:
-            self._waiter = self.loop.create_future()
-            return {"type": "websocket.connect"}
-        await self._waiter
-        return {"type": "websocket.disconnect", "code": 1006}
-
-    def _send(self, message: Any, key: bytes) -> None:
-        """Take what the application answers. Raises :exc:`ClientDisconnected`."""
-        if self.disconnected or self.transport.is_closing():
-            raise ClientDisconnected
-        kind = message["type"]
-        if kind == "websocket.accept":
-            headers = [*self._server.default_headers, *message.get("headers", ())]
-            self.transport.write(accepting(key, message.get("subprotocol"), headers))
-            self.opened = True
-            self._ping_later()
-        elif kind == "websocket.http.response.start":
-            self._answer = (message["status"], list(message.get("headers", ())), b"")
-        else:
-            assert kind == "websocket.http.response.body", kind
-            assert self._answer is not None, "its start comes first"
-            status, headers, body = self._answer
-            body += message.get("body", b"")
-            self._answer = (status, headers, body)
-            if not message.get("more_body", False):
-                self._refuse(status, headers, body)
-
-    def _refuse(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        self._answer = (status, [], b"")
-        self.transport.write(refusing(status, [*self._server.default_headers, *headers], body))
-        self._end()
 
     # Reading.
 
@@ -333,7 +262,21 @@ class Connection(asyncio.Protocol):
         else:
             session.receive_binary(message)
 
-    # Closing.
+    # The handshake, and closing.
+
+    async def _shake_hands(self, call: HandshakeCall, scope: dict[str, Any]) -> None:
+        """Run the application. With a session attached the connection outlives it."""
+        gate = self._gate
+        if gate is not None:
+            gate.at_work += 1
+        try:
+            await call.run(self._app, scope)
+        finally:
+            self._app = self._call = self._gate = None
+            if gate is not None:
+                gate.at_work -= 1
+            if self.session is None and not self.close_sent:
+                self._end()
 
     def _closed_by_peer(self) -> None:
         if not self.close_sent:

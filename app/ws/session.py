@@ -48,7 +48,7 @@ class Commander(Protocol):
 
 
 class Session:
-    """A socket's life: :class:`~app.ws.connection.SessionPort` below, :class:`~app.streams.hub.Listener` above.
+    """A socket's life: :class:`~app.ws.ports.SessionPort` below, :class:`~app.streams.hub.Listener` above.
 
     ``on_end`` is called once, when the session has let go of everything.
     """

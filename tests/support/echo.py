@@ -15,7 +15,7 @@ LARGEST = 20 * 1024 * 1024
 
 
 class EchoSession:
-    """:class:`~app.ws.connection.SessionPort`."""
+    """:class:`~app.ws.ports.SessionPort`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
