@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any, cast
-from urllib.parse import unquote
 
 import orjson
 
@@ -46,13 +45,10 @@ class Front(HttpConnection):
             self.transport.write(_ANSWER % wait)
             self.transport.close()
             return
-        scope = cast(dict[str, Any], self.scope)
-        opening = read_opening(scope["method"], self.headers)
         if not self.url.isascii():
             raise BadRequest("The target holds more than ASCII: percent-encode it.")
-        raw_path, _, query = self.url.partition(b"?")
-        scope["raw_path"], scope["query_string"] = raw_path, query
-        scope["path"] = unquote(raw_path.decode("ascii")) if b"%" in raw_path else raw_path.decode("ascii")
+        scope = cast(dict[str, Any], self.scope)
+        opening = read_opening(scope["method"], self.headers)
         self.connections.discard(self)
         connection = Connection(self.config, self.server_state, self.app_state)
         connection.begin(self.transport, scope, opening)
