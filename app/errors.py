@@ -28,6 +28,7 @@ client may try again (``retryable``). ``docs/errors.md`` lists them; a test comp
     ├── NotFound                      not_found              404
     │   └── ModelNotFound             model_not_found        404
     ├── MethodNotAllowed              method_not_allowed     405
+    ├── UpgradeRequired               upgrade_required       426
     ├── IdempotencyConflict           idempotency_conflict   409
     ├── Gone                          gone                   410
     ├── TooManyRequests               too_many_requests      429
