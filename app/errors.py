@@ -98,6 +98,7 @@ __all__ = [
     "UnknownCommand",
     "UnknownVersion",
     "UnsupportedData",
+    "UpgradeRequired",
     "UpstreamBusy",
     "UpstreamError",
     "UpstreamInvalid",
