@@ -9,6 +9,7 @@ client may try again (``retryable``). ``docs/errors.md`` lists them; a test comp
     TidegateError                     internal               500
     ├── BadRequest                    bad_request            400
     │   ├── UnknownCommand            unknown_command        400
+    │   ├── PreviousNotFound          previous_response_not_found 400
     │   ├── UnsupportedData           unsupported_data       415   1003
     │   ├── InvalidText               invalid_text           400   1007
     │   ├── MessageTooBig             message_too_big        413   1009
@@ -85,6 +86,7 @@ __all__ = [
     "OutputTooLong",
     "Overloaded",
     "PermissionDenied",
+    "PreviousNotFound",
     "RateLimited",
     "RequestTimeout",
     "SlowConsumer",
@@ -139,6 +141,11 @@ class BadRequest(TidegateError):
 class UnknownCommand(BadRequest):
     code = "unknown_command"
     default_message = "There is no such command."
+
+
+class PreviousNotFound(BadRequest):
+    code = "previous_response_not_found"
+    default_message = "The response that this one follows is not there, or no longer kept. Send the whole conversation."
 
 
 class UnsupportedData(BadRequest):

@@ -312,7 +312,7 @@ class Parts:
             tickets_router(self._tickets, caller, config.auth.ticket_ttl),
             logout_router(self._revocations, caller),
         ]
-        routers += served_routers(config, self._generations, self._served_streams, caller)
+        routers += served_routers(config, self._generations, backend.keys, self._served_streams, caller)
         if config.server_api.keys:
             control = control_methods(config.realtime, RemoteControl(self._replicas), self._revocations)
             ports = (backend.broker, backend.archive, backend.presence, self._census)

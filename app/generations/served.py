@@ -24,6 +24,10 @@ class Target:
     kind: str
     format: str
     model: str | None
+    max_bytes: int
+    """Of its log: what may wait for a reader."""
+    kept_for: float
+    """Seconds that what belongs to its generations is of use."""
 
 
 class Served:
@@ -31,6 +35,7 @@ class Served:
 
     def __init__(self, config: ServedConfig, generations: GenerationsConfig) -> None:
         self.config = config
+        self._generations = generations
         self._kinds = generations.kinds
 
     @property
@@ -53,7 +58,9 @@ class Served:
 
     def kind(self, kind: str, model: str | None = None) -> Target:
         """Return the target of a kind that the configuration names."""
-        return Target(kind, self._kinds[kind].format, model)
+        settings = self._kinds[kind]
+        max_bytes = settings.max_bytes or self._generations.max_bytes
+        return Target(kind, settings.format, model, max_bytes, self._generations.retention + settings.total_timeout)
 
     def chat(
         self, target: Target, body: Mapping[str, Any], *, policy: str, key: str | None = None, attended: bool = True

@@ -40,11 +40,11 @@ _STREAM_HEADERS: Headers = [
 class _Written:
     """:class:`~app.streams.hub.Encoder` of one reader, whose format has a state."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, begun: bool) -> None:
         self._wire = wire
         self.refused: Failure | None = None
         """Set when the generation ended, and not well, before anything was said."""
-        self._said = False
+        self._said = begun
 
     def batches(self, channel: str, batches: Sequence[Batch]) -> bytes:
         return self._write(item for batch in batches for item in batch.items)
@@ -66,8 +66,9 @@ class _Written:
 class ServedListener(SseListener):
     """Listens for one reader of a served format."""
 
-    def __init__(self, wire: Wire, *, rule: MergeRule = RULE, limit: int = LIMIT) -> None:
-        self.written = _Written(wire)
+    def __init__(self, wire: Wire, *, rule: MergeRule = RULE, limit: int = LIMIT, begun: bool = False) -> None:
+        """``begun``: the reader has some of it already."""
+        self.written = _Written(wire, begun)
         super().__init__(rule, self.written, limit)
 
 

@@ -217,5 +217,8 @@ class Keys(Protocol):
     async def reserve(self, key: str, value: bytes, ttl: float) -> bytes | None:
         """Set ``key`` unless it is there: None when it was set, else the value that stands."""
 
+    async def read(self, key: str) -> bytes | None:
+        """Return the value."""
+
     async def take(self, key: str) -> bytes | None:
         """Return and delete the value in one step: of several callers one gets it."""

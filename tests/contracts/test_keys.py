@@ -38,6 +38,17 @@ async def test_a_value_goes_after_its_time(pair: Pair) -> None:
     assert await pair.b.keys.take("l") == b"new"
 
 
+async def test_a_value_can_be_read_again_and_again_until_its_time_is_over(pair: Pair) -> None:
+    assert await pair.a.keys.read("k") is None
+    await pair.a.keys.reserve("k", b"value", 0.2)
+    assert [await side.keys.read("k") for side in (pair.a, pair.b, pair.a)] == [b"value"] * 3
+    assert await pair.b.keys.take("k") == b"value"
+    assert await pair.a.keys.read("k") is None
+    await pair.a.keys.reserve("k", b"value", 0.1)
+    await pair.pass_time(0.15)
+    assert await pair.b.keys.read("k") is None
+
+
 async def test_values_are_any_bytes(pair: Pair) -> None:
     value = bytes(range(256))
     await pair.a.keys.reserve("k", value, 30.0)
@@ -57,3 +68,15 @@ async def test_memory_is_bounded_and_gives_up_the_expired_then_the_oldest() -> N
     await keys.reserve("d", b"1", 100.0)
     assert await keys.take("a") is None
     assert [await keys.take(name) for name in "bcd"] == [b"1"] * 3
+
+
+async def test_memory_is_bounded_in_bytes_too() -> None:
+    keys = MemoryKeys(lambda: 0.0, room=100)
+    for number in range(50):
+        await keys.reserve(str(number), bytes(30), 1.0)
+    assert [await keys.read(str(number)) is not None for number in (46, 47, 48, 49)] == [False, True, True, True]
+    await keys.reserve("large", bytes(100), 1.0)
+    assert await keys.read("49") is None
+    assert await keys.take("large") == bytes(100)
+    await keys.reserve("again", bytes(90), 1.0)
+    assert await keys.read("again") == bytes(90)

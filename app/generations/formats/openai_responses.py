@@ -161,7 +161,7 @@ class OpenAIResponsesReader:
         item = value.get("item")
         if isinstance(item, dict) and item.get("type") == "image_generation_call":
             mime = f"image/{answer.word(item.get('output_format')) or 'png'}"
-            answer.artifact(count(value.get("output_index")) or 0, mime, data=item.get("result"))
+            answer.artifact(count(value.get("output_index")) or 0, mime, item.get("url"), item.get("result"))
 
     def _complete(self, value: dict[str, Any], answer: Answer) -> None:
         response = _read_response(value, answer)

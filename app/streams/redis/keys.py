@@ -20,6 +20,10 @@ class RedisKeys:
         standing: bytes | None = await self._client.command("SET", name, value, "NX", "GET", "PX", round(ttl * 1000))
         return standing
 
+    async def read(self, key: str) -> bytes | None:
+        value: bytes | None = await self._client.command("GET", self._layout.value(key))
+        return value
+
     async def take(self, key: str) -> bytes | None:
         value: bytes | None = await self._client.command("GETDEL", self._layout.value(key))
         return value

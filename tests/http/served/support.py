@@ -12,12 +12,13 @@ from tests.support.gateway import Gateway, settings, token
 KEY = "an-api-key-of-a-batch-job"
 
 
-def served(url: str, *, kinds: dict[str, Any] | None = None, **tables: Any) -> Config:
+def served(url: str, *, kinds: dict[str, Any] | None = None, broker: Any = None, **tables: Any) -> Config:
     """Return a configuration with OpenAI's API over ``url``, whose kind is ``chat`` unless others are given."""
     values = {"openai": {"enabled": True}, "keys": {"batch": {"key": KEY}}}
     for name, table in tables.items():
         values[name] = {**values.get(name, {}), **table}
-    return settings(url, served=values, generations={"kinds": kinds or {"chat": {"upstream": "chat"}}})
+    generations = {"kinds": kinds or {"chat": {"upstream": "chat"}}}
+    return settings(url, served=values, generations=generations, broker=broker or {})
 
 
 def openai(gateway: Gateway, key: str | None = None, **options: Any) -> AsyncOpenAI:

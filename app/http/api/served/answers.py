@@ -55,10 +55,11 @@ class Answers:
         headers: tuple[tuple[bytes, bytes], ...] = (),
         rule: MergeRule = RULE,
         limit: int = LIMIT,
+        begun: bool = False,
         refusal: Callable[[Failure], Response] | None = None,
     ) -> Response:
         """Answer with a generation's events from its beginning, as ``wire`` writes them."""
-        listener = ServedListener(wire, rule=rule, limit=limit)
+        listener = ServedListener(wire, rule=rule, limit=limit, begun=begun)
         watch = self.generations.watch
         subscription = await watch(identity, generation_id, listener, None, listener.recovered, rule)
         try:
