@@ -155,7 +155,14 @@ def _type_name(annotation: Any) -> str:
         return f"table of {_type_name(arguments[1])}"
     if arguments:  # Annotated
         return _type_name(arguments[0])
-    names = {bool: "true or false", int: "whole number", float: "number", str: "text", SecretStr: "secret text"}
+    names = {
+        Any: "value",
+        bool: "true or false",
+        int: "whole number",
+        float: "number",
+        str: "text",
+        SecretStr: "secret text",
+    }
     return names[annotation]
 
 

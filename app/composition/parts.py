@@ -97,9 +97,11 @@ class Parts:
             self._hub,
             self._backend.broker,
             self._backend.ledger,
+            self._backend.succession,
             self._backend.keys,
             self._transport,
             self._generation_outcomes,
+            shared=config.broker.shared,
         )
         self._replicas = Replicas(self._node, self._backend.signals, self._generations.receive_signal)
         self._hub.on_signal = self._replicas.receive

@@ -10,6 +10,7 @@ from app.config.cache import CacheConfig, RouteCacheConfig
 from app.config.edge import CompressionConfig, CorsConfig, RequestsConfig, SecurityHeadersConfig
 from app.config.generations import GenerationConfig, GenerationsConfig
 from app.config.issuers import DEVELOPMENT_SECRET, IssuerConfig
+from app.config.jobs import JobConfig
 from app.config.limits import RateLimitConfig
 from app.config.loading import load_config
 from app.config.model import Config
@@ -40,6 +41,7 @@ __all__ = [
     "HealthConfig",
     "HedgeConfig",
     "IssuerConfig",
+    "JobConfig",
     "LimitsConfig",
     "RateLimitConfig",
     "RealtimeConfig",

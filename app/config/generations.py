@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from app.config.jobs import JobConfig
 from app.config.section import Section, WrongSetting
 
 __all__ = ["GenerationConfig", "GenerationsConfig"]
@@ -23,6 +24,7 @@ _PATHS = {
     "json-lines": "/generate",
 }
 """Where each format has its requests by default."""
+_JOB_PATHS = {"comfyui": "/prompt", "screenshot-to-code": "/generate-code"}
 _FIELDS = frozenset(
     [
         "text",
@@ -70,6 +72,12 @@ class GenerationConfig(Section):
     """Where things stand in the objects of `json-lines`: `text = "choices.0.text"`, `done = "type=end"`."""
     model: str | None = None
     """The model asked for when the client names none."""
+    job: JobConfig | None = None
+    """`[generations.kinds.image.job]`: the answer to the request says that a job was begun, which is followed then;
+    without it the answer is the stream."""
+    preset: dict[str, Any] = Field(default_factory=dict)
+    """Members of the request's body that clients cannot set otherwise: `{ sync = false }`. With a `job` the rest of the
+    body is the client's `input`."""
     first_event_timeout: float = Field(60.0, gt=0)
     """How long the upstream may take until its first event."""
     idle_timeout: float = Field(60.0, gt=0)
@@ -82,10 +90,14 @@ class GenerationConfig(Section):
     @property
     def path_or_default(self) -> str:
         """Where the upstream takes the request."""
-        return self.path or _PATHS[self.format]
+        return self.path or (_PATHS[self.format] if self.job is None else _JOB_PATHS[self.job.format])
 
     @model_validator(mode="after")
     def _fields_are_known(self) -> GenerationConfig:
+        if self.job is not None and self.path is None and self.job.format not in _JOB_PATHS:
+            raise WrongSetting(("path",), "is missing: where does the upstream take the request that begins a job?")
+        if self.preset and self.job is None:
+            raise WrongSetting(("preset",), "goes with a job alone")
         if self.fields and self.format != "json-lines":
             raise WrongSetting(("fields",), 'goes with format = "json-lines" alone')
         for name in self.fields:

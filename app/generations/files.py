@@ -27,6 +27,12 @@ class Files:
         """All texts by path, in the order in which the files began."""
         return {path: text for path, (_, text) in self._files.items()}
 
+    def copy(self) -> Files:
+        """Return the same, to go on by itself."""
+        other = Files()
+        other._files = dict(self._files)
+        return other
+
     def write(self, path: str, text: str) -> FileSet | FilePatch | None:
         """Make ``text`` the whole of ``path`` and return the event that says so; None when nothing changes."""
         rev, old = self._files.get(path, (0, ""))

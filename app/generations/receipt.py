@@ -27,12 +27,15 @@ _BLOCK = 16 * 1024
 class ReceiptBuilder:
     """Counts and hashes the text of ``text`` parts in the order of their offsets, and follows files."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Snapshot | None = None) -> None:
+        """``told`` is what the log holds, where somebody else began it."""
         self._hash = hashlib.sha256()
         self._characters = 0
         self._pending: list[str] = []
         self._size = 0
-        self._files = Files()
+        self._files = Files() if told is None else told.files.copy()
+        if told is not None:
+            self.add(told.text)
 
     @property
     def characters(self) -> int:
@@ -80,6 +83,8 @@ class Snapshot:
     terminal: dict[str, Any] | None
     files: Files = field(default_factory=Files, compare=False)
     artifacts: tuple[Mapping[str, Any], ...] = ()
+    progress: Mapping[str, Any] | None = None
+    """The last report's object without its type."""
 
     @property
     def characters(self) -> int:
@@ -88,10 +93,7 @@ class Snapshot:
 
     def receipt(self, offset: int) -> Receipt:
         """Return the receipt of a terminal at ``offset`` that ends this log."""
-        builder = ReceiptBuilder()
-        builder.add(self.text)
-        receipt = builder.seal(offset)
-        return Receipt(offset, receipt.characters, receipt.sha256, self.files.receipts())
+        return ReceiptBuilder(self).seal(offset)
 
 
 _TERMINALS = {"completed": State.COMPLETED, "failed": State.FAILED, "cancelled": State.CANCELLED}
@@ -104,7 +106,7 @@ def fold(items: Iterable[bytes]) -> Snapshot:
     item that is no JSON object. Nothing counts after the terminal. An empty log is a queued generation.
     """
     parts: dict[str, list[str]] = {"text": [], "reasoning": [], "tool": []}
-    status, terminal, usage = State.QUEUED, None, None
+    status, terminal, usage, progress = State.QUEUED, None, None, None
     model = upstream = None
     files, artifacts = Files(), dict[int, Mapping[str, Any]]()
     for item in items:
@@ -119,7 +121,9 @@ def fold(items: Iterable[bytes]) -> Snapshot:
         elif kind == "set" or kind == "patch":  # noqa: PLR1714 — it may be unhashable
             _follow(files, event)
         elif kind == "artifact" and type(index := event.get("index")) is int:
-            artifacts[index] = {name: value for name, value in event.items() if name != "type"}
+            artifacts[index] = _untyped(event)
+        elif kind == "progress":
+            progress = _untyped(event)
         elif kind == "usage":
             usage = _usage(event) or usage
         elif isinstance(kind, str) and kind in _TERMINALS:
@@ -129,7 +133,7 @@ def fold(items: Iterable[bytes]) -> Snapshot:
             status = State.STARTED
     text, reasoning, tools = ("".join(parts[part]) for part in ("text", "reasoning", "tool"))
     results = tuple(artifacts[index] for index in sorted(artifacts))
-    return Snapshot(status, model, upstream, text, reasoning, tools, usage, terminal, files, results)
+    return Snapshot(status, model, upstream, text, reasoning, tools, usage, terminal, files, results, progress)
 
 
 def _load(item: bytes) -> dict[str, Any]:
@@ -138,6 +142,10 @@ def _load(item: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return event if isinstance(event, dict) else {}
+
+
+def _untyped(event: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in event.items() if name != "type"}
 
 
 def _text(value: Any) -> str | None:

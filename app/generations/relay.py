@@ -1,19 +1,20 @@
 """The task that runs one generation: upstream events in, publications out.
 
 It belongs to no socket: who asked may leave, and others may come. From the claim on it is the stream's only writer, so
-it gives the offsets itself; local listeners have an event in the loop turn in which the upstream's bytes arrived.
+it gives the offsets itself; local listeners have an event in the loop turn in which the upstream's bytes arrived. Where
+the events come from is a source's matter (:mod:`app.generations.sources`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
+from typing import Any
 
 import structlog
 
-from app.errors import Interrupted, OutputTooLong, TidegateError, UpstreamInvalid, UpstreamTimeout
+from app.errors import Interrupted, OutputTooLong, TidegateError, UpstreamTimeout
 from app.generations.events import (
     TERMINALS,
     Cancelled,
@@ -23,73 +24,89 @@ from app.generations.events import (
     Failed,
     FilePatch,
     FileSet,
+    Queued,
     Started,
     Usage,
     encode,
     encode_delta,
 )
-from app.generations.formats import Format
-from app.generations.formats.answer import Answer
 from app.generations.lifecycle import Lifecycle, State
-from app.generations.receipt import ReceiptBuilder
+from app.generations.receipt import ReceiptBuilder, Snapshot
 from app.generations.reports import Report
-from app.generations.sources.port import Response, Transport
+from app.generations.sources.port import Patience, Post, Source, Transport
 from app.observe.outcomes import GenerationOutcome, GenerationOutcomes
 from app.streams.broker import Ledger, OwnedStream
 
-__all__ = ["Call", "Relay"]
+__all__ = ["Note", "Relay"]
 
 _log = structlog.get_logger(__name__)
-_ERROR_BODY = 64 * 1024
-"""Bytes of an upstream's error answer that are read for its message."""
+_STOP = 5.0
+"""Seconds that an upstream gets to hear that its work is not wanted any more."""
 _ENDS = {Completed: State.COMPLETED, Failed: State.FAILED, Cancelled: State.CANCELLED}
 
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """The upstream call of one generation. Timeouts are seconds; ``total_timeout`` counts from the start."""
-
-    upstream: str
-    path: str
-    headers: tuple[tuple[bytes, bytes], ...]
-    body: bytes
-    format: Format
-    first_event_timeout: float
-    idle_timeout: float
-    total_timeout: float
+Note = Callable[[Mapping[str, Any]], Awaitable[bool]]
+"""Returns whether it is kept."""
 
 
 class Relay:
-    """One generation that runs here. ``max_bytes`` bounds its log; ``outcomes`` are told of its terminal."""
+    """One generation that runs here. ``max_bytes`` bounds its log; ``outcomes`` are told of its terminal.
+
+    ``told`` is what the log holds where another replica began it; ``note`` keeps beside the lease what the next one
+    would need.
+    """
 
     def __init__(
         self,
         owned: OwnedStream,
         ledger: Ledger,
-        call: Call,
+        source: Source,
+        patience: Patience,
         outcome: GenerationOutcome,
         outcomes: GenerationOutcomes,
         *,
         max_bytes: int,
+        note: Note,
+        told: Snapshot | None = None,
     ) -> None:
         self.owned = owned
         self.user = outcome.user_id
+        self.source = source
         self.upstream_closed = asyncio.Event()
         """Set when the upstream call is over, however it ended."""
+        self._note = note
+        self._noted = told is not None
         self._ledger = ledger
-        self._call = call
+        self._patience = patience
         self._lifecycle = Lifecycle()
-        self._receipt = ReceiptBuilder()
+        self._receipt = ReceiptBuilder(told)
         self._outcome = outcome
         self._outcomes = outcomes
-        self._began = perf_counter()
+        self._created = perf_counter()
         self._room = max_bytes
         self._task: asyncio.Task[None] | None = None
-        self._response: Response | None = None
+        self._limit: asyncio.Timeout | None = None
+        self._began = 0.0
+        self._unwanted = False
+        """Nobody wants what the upstream may still be doing."""
+        if told is not None and told.status is State.STARTED:
+            self._lifecycle.move(State.STARTED)
+            outcome.model = told.model
+            if told.usage is not None:
+                _note_usage(outcome, told.usage)
 
     @property
     def state(self) -> State:
         return self._lifecycle.state
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is published here."""
+        return self._lifecycle.ended or self.owned.closed
+
+    @property
+    def heritable(self) -> bool:
+        """Whether another replica could go on with it."""
+        return self._noted and not self.ended
 
     def cancel(self, by: str) -> bool:
         """End now, upstream call included; False when it had ended before. ``by`` is as in ``Cancelled``."""
@@ -97,7 +114,7 @@ class Relay:
 
     def report(self, events: Sequence[Report]) -> bool:
         """Publish what the upstream reported by itself; False when the generation has ended."""
-        if self._lifecycle.ended or self.owned.closed:
+        if self.ended:
             return False
         try:
             self._emit(events)
@@ -106,79 +123,89 @@ class Relay:
             self._hang_up()
         return True
 
+    def take(self, post: Post) -> bool:
+        """Hand what the upstream posted to the source; False when nothing is expected (any more)."""
+        return not self.ended and self.source.take(post)
+
     def interrupt(self) -> bool:
         """End as the replica goes away."""
         return self._end(Failed(Interrupted.code, Interrupted.default_message, retryable=True))
 
     def abandon(self) -> None:
-        """Stop without a word: somebody else has closed the stream."""
+        """Stop without a word: somebody else has the stream, or will."""
         self.owned.closed = True
         self._hang_up()
 
     async def run(self, transport: Transport) -> None:
-        """Make the call and relay it to its end. Never raises but by cancellation of the whole process."""
+        """Follow the source to its end. Never raises but by cancellation of the whole process."""
         self._task = asyncio.current_task()
         try:
-            if not self._lifecycle.ended:
-                await self._run(transport)
+            if not self.ended:
+                await self._follow(transport)
         except TidegateError as error:
             self._fail(error)
         except asyncio.CancelledError:
-            if not (self._lifecycle.ended or self.owned.closed):
+            if not self.ended:
+                self.upstream_closed.set()
                 raise
         except Exception:
             _log.exception("a relay failed", stream=self.owned.stream)
             self._fail(TidegateError())
+        self._task = None
+        try:
+            if self._unwanted:
+                await self._stop(transport)
         finally:
-            self._task = None
-            if self._response is not None:
-                self._response.abort()
             self.upstream_closed.set()
 
-    async def _run(self, transport: Transport) -> None:
-        call = self._call
-        now = asyncio.get_running_loop().time()
-        patience = min(call.first_event_timeout, call.total_timeout)
-        self._response = response = await transport.request(
-            call.upstream,
-            "POST",
-            call.path,
-            call.headers,
-            call.body,
-            idle_timeout=call.idle_timeout,
-            timeout=patience,  # the transport's, not ours: so that an upstream that does not answer is held to account
-        )
+    # The source's side.
+
+    def tell(self, events: Sequence[Event], model: str | None = None) -> None:
+        """As :meth:`~app.generations.sources.port.Outlet.tell`."""
+        if self._lifecycle.state is State.QUEUED and not self.ended:
+            self._extend()
+            waits = bool(events) and all(type(event) is Queued for event in events)
+            if not waits:
+                self._emit([Started(model, self.source.upstream)])
+        if events:
+            self._emit(events)
+
+    async def note(self, job: Mapping[str, Any]) -> None:
+        """As :meth:`~app.generations.sources.port.Outlet.note`."""
+        self._noted = await self._note(job)
+
+    # Private.
+
+    async def _follow(self, transport: Transport) -> None:
+        self._began = asyncio.get_running_loop().time()
+        patience = self._patience.total
+        if self._lifecycle.state is State.QUEUED:
+            patience = min(self._patience.first_event, patience)
         try:
-            async with asyncio.timeout_at(now + patience) as limit:
-                if not 200 <= response.status < 300:
-                    raise call.format.error_from_response(response.status, await _read_start(response))
-                if _content_type(response) in call.format.refused:
-                    raise UpstreamInvalid("The service behind the gateway did not answer with a stream.")
-                decoder = call.format.decoder()
-                answer = decoder.answer
-                while not answer.ended:
-                    data = await response.read()
-                    events = decoder.feed(data) if data else decoder.end()
-                    if events or answer.model:
-                        if self._lifecycle.state is State.QUEUED:
-                            limit.reschedule(now + call.total_timeout)
-                            self._emit([Started(answer.model, call.upstream)])
-                        if events:
-                            self._emit(events)
-                self._tell_skipped(answer)
+            async with asyncio.timeout_at(self._began + patience) as self._limit:
+                await self.source.run(transport, self)
         except TimeoutError:
             raise UpstreamTimeout from None
+        finally:
+            self._limit = None
 
-    def _tell_skipped(self, answer: Answer) -> None:
-        if answer.malformed or answer.unknown:
-            stream, upstream = self.owned.stream, self._call.upstream
-            counts = {"malformed": answer.malformed, "unknown": answer.unknown}
-            log = _log.warning if answer.malformed else _log.info
-            log("an upstream sent events that were skipped", stream=stream, upstream=upstream, **counts)
+    def _extend(self) -> None:
+        """The first event is there: from now on only the whole is bounded."""
+        if self._limit is not None:
+            self._limit.reschedule(self._began + self._patience.total)
+
+    async def _stop(self, transport: Transport) -> None:
+        try:
+            async with asyncio.timeout(_STOP):
+                await self.source.stop(transport)
+        except (TidegateError, TimeoutError) as error:
+            _log.warning("an upstream could not be stopped", stream=self.owned.stream, cause=repr(error))
+        except Exception:
+            _log.exception("a source failed to stop", stream=self.owned.stream)
 
     def _emit(self, events: Sequence[Event]) -> None:
         """Publish ``events`` at once, in one batch. Nothing is published after a terminal."""
-        if self._lifecycle.ended or self.owned.closed:
+        if self.ended:
             return
         items: list[bytes] = []
         for event in events:
@@ -195,7 +222,7 @@ class Relay:
             else:
                 if type(event) is Started:
                     self._lifecycle.move(State.STARTED)
-                    self._outcome.first_seconds = perf_counter() - self._began
+                    self._outcome.first_seconds = perf_counter() - self._created
                     self._outcome.model = event.model
                 elif type(event) is Usage:
                     _note_usage(self._outcome, event)
@@ -213,22 +240,23 @@ class Relay:
         outcome = self._outcome
         outcome.terminal = self._lifecycle.state.value
         outcome.code = terminal.code if isinstance(terminal, Failed) else ""
-        outcome.seconds = perf_counter() - self._began
+        outcome.seconds += perf_counter() - self._created
         self._outcomes.tell(outcome)
 
     def _fail(self, error: TidegateError) -> None:
-        self._emit([Failed(error.code, error.message, error.retryable)])
+        if not self.ended:
+            self._unwanted = True
+            self._emit([Failed(error.code, error.message, error.retryable)])
 
     def _end(self, terminal: Event) -> bool:
-        if self._lifecycle.ended or self.owned.closed:
+        if self.ended:
             return False
+        self._unwanted = True
         self._emit([terminal])
         self._hang_up()
         return True
 
     def _hang_up(self) -> None:
-        if self._response is not None:
-            self._response.abort()
         if self._task is not None:
             self._task.cancel()
 
@@ -236,19 +264,3 @@ class Relay:
 def _note_usage(outcome: GenerationOutcome, usage: Usage) -> None:
     outcome.prompt_tokens, outcome.completion_tokens = usage.prompt_tokens, usage.completion_tokens
     outcome.tokens_source = usage.source
-
-
-def _content_type(response: Response) -> bytes:
-    value = next((value for name, value in response.headers if name == b"content-type"), b"")
-    return value.partition(b";")[0].strip().lower()
-
-
-async def _read_start(response: Response) -> bytes:
-    """Return the beginning of an error answer's body, however badly it goes on."""
-    body = b""
-    try:
-        while len(body) < _ERROR_BODY and (data := await response.read()):
-            body += data
-    except TidegateError:
-        pass
-    return body[:_ERROR_BODY]

@@ -87,6 +87,8 @@ class Info:
     company: str | None
     upstream: str
     created: float
+    job: Mapping[str, Any] | None = None
+    """What another replica needs to go on with it: ``by``, the place of its configuration, and its ``id`` there."""
 
     def encode(self) -> bytes:
         return orjson.dumps(self)

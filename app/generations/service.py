@@ -18,16 +18,17 @@ from app.auth.identity import Identity
 from app.config import GenerationsConfig
 from app.errors import BadRequest, Gone, Interrupted, NotFound, PermissionDenied
 from app.generations.channels import channel_of
+from app.generations.jobs import places_of
 from app.generations.merging import EventMergeRule
 from app.generations.receipt import Snapshot, fold
-from app.generations.relay import Relay
 from app.generations.reports import parse_reports
 from app.generations.requests import Info, StartRequest
+from app.generations.running import Running
 from app.generations.sources.port import Transport
 from app.generations.starts import Starts
 from app.generations.watch import Watch
 from app.observe.outcomes import GenerationOutcomes
-from app.streams.broker import Broker, Keys, Ledger, Record
+from app.streams.broker import Broker, Keys, Ledger, Record, Succession
 from app.streams.catchup import join
 from app.streams.hub import Hub, Listener, Subscription
 from app.streams.merge import MergeRule
@@ -68,22 +69,29 @@ class Generations:
         hub: Hub,
         broker: Broker,
         ledger: Ledger,
+        succession: Succession,
         keys: Keys,
         transport: Transport,
         outcomes: GenerationOutcomes | None = None,
+        *,
+        shared: bool,
     ) -> None:
-        """``outcomes`` are told of every terminal that this replica writes."""
+        """``outcomes`` are told of every terminal that this replica writes. ``shared``: the log outlives this process,
+        and other replicas may go on with what it leaves.
+        """
         outcomes = outcomes or GenerationOutcomes()
         self._hub = hub
         self._broker = broker
         self._ledger = ledger
-        self._relays: dict[str, Relay] = {}
-        self._watch = Watch(config, hub, broker, ledger, self._relays, outcomes)
-        self._starts = Starts(config, ledger, keys, transport, self._watch, self._relays, outcomes)
+        self._shared = shared
+        self._running = Running(config, places_of(config), ledger, succession, transport, outcomes)
+        self._relays = self._running.relays
+        self._watch = Watch(config, hub, broker, ledger, self._relays, self._running.adopt, outcomes)
+        self._starts = Starts(ledger, keys, self._watch, self._running)
 
     def reload(self, config: GenerationsConfig) -> None:
         """Take other kinds and limits, from the next start on. Lease and retention stay what they were."""
-        self._starts.config = config
+        self._running.config, self._running.places = config, places_of(config)
 
     async def run(self) -> None:
         """Keep leases, end orphans, and cancel what nobody listens to any more, until cancelled."""
@@ -220,15 +228,5 @@ class Generations:
             _log.warning("a signal that is not understood; another version?")
 
     async def close(self, grace: float) -> None:
-        """Let what runs finish for ``grace`` seconds, then end it as interrupted."""
-        self._starts.stop()
-        if self._relays and grace > 0:
-            relays = [relay.upstream_closed.wait() for relay in self._relays.values()]
-            try:
-                async with asyncio.timeout(grace):
-                    await asyncio.gather(*relays)
-            except TimeoutError:
-                pass
-        for relay in list(self._relays.values()):
-            relay.interrupt()
-        await self._starts.close()
+        """Let what runs finish for ``grace`` seconds, then end it as interrupted; leave jobs to other replicas."""
+        await self._running.close(grace, heirs=self._shared)

@@ -1,14 +1,15 @@
 """What must happen to generations when nobody asks: leases kept, orphans ended, deserted ones cancelled.
 
-A replica that is killed says nothing. Its streams stay open in the log until their lease runs out; then any replica
-closes them with the ``interrupted`` terminal, in one atomic step that only one of them can take (promise G2). While the
-log itself can't be reached no lease can be renewed, so after an outage nobody is judged for one lease's time.
+A replica that is killed says nothing. Its streams stay open in the log until their lease runs out. Then any replica
+takes them over, where the work goes on at the upstream and can be followed from here; the others it closes with the
+``interrupted`` terminal. Each is one atomic step that only one of them can take (promise G2). While the log itself
+can't be reached no lease can be renewed, so after an outage nobody is judged for one lease's time.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from time import time
 
@@ -21,7 +22,7 @@ from app.generations.receipt import Snapshot, fold
 from app.generations.relay import Relay
 from app.generations.requests import Info
 from app.observe.outcomes import GenerationOutcome, GenerationOutcomes
-from app.streams.broker import Broker, Ledger
+from app.streams.broker import Broker, History, Ledger, Record
 from app.streams.hub import Hub
 
 __all__ = ["Watch"]
@@ -51,14 +52,17 @@ class Watch:
         broker: Broker,
         ledger: Ledger,
         relays: Mapping[str, Relay],
+        adopt: Callable[[Record, History, Snapshot], Awaitable[bool]],
         outcomes: GenerationOutcomes,
     ) -> None:
+        """``adopt`` takes a stream over, or says that it can't."""
         self._lease = config.lease
         self._hub = hub
         self._broker = broker
         self._ledger = ledger
         self._relays = relays
         self._outcomes = outcomes
+        self._adopt = adopt
         self._attendance: dict[str, _Attendance] = {}
 
     async def run(self) -> None:
@@ -92,20 +96,19 @@ class Watch:
 
     async def _reap(self) -> None:
         for stream in await self._ledger.expired():
-            if stream not in self._relays and await self._seal(stream):
-                _log.warning("a generation was left by its replica and is ended", stream=stream)
+            if stream not in self._relays:
+                await self._succeed(stream)
 
-    async def _seal(self, stream: str) -> bool:
-        history = await self._broker.history(stream)
+    async def _succeed(self, stream: str) -> None:
+        history, record = await self._broker.history(stream), await self._ledger.record(stream)
         snapshot = fold(item for batch in history.batches for item in batch.items)
+        if record is None or record.closed or await self._adopt(record, history, snapshot):
+            return
         terminal = Failed(Interrupted.code, Interrupted.default_message, retryable=True)
         item = encode(terminal, snapshot.receipt(history.top + 1))
-        record = await self._ledger.record(stream)
-        if not await self._ledger.seal(stream, history.top, item):
-            return False
-        if record is not None:
+        if await self._ledger.seal(stream, history.top, item):
+            _log.warning("a generation was left by its replica and is ended", stream=stream)
             self._outcomes.tell(_interrupted(Info.decode(record.info), snapshot))
-        return True
 
     async def _cancel_deserted(self) -> None:
         while True:

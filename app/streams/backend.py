@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.streams.broker import Archive, Broker, Keys, Ledger, Sink
+from app.streams.broker import Archive, Broker, Keys, Ledger, Sink, Succession
 from app.streams.control import Signals
 from app.streams.memory import MemoryArchive, MemoryBroker, MemoryKeys, MemoryLedger, MemoryStore
 from app.streams.presence import MemoryPresence, Presence
@@ -41,6 +41,7 @@ class Backend:
 
     broker: Broker
     ledger: Ledger
+    succession: Succession
     keys: Keys
     presence: Presence
     archive: Archive
@@ -73,9 +74,11 @@ def memory_backend(
         pass
 
     broker = MemoryBroker(node, store, sink)
+    ledger = MemoryLedger(node, store, sink, lease=lease, retention=retention)
     return Backend(
         broker=broker,
-        ledger=MemoryLedger(node, store, sink, lease=lease, retention=retention),
+        ledger=ledger,
+        succession=ledger,
         keys=MemoryKeys(),
         presence=MemoryPresence(presence_ttl),
         archive=MemoryArchive(store),
@@ -114,6 +117,7 @@ def redis_backend(
     return Backend(
         broker=broker,
         ledger=ledger,
+        succession=ledger,
         keys=RedisKeys(client, layout),
         presence=RedisPresence(client, layout, ttl=presence_ttl),
         archive=RedisArchive(client, layout, ledger),

@@ -7,8 +7,9 @@ Ports, each with a memory and a Redis implementation that pass one contract suit
 * :class:`Ledger` writes streams that have one owner: the owner numbers the messages itself and delivers them to its
   own listeners at once; the log follows. The log refuses what is not the next offset, what comes from anyone but the
   current owner, and anything after the close: a replica that was frozen while its lease ran out can't write any more.
+* :class:`Succession` is for streams whose work another replica can go on with when their owner is gone.
 * :class:`Archive` is for those who read a channel's log in pages, or clear it, and don't listen.
-* :class:`Keys` keeps small values for a time: idempotency keys, one-time tickets.
+* :class:`Keys` keeps small values for a time: idempotency keys, one-time tickets, which job is which generation.
 
 What a broker learns of other replicas it hands to the :class:`Sink`, on the event loop, in order.
 """
@@ -34,6 +35,7 @@ __all__ = [
     "Published",
     "Record",
     "Sink",
+    "Succession",
     "Version",
 ]
 
@@ -197,6 +199,20 @@ class Ledger(Protocol):
         """
 
 
+class Succession(Protocol):
+    """Streams that go on when their owner is gone. Both methods may raise ``BrokerUnavailable``."""
+
+    async def note(self, owned: OwnedStream, info: bytes) -> bool:
+        """Replace the record's ``info``; False when the stream is not this owner's any more."""
+
+    async def adopt(self, stream: str, log: History) -> OwnedStream | None:
+        """Own an expired stream, if it still ends at ``log.top`` and is still expired.
+
+        ``log`` is all of it. One atomic step, after which the old owner can write no more; None when somebody else was
+        faster or the owner came back.
+        """
+
+
 class Archive(Protocol):
     """A channel's log for those who don't listen. Every method may raise :exc:`~app.errors.BrokerUnavailable`."""
 
@@ -222,3 +238,6 @@ class Keys(Protocol):
 
     async def take(self, key: str) -> bytes | None:
         """Return and delete the value in one step: of several callers one gets it."""
+
+    async def put(self, key: str, value: bytes, ttl: float) -> None:
+        """Set ``key``, whatever stood there."""

@@ -243,6 +243,26 @@ class MemoryLedger:
             self._sink.advance(stream, log.since(0))
         return True
 
+    async def note(self, owned: OwnedStream, info: bytes) -> bool:
+        """As :meth:`~app.streams.broker.Succession.note`."""
+        log = self._store.get(owned.stream)
+        if log is None or log.closed or log.token != owned.token:
+            return False
+        log.info = info
+        return True
+
+    async def adopt(self, stream: str, log: History) -> OwnedStream | None:
+        """As :meth:`~app.streams.broker.Succession.adopt`."""
+        standing = self._store.get(stream)
+        if standing is None or standing.closed or standing.top != log.top:
+            return None
+        if self._deadlines[stream] > self._store.clock():
+            return None
+        standing.node, standing.token = self._node, secrets.token_hex(8)
+        self._deadlines[stream] = self._store.clock() + self._lease
+        owned = self._owned[stream] = OwnedStream(stream, standing.epoch, standing.token, standing.top)
+        return owned
+
     def _close(self, stream: str, log: StreamLog) -> None:
         log.closed = True
         del self._deadlines[stream]
@@ -265,10 +285,13 @@ class MemoryKeys:
         self._values: dict[str, tuple[float, bytes]] = {}
 
     async def reserve(self, key: str, value: bytes, ttl: float) -> bytes | None:
+        standing = await self.read(key)
+        if standing is None:
+            await self.put(key, value, ttl)
+        return standing
+
+    async def put(self, key: str, value: bytes, ttl: float) -> None:
         now = self._clock()
-        entry = self._values.get(key)
-        if entry is not None and entry[0] > now:
-            return entry[1]
         self._forget(key)
         if self._full(value):
             for name in [name for name, kept in self._values.items() if kept[0] <= now]:
@@ -277,7 +300,6 @@ class MemoryKeys:
             self._forget(next(iter(self._values)))
         self._values[key] = (now + ttl, value)
         self._size += len(value)
-        return None
 
     async def read(self, key: str) -> bytes | None:
         entry = self._values.get(key)

@@ -40,7 +40,15 @@ async def service(upstream: str):
     backend = create_backend(config, "node", hub)
     transport = HttpTransport(config.upstreams)
     generations = Generations(
-        config.generations, hub, backend.broker, backend.ledger, backend.keys, transport, GenerationOutcomes(told)
+        config.generations,
+        hub,
+        backend.broker,
+        backend.ledger,
+        backend.succession,
+        backend.keys,
+        transport,
+        GenerationOutcomes(told),
+        shared=False,
     )
     tasks = [asyncio.ensure_future(run()) for run in backend.tasks.values()]
     try:

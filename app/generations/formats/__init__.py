@@ -19,6 +19,7 @@ from app.generations.formats.anthropic_request import request_body as anthropic_
 from app.generations.formats.automatic1111 import automatic1111
 from app.generations.formats.comfyui import comfyui
 from app.generations.formats.decoders import FrameDecoder, PollDecoder, StreamDecoder
+from app.generations.formats.jobs import job_documents, job_events
 from app.generations.formats.json_lines import json_lines
 from app.generations.formats.ollama import ollama
 from app.generations.formats.openai_chat import openai_chat
@@ -68,7 +69,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 """By the name that a generation's kind gives as its ``format``; ``json-lines`` is made by :func:`format_of`."""
 
 STREAM_DECODERS: Mapping[str, Callable[[], StreamDecoder]] = MappingProxyType(
-    {**{name: wire.decoder for name, wire in FORMATS.items()}, "replicate": ReplicateStream}
+    {**{name: wire.decoder for name, wire in FORMATS.items()}, "replicate": ReplicateStream, "jobs": job_events}
 )
 """All that read a body, by name."""
 
@@ -78,7 +79,7 @@ FRAME_DECODERS: Mapping[str, Callable[[], FrameDecoder]] = MappingProxyType(
 """All that read a socket's frames, by name."""
 
 POLL_DECODERS: Mapping[str, Callable[[], PollDecoder]] = MappingProxyType(
-    {"automatic1111": automatic1111, "replicate": replicate_prediction}
+    {"automatic1111": automatic1111, "replicate": replicate_prediction, "jobs": job_documents}
 )
 """All that read a job's document, by name."""
 

@@ -1,11 +1,31 @@
-"""What a source needs of an HTTP client. ``app.http.transport`` is one; ``main`` joins the two."""
+"""What a source is, what it needs of an HTTP client and of the relay. ``app.http.transport`` is the client."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-__all__ = ["Response", "Transport"]
+from app.generations.events import Event
+
+__all__ = ["Outlet", "Patience", "Post", "Response", "Source", "Transport"]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds: until the first event, between two, from the start to the end."""
+
+    first_event: float
+    idle: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What an upstream posted of its own accord: a body, and by what it is told from its repetition."""
+
+    id: str
+    body: bytes
 
 
 class Response(Protocol):
@@ -47,3 +67,34 @@ class Transport(Protocol):
         is what the answer's head may take. Raises
         :exc:`~app.errors.UpstreamUnreachable`, :exc:`~app.errors.UpstreamTimeout`, :exc:`~app.errors.UpstreamInvalid`.
         """
+
+
+class Outlet(Protocol):
+    """Where a source tells what its upstream said: the relay."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is wanted."""
+
+    def tell(self, events: Sequence[Event], model: str | None = None) -> None:
+        """Publish ``events``, at once. The first ones begin the generation, unless all say that it waits."""
+
+    async def note(self, job: Mapping[str, Any]) -> None:
+        """Leave to the replica that may have to go on with it what it needs, beside the lease."""
+
+
+class Source(Protocol):
+    """Where the events of one generation come from."""
+
+    @property
+    def upstream(self) -> str:
+        """Its name."""
+
+    async def run(self, transport: Transport, outlet: Outlet) -> None:
+        """Tell all to the terminal. Raises :exc:`~app.errors.TidegateError`: then that is how it ends."""
+
+    async def stop(self, transport: Transport) -> None:
+        """Tell the upstream that nobody wants it any more. Called when :meth:`run` is over without its terminal."""
+
+    def take(self, post: Post) -> bool:
+        """Take what the upstream posted; False where nothing is expected. Never raises."""

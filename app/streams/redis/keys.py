@@ -27,3 +27,6 @@ class RedisKeys:
     async def take(self, key: str) -> bytes | None:
         value: bytes | None = await self._client.command("GETDEL", self._layout.value(key))
         return value
+
+    async def put(self, key: str, value: bytes, ttl: float) -> None:
+        await self._client.command("SET", self._layout.value(key), value, "PX", round(ttl * 1000))

@@ -37,7 +37,8 @@ class Outgoing:
     """``open_ms`` and ``retention_ms``: how long Redis keeps the stream while it is open, and once it is closed."""
 
     __slots__ = (
-        "_closing", "_epoch", "_head", "acknowledged", "broken", "claim", "detour", "dirty", "forget", "lease",
+        "_closing", "_epoch", "_head", "_keys", "_times", "acknowledged", "broken", "claim", "detour", "dirty",
+        "forget", "lease",
         "lease_slot", "leases", "log", "owned", "renewal", "round", "sent", "slot",
     )  # fmt: skip
 
@@ -64,8 +65,9 @@ class Outgoing:
         self._epoch = owned.epoch.encode()
         self._head = _head("EVALSHA", Script.APPEND.sha, *keys, token, channel, layout.announce, 0, open_ms)
         self._closing = _head("EVALSHA", Script.APPEND.sha, *keys, token, channel, layout.announce, 1, retention_ms)
-        claim = (owned.epoch, token, log.node, log.info, lease_ms, open_ms)
-        self.claim = pack("EVALSHA", Script.CLAIM.sha, *keys, *claim)
+        self._keys = keys
+        self._times = (lease_ms, open_ms)
+        self.note(log.info)
         self.lease = pack("EVALSHA", Script.LEASE.sha, 1, self.leases, stream, lease_ms)
         self.forget = pack("ZREM", self.leases, stream)
         self.renewal = pack("EVALSHA", Script.RENEW.sha, *keys, token, lease_ms, open_ms)
@@ -73,6 +75,12 @@ class Outgoing:
     @property
     def unwritten(self) -> int:
         return self.log.top - self.acknowledged
+
+    def note(self, info: bytes) -> None:
+        """``info`` is what the record says, also where the stream must be written anew."""
+        self.log.info = info
+        claim = (self.owned.epoch, self.owned.token, self.log.node, info, *self._times)
+        self.claim = pack("EVALSHA", Script.CLAIM.sha, *self._keys, *claim)
 
     def append(self) -> bytes | None:
         """Return the command that appends all that was not sent yet; None when there is nothing, or no right to."""

@@ -12,6 +12,7 @@ __all__ = ["Script"]
 class Script(Enum):
     """``sha`` is the name under which Redis keeps ``source``."""
 
+    ADOPT = "adopt"
     APPEND = "append"
     CLAIM = "claim"
     ENTER = "enter"
@@ -21,6 +22,7 @@ class Script(Enum):
     LEAVE = "leave"
     MARK = "mark"
     MARKS = "marks"
+    NOTE = "note"
     PAGE = "page"
     POSITIONS = "positions"
     PRESENT = "present"

@@ -97,11 +97,33 @@ class RedisLedger:
             if record.closed:
                 await self._forget_leases([stream])
             return record
-        entry = Outgoing(
-            owned, log, self._layout,
-            lease_ms=self._lease_ms, open_ms=self._open_ms, retention_ms=self._retention_ms,
-        )  # fmt: skip
+        self._writes.add(self._outgoing(owned, log))
+        return owned
+
+    async def note(self, owned: OwnedStream, info: bytes) -> bool:
+        """As :meth:`~app.streams.broker.Succession.note`."""
+        entry = self._writes.owned.get(owned.stream)
+        if entry is None or entry.broken or entry.owned is not owned:
+            return False
+        entry.note(info)
+        return bool(await self._client.script(Script.NOTE, self._keys(owned.stream), owned.token, info))
+
+    async def adopt(self, stream: str, log: History) -> OwnedStream | None:
+        """As :meth:`~app.streams.broker.Succession.adopt`."""
+        token = secrets.token_hex(8)
+        arguments = (log.top, token, self._node, self._lease_ms, self._open_ms, new_epoch())
+        answer = await self._client.script(Script.ADOPT, self._keys(stream), *arguments)
+        if answer is None:
+            return None
+        epoch, deadline, info = answer
+        owned = OwnedStream(stream, epoch.decode(), token, log.top)
+        taken = StreamLog(owned.epoch, node=self._node, token=token, info=info)
+        for batch in log.batches:
+            taken.extend(batch.items)
+        entry = self._outgoing(owned, taken)
+        entry.restart(log.top)
         self._writes.add(entry)
+        await self._client.pipeline([("ZADD", self._layout.leases(stream), deadline, stream)])
         return owned
 
     def append(self, owned: OwnedStream, items: Sequence[bytes], *, close: bool = False) -> None:
@@ -153,6 +175,12 @@ class RedisLedger:
         if sealed:
             await self._forget_leases([stream])
         return bool(sealed)
+
+    def _outgoing(self, owned: OwnedStream, log: StreamLog) -> Outgoing:
+        return Outgoing(
+            owned, log, self._layout,
+            lease_ms=self._lease_ms, open_ms=self._open_ms, retention_ms=self._retention_ms,
+        )  # fmt: skip
 
     def _keys(self, stream: str) -> tuple[str, str]:
         return self._layout.log(stream), self._layout.meta(stream)

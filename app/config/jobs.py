@@ -1,0 +1,72 @@
+"""What can be set about jobs: work that an upstream begins with one request and tells of elsewhere."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from app.config.section import Section, WrongSetting
+
+__all__ = ["JobConfig"]
+
+_PATH_INTO = re.compile(r"^(\$\.)?[^.\[\]]+(\.[^.\[\]]+|\[(\d+|\*)\])*$")
+_CANCEL = re.compile(r"^(GET|POST|PUT|DELETE) /\S*$")
+_OF = {
+    "poll": ("jobs", "replicate", "automatic1111"),
+    "stream": ("jobs", "replicate"),
+}
+"""The formats of each source."""
+
+
+class JobConfig(Section):
+    """Work that goes on after the answer to the request that began it (`[generations.kinds.<name>.job]`)."""
+
+    source: Literal["poll", "stream"] = "poll"
+    """How the gateway learns of it: it asks again and again, or it reads a stream ([sources](sources.md))."""
+    format: Literal["jobs", "replicate", "automatic1111"] = "jobs"
+    """What the upstream says there ([formats](formats.md))."""
+    fields: dict[str, str] = Field(default_factory=dict)
+    """Where things stand in the documents of `jobs`: `status = "$.state"`, `percent = "$.progress.percent"`."""
+    id: str = "$.id"
+    """Where the job's id stands in the first answer."""
+    path: str = ""
+    """Where the job is asked for, or read: `/jobs/{id}`."""
+    cancel: str = ""
+    """What ends the job at the upstream: `DELETE /jobs/{id}`; empty where nothing does."""
+    interval: float = Field(0.25, gt=0, le=60)
+    """Shortest pause between two questions: at the beginning, near the end, and where something moves."""
+    interval_max: float = Field(5.0, gt=0, le=600)
+    """Longest pause, where nothing moves. A `Retry-After` of the upstream may be longer."""
+    max_body: int = Field(16 * 1024 * 1024, ge=1024)
+    """Largest answer to a question."""
+    links_from: str = ""
+    """The beginning of links to results that only the gateway can follow: `http://image:8000`."""
+    links_to: str = ""
+    """What clients get in its place; empty for links on the gateway itself, by a route of the same path."""
+
+    @model_validator(mode="after")
+    def _can_be_followed(self) -> JobConfig:
+        if self.format not in _OF[self.source]:
+            raise WrongSetting(("format",), f"goes not with source = {self.source}, which has {_or(_OF[self.source])}")
+        if self.fields and self.format != "jobs":
+            raise WrongSetting(("fields",), 'goes with format = "jobs" alone')
+        if not self.path.startswith("/"):
+            raise WrongSetting(("path",), "must say where the job is asked for, for example /jobs/{id}")
+        if self.cancel and not _CANCEL.fullmatch(self.cancel):
+            raise WrongSetting(("cancel",), 'must be a method and a path, for example "DELETE /jobs/{id}"')
+        if self.interval_max < self.interval:
+            raise WrongSetting(("interval_max",), "is shorter than interval")
+        check_path_into(("id",), self.id)
+        return self
+
+
+def check_path_into(key: tuple[str, ...], path: str) -> None:
+    """Raises :exc:`~app.config.section.WrongSetting` for what is no path into an answer."""
+    if not _PATH_INTO.fullmatch(path):
+        raise WrongSetting(key, "must be a path into the answer, for example $.generation_id or $.jobs[*].id")
+
+
+def _or(names: tuple[str, ...]) -> str:
+    return " or ".join(names)

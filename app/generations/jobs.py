@@ -1,0 +1,82 @@
+"""Where jobs are begun and followed, by the configuration; and the source of one.
+
+A place has a name, which is kept beside a job's lease: another replica finds by it how to go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from app.auth.headers import identity_headers
+from app.auth.identity import Identity
+from app.config import GenerationConfig, GenerationsConfig
+from app.config.jobs import JobConfig
+from app.generations.formats import POLL_DECODERS, STREAM_DECODERS
+from app.generations.formats.jobs import job_documents, job_events
+from app.generations.receipt import Snapshot
+from app.generations.sources.follow import StreamFollower
+from app.generations.sources.job import Beginning, Follower, Job, JobSource
+from app.generations.sources.poll import PollFollower
+from app.generations.sources.port import Patience
+
+__all__ = ["JobPlace", "job_source", "kind_place", "patience_of", "places_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlace:
+    """One table of the configuration that jobs are followed by. ``kind`` is what its generations are called."""
+
+    name: str
+    kind: str
+    upstream: str
+    config: JobConfig
+    patience: Patience
+    max_bytes: int | None
+
+
+def kind_place(kind: str, config: GenerationConfig) -> JobPlace:
+    """Return the place of a kind that has a ``job``."""
+    assert config.job is not None, "the caller looked"
+    patience = patience_of(config)
+    return JobPlace(f"kind {kind}", kind, config.upstream, config.job, patience, config.max_bytes)
+
+
+def places_of(config: GenerationsConfig) -> dict[str, JobPlace]:
+    """Return all places by name."""
+    places = [kind_place(kind, each) for kind, each in config.kinds.items() if each.job is not None]
+    return {place.name: place for place in places}
+
+
+def patience_of(config: GenerationConfig) -> Patience:
+    return Patience(config.first_event_timeout, config.idle_timeout, config.total_timeout)
+
+
+def job_source(
+    place: JobPlace,
+    identity: Identity,
+    generation_id: str,
+    *,
+    beginning: Beginning | None = None,
+    job_id: str | None = None,
+    told: Snapshot | None = None,
+    begun: Callable[[str], Awaitable[Any]] | None = None,
+) -> JobSource:
+    """Return the source of one job: with a ``beginning``, or one that is there as ``job_id``."""
+    headers = ((b"x-generation-id", generation_id.encode()), *identity_headers(identity))
+    job = Job(place.upstream, place.config, (*_ASKING, *headers), place.patience, told)
+    return JobSource(job, _follower(job), place.name, beginning=beginning, job_id=job_id, begun=begun)
+
+
+_ASKING = ((b"accept-encoding", b"identity"),)
+
+
+def _follower(job: Job) -> Follower:
+    config = job.config
+    if config.source == "stream":
+        stream = partial(job_events, config.fields) if config.format == "jobs" else STREAM_DECODERS[config.format]
+        return StreamFollower(job, stream)
+    documents = partial(job_documents, config.fields) if config.format == "jobs" else POLL_DECODERS[config.format]
+    return PollFollower(job, documents)

@@ -1,0 +1,147 @@
+"""The generations that run on this replica: how many may, how they begin, how they are taken over and left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from time import time
+from typing import Any
+
+import structlog
+
+from app.auth.identity import Identity
+from app.config import GenerationsConfig
+from app.errors import BrokerUnavailable, TooManyRequests
+from app.generations.jobs import JobPlace, job_source
+from app.generations.receipt import Snapshot
+from app.generations.relay import Note, Relay
+from app.generations.requests import Info
+from app.generations.sources.port import Patience, Source, Transport
+from app.observe.outcomes import GenerationOutcome, GenerationOutcomes
+from app.observe.tasks import TaskSet
+from app.streams.broker import History, Ledger, OwnedStream, Record, Succession
+
+__all__ = ["Running"]
+
+_log = structlog.get_logger(__name__)
+
+
+class Running:
+    """``relays`` are by stream; each leaves when it has ended. ``config`` and ``places`` may be replaced."""
+
+    def __init__(
+        self,
+        config: GenerationsConfig,
+        places: Mapping[str, JobPlace],
+        ledger: Ledger,
+        succession: Succession,
+        transport: Transport,
+        outcomes: GenerationOutcomes,
+    ) -> None:
+        self.config = config
+        self.places = places
+        self.relays: dict[str, Relay] = {}
+        self.stopped = False
+        """Nothing is begun any more."""
+        self._ledger = ledger
+        self._succession = succession
+        self._transport = transport
+        self._outcomes = outcomes
+        self._tasks = TaskSet()
+
+    def check_room(self, identity: Identity) -> None:
+        """Raise :exc:`~app.errors.TooManyRequests` or ``BrokerUnavailable`` where no generation may begin."""
+        if self.stopped:
+            raise BrokerUnavailable("This replica is going away. Connect again.")
+        if len(self.relays) >= self.config.max_running:
+            raise TooManyRequests("This replica runs as many generations as it may. Try again in a moment.")
+        limit = self.config.max_running_per_user
+        if len(self.relays) >= limit and not identity.anonymous:
+            running = sum(relay.user == identity.user_id for relay in self.relays.values())
+            if running >= limit:
+                raise TooManyRequests(f"{running} of your generations run already. Wait for one, or cancel one.")
+
+    def launch(
+        self,
+        owned: OwnedStream,
+        info: Info,
+        source: Source,
+        patience: Patience,
+        *,
+        max_bytes: int | None = None,
+        told: Snapshot | None = None,
+    ) -> Relay:
+        """Run a generation whose stream is ours."""
+        stream = owned.stream
+        relay = Relay(
+            owned,
+            self._ledger,
+            source,
+            patience,
+            _outcome(info),
+            self._outcomes,
+            max_bytes=max_bytes or self.config.max_bytes,
+            note=self._noting(owned, info),
+            told=told,
+        )
+        self.relays[stream] = relay
+        task = self._tasks.start(relay.run(self._transport), f"relay {stream}")
+        task.add_done_callback(lambda _: self.relays.pop(stream, None))
+        return relay
+
+    async def adopt(self, record: Record, log: History, told: Snapshot) -> bool:
+        """Go on with a generation whose replica is gone; False where that can't be. Raises ``BrokerUnavailable``.
+
+        True also where its lease turns out to have been somebody's: the next look at it decides.
+        """
+        info = Info.decode(record.info)
+        job = info.job
+        place = self.places.get(str(job.get("by"))) if job is not None else None
+        whole = not log.top or (bool(log.batches) and log.batches[0].first == 1)
+        if job is None or place is None or not whole or self.stopped or len(self.relays) >= self.config.max_running:
+            return False
+        owned = await self._succession.adopt(record.stream, log)
+        if owned is None:
+            return True
+        identity = Identity(user_id=info.user, company_id=info.company)
+        source = job_source(place, identity, info.id, job_id=str(job["id"]), told=told)
+        self.launch(owned, info, source, place.patience, max_bytes=place.max_bytes, told=told)
+        _log.warning("a generation was left by its replica and goes on here", stream=record.stream)
+        return True
+
+    async def close(self, grace: float, *, heirs: bool) -> None:
+        """Let what runs finish for ``grace`` seconds, then end it as interrupted.
+
+        Where there may be ``heirs``, what lasts is left to them at once.
+        """
+        self.stopped = True
+        for relay in list(self.relays.values()):
+            if heirs and relay.heritable:
+                relay.abandon()
+        if self.relays and grace > 0:
+            relays = [relay.upstream_closed.wait() for relay in self.relays.values()]
+            try:
+                async with asyncio.timeout(grace):
+                    await asyncio.gather(*relays)
+            except TimeoutError:
+                pass
+        for relay in list(self.relays.values()):
+            relay.interrupt()
+        await self._tasks.close()
+
+    def _noting(self, owned: OwnedStream, info: Info) -> Note:
+        async def note(job: Mapping[str, Any]) -> bool:
+            try:
+                return await self._succession.note(owned, replace(info, job=dict(job)).encode())
+            except BrokerUnavailable:
+                _log.warning("a job cannot be left to another replica", stream=owned.stream)
+                return False
+
+        return note
+
+
+def _outcome(info: Info) -> GenerationOutcome:
+    outcome = GenerationOutcome(info.id, info.kind, info.upstream, info.user, info.company)
+    outcome.seconds = max(0.0, time() - info.created)
+    return outcome

@@ -1,0 +1,166 @@
+"""A job: begun by one request, or elsewhere, and followed by its id.
+
+What it is followed by (polls, a stream, posts, a socket) is a *follower*. All that an heir needs is the job's id: with
+that and the configuration another replica goes on where this one stopped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import orjson
+import structlog
+
+from app.config.jobs import JobConfig
+from app.errors import UpstreamInvalid
+from app.generations.events import Artifact, Event, Preview
+from app.generations.formats.paths import first_finder
+from app.generations.formats.refusals import error_from_response
+from app.generations.receipt import Snapshot
+from app.generations.replay import Replay
+from app.generations.sources.port import Outlet, Patience, Post, Transport
+from app.generations.sources.stream import read_start
+
+__all__ = ["Beginning", "Follower", "Job", "JobSource", "job_id_of"]
+
+_log = structlog.get_logger(__name__)
+_ID = re.compile(r"[!-~]{1,200}")
+_ANSWER = 1024 * 1024
+"""Bytes of the answer to the request that begins a job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The request that begins the job."""
+
+    path: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a follower knows. ``headers`` tell whose it is; ``told`` is what the log has of it already."""
+
+    upstream: str
+    config: JobConfig
+    headers: tuple[tuple[bytes, bytes], ...]
+    patience: Patience
+    told: Snapshot | None = None
+
+    def path(self, job_id: str, template: str | None = None) -> str:
+        """Return a path with the job's id in it."""
+        return (self.config.path if template is None else template).replace("{id}", quote(job_id, safe=""))
+
+    def replay(self) -> Replay:
+        return Replay(self.told)
+
+    def linked(self, events: list[Event]) -> list[Event]:
+        """Return ``events`` with links that clients can follow."""
+        begins = self.config.links_from
+        if not begins:
+            return events
+        return [
+            replace(event, url=self.config.links_to + event.url[len(begins) :])
+            if isinstance(event, Artifact | Preview) and event.url is not None and event.url.startswith(begins)
+            else event
+            for event in events
+        ]
+
+
+class Follower(Protocol):
+    """Tells what becomes of a job."""
+
+    async def follow(self, transport: Transport, outlet: Outlet, job_id: str) -> None:
+        """Tell all to the terminal. Raises :exc:`~app.errors.TidegateError`."""
+
+    def take(self, post: Post) -> bool:
+        """As :meth:`~app.generations.sources.port.Source.take`."""
+
+
+class JobSource:
+    """:class:`~app.generations.sources.port.Source`. It has a ``beginning``, or the ``job_id`` of a job that is there.
+
+    ``place`` names the configuration that an heir looks up.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        follower: Follower,
+        place: str,
+        *,
+        beginning: Beginning | None = None,
+        job_id: str | None = None,
+        begun: Callable[[str], Any] | None = None,
+    ) -> None:
+        self._job = job
+        self._follower = follower
+        self._place = place
+        self._beginning = beginning
+        self._job_id = job_id
+        self._begun = begun
+
+    @property
+    def upstream(self) -> str:
+        return self._job.upstream
+
+    async def run(self, transport: Transport, outlet: Outlet) -> None:
+        if self._job_id is None:
+            self._job_id = await self._begin(transport)
+            await outlet.note({"by": self._place, "id": self._job_id})
+            if self._begun is not None:
+                await self._begun(self._job_id)
+        await self._follower.follow(transport, outlet, self._job_id)
+
+    async def stop(self, transport: Transport) -> None:
+        job, job_id = self._job, self._job_id
+        if job_id is None or not job.config.cancel:
+            return
+        method, _, path = job.config.cancel.partition(" ")
+        response = await transport.request(job.upstream, method, job.path(job_id, path), job.headers, b"")
+        try:
+            if response.status >= 400 and response.status not in {404, 409, 410}:
+                _log.warning("an upstream did not cancel", upstream=job.upstream, status=response.status)
+        finally:
+            response.abort()
+
+    def take(self, post: Post) -> bool:
+        return self._job_id is not None and self._follower.take(post)
+
+    async def _begin(self, transport: Transport) -> str:
+        beginning, job = self._beginning, self._job
+        assert beginning is not None, "a job without an id has a beginning"
+        patience = min(job.patience.first_event, job.patience.total)
+        response = await transport.request(
+            job.upstream, "POST", beginning.path, beginning.headers, beginning.body, timeout=patience
+        )
+        try:
+            body = await read_start(response, _ANSWER)
+            if not 200 <= response.status < 300:
+                raise error_from_response(response.status, body)
+        finally:
+            response.abort()
+        job_id = job_id_of(body, job.config)
+        if job_id is None:
+            raise UpstreamInvalid("The service behind the gateway did not say which job it began.")
+        return job_id
+
+
+def job_id_of(body: bytes, config: JobConfig) -> str | None:
+    """Return the id of the job that an answer says was begun; None where it says none that can be one."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return usable_id(first_finder(config.id)(value)) if isinstance(value, Mapping | list) else None
+
+
+def usable_id(value: Any) -> str | None:
+    """Return an upstream's id as text, if it can be part of a path and of a channel's name."""
+    text = str(value) if type(value) is int else value
+    return text if isinstance(text, str) and _ID.fullmatch(text) else None
