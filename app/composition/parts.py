@@ -250,7 +250,7 @@ class Parts:
             "node": self._node,
             "broker": "redis" if self._config.broker.shared else "memory",
             "uptime_seconds": round(time.monotonic() - self._started, 3),
-            "sockets": self.sockets.count(),
+            "sockets": len(self.sockets.sessions),
             "sockets_passed_on": len(self._passed_on),
             "channels": self._hub.channels(),
             "generations_running": self._generations.running,
@@ -280,7 +280,7 @@ class Parts:
         return Limits(config.limits, self._backend.windows, peers)
 
     def _socket_count(self) -> int:
-        return self.sockets.count() + len(self._passed_on)
+        return len(self.sockets.sessions) + len(self._passed_on)
 
     async def _tell_revocation(self, revocation: Revocation) -> None:
         await self._replicas.tell(_REVOKED, to_json(revocation))
@@ -294,7 +294,7 @@ class Parts:
 
     def _description(self) -> dict[str, Any]:
         """Describe this replica, as the server API's ``info`` does."""
-        sessions = list(self.sockets.sessions())
+        sessions = self.sockets.sessions
         return {
             "name": socket.gethostname(),
             "version": version(),

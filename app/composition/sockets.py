@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -32,7 +32,7 @@ from app.ws.gate import Gate
 from app.ws.protocols.native_encoding import NativeEncoder
 from app.ws.rates import Rate
 from app.ws.services import Services
-from app.ws.session import Session
+from app.ws.sessions import Sessions
 from app.ws.ticker import Ticker
 
 __all__ = ["Sockets"]
@@ -75,6 +75,7 @@ class Sockets:
         peers = Peers(server.trusted_proxies, server.forwarded_header)
         self.gate = Gate(server.storm, peers)
         self.ticker = Ticker(time.time)
+        self.sessions = Sessions()
         services = Services(
             config=realtime,
             verifier=verifier,
@@ -85,6 +86,7 @@ class Sockets:
             drain=drain,
             admission=self._admission,
             tasks=tasks,
+            sessions=self.sessions,
             encoder=NativeEncoder(),
             rule=EventMergeRule(),
             clock=time.time,
@@ -103,7 +105,6 @@ class Sockets:
         self.doors: dict[str, Callable[..., Awaitable[None]]] = {}
         """Those of type ``http``, which stand in for sockets."""
         self._doors: list[Door] = []
-        self._streams: list[StreamOpener] = []
         if realtime.emulation.enabled:
             self._emulate(opener, Posts(replicas), node, origins, peers)
         self.control = LocalSessions(self.sessions)
@@ -134,22 +135,10 @@ class Sockets:
 
         return answer
 
-    def sessions(self) -> Iterator[Session]:
-        """Yield those that are there."""
-        yield from self._native.sessions
-        yield from self._centrifuge.sessions
-        for stream in self._streams:
-            yield from stream.sessions
-
-    def count(self) -> int:
-        streams = sum(len(stream.sessions) for stream in self._streams)
-        return len(self._native.sessions) + len(self._centrifuge.sessions) + streams
-
     def _emulate(self, opener: centrifuge.Opener, posts: Posts, node: str, origins: Origins, peers: Peers) -> None:
         """Serve sessions of the Centrifuge protocol without a WebSocket."""
         for path, transport in _STREAM_PATHS.items():
             stream = StreamOpener(transport, opener, posts, node, peers, self.gate)
-            self._streams.append(stream)
             self.doors[path] = self._door(Door(stream, transport.methods, origins, problem))
         post = PostTaker(opener.services.config, posts)
         self.doors[_POST_PATH] = self._door(Door(post, POST_METHODS, origins, problem))

@@ -57,6 +57,7 @@ class Asker(Listener, Ticked, Protocol):
     @property
     def closed(self) -> bool: ...
     async def admit(self, identity: Identity) -> None: ...
+    def let_in(self) -> None: ...
     def run(self, actions: Sequence[Any]) -> None: ...
     def deliver_ready(self, block: bytes) -> None: ...
     def send(self, frame: bytes) -> None: ...
@@ -147,9 +148,9 @@ class NativeCommander:
         self._accept(asker, action, identity)
 
     def _accept(self, asker: Asker, action: Authenticate, identity: Identity) -> None:
-        services = asker.services
-        asker.run(self._protocol.authenticated(identity, services.clock(), id_=action.id, refresh=action.refresh))
-        services.ticker.watch(asker)
+        now = asker.services.clock()
+        asker.run(self._protocol.authenticated(identity, now, id_=action.id, refresh=action.refresh))
+        asker.let_in()
 
 
 async def _generate(asker: Asker, action: Generate) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +15,7 @@ from app.streams.control import Target
 from app.streams.position import Position
 from app.ws.orders import Put, Remove
 from app.ws.session import Session
+from app.ws.sessions import Sessions
 
 __all__ = ["LocalSessions"]
 
@@ -22,9 +23,9 @@ _log = structlog.get_logger(__name__)
 
 
 class LocalSessions:
-    """:class:`~app.streams.control.SessionControl` over the sessions that ``sessions`` yields."""
+    """:class:`~app.streams.control.SessionControl` over all sessions of the process."""
 
-    def __init__(self, sessions: Callable[[], Iterable[Session]]) -> None:
+    def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
 
     def disconnect(self, target: Target, code: int, reason: str) -> int:
@@ -60,7 +61,7 @@ class LocalSessions:
 
     def end_revoked(self, revoked: Callable[[Identity], bool]) -> int:
         """Close those whose token was revoked; return how many."""
-        found = [session for session in self._sessions() if not session.closed and revoked(session.identity)]
+        found = [session for session in self._sessions if not session.closed and revoked(session.identity)]
         for session in found:
             session.close(TokenRevoked())
         return len(found)
@@ -76,9 +77,8 @@ class LocalSessions:
 
     def _meant(self, target: Target) -> Iterator[Session]:
         """Yield whom ``target`` means among those who were let in. The list is fixed first: some will close."""
-        user = target.user or None
-        for session in list(self._sessions()):
-            if session.closed or session.identity.user_id != user or not session.protocol.admitted:
+        for session in self._sessions.of(target.user or None):
+            if session.closed:
                 continue
             client = session.protocol.connection_id
             if target.client not in {"", client} or client in target.spared:

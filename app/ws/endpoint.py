@@ -67,7 +67,6 @@ class Endpoint:
         """From which pages browsers may come. May be replaced at any time."""
         self._peers = peers
         self._problem = problem
-        self.sessions: set[Session] = set()
         self._end = self._ended
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -126,12 +125,11 @@ class Endpoint:
             self._services.admission.release(held)
         else:
             session.held = held
-            self.sessions.add(session)
-            self._services.ticker.watch(session)
+            session.let_in()
         connection.attach(session)
 
     def _ended(self, session: Session) -> None:
-        self.sessions.discard(session)
+        self._services.sessions.discard(session)
         if session.held:
             self._services.admission.release(session.held)
             session.held = ()

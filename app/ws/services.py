@@ -16,6 +16,7 @@ from app.streams.merge import MergeRule
 from app.ws.admission import Admission
 from app.ws.drain import Drain
 from app.ws.rates import Rate
+from app.ws.sessions import Sessions
 from app.ws.ticker import Ticker
 
 __all__ = ["Services", "SocketEncoder", "Verifier"]
@@ -52,6 +53,7 @@ class Services:
     drain: Drain
     admission: Admission
     tasks: TaskSet
+    sessions: Sessions
     encoder: SocketEncoder
     rule: MergeRule
     clock: Callable[[], float]

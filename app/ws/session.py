@@ -8,7 +8,6 @@ its waiting commands with it, but the one at work is finished: a generation half
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -18,6 +17,7 @@ from app.observe.sampling import Sampled
 from app.streams.hub import Subscription, Writer
 from app.streams.publication import Batch
 from app.ws.admission import Held
+from app.ws.command_queue import CommandQueue
 from app.ws.orders import Order
 from app.ws.outbox import Outbox
 from app.ws.ports import ConnectionPort, SocketProtocol
@@ -55,13 +55,11 @@ class Session:
 
     __slots__ = (
         "_commander",
-        "_commands",
         "_connection",
         "_meter",
         "_on_end",
         "_outbox",
-        "_room",
-        "_worker",
+        "_queue",
         "closed",
         "direct",
         "encoder",
@@ -98,10 +96,8 @@ class Session:
         """Only once the client has sent something."""
         self._outbox: Outbox | None = None
         """Only while there is something that writing directly would overtake."""
-        self._commands: deque[Any] | None = None
-        self._worker: asyncio.Task[None] | None = None
-        self._room: asyncio.Future[None] | None = None
-        """What the worker waits for while the client reads nothing."""
+        self._queue: CommandQueue | None = None
+        """Only while commands wait."""
 
     @property
     def identity(self) -> Identity:
@@ -131,8 +127,7 @@ class Session:
 
     def order(self, order: Order) -> bool:
         """Put a back end's order behind the commands that wait; False when there are too many."""
-        waiting = 0 if self._commands is None else len(self._commands)
-        if waiting >= 2 * self.services.config.max_pending_commands:
+        if self._waiting >= 2 * self.services.config.max_pending_commands:
             return False
         if not self.closed:
             self._enqueue(order)
@@ -168,8 +163,8 @@ class Session:
             return
         outbox.resume()
         self._drop_outbox(outbox)
-        if not outbox.congested:
-            self._make_room()
+        if self._queue is not None and not outbox.congested:
+            self._queue.make_room()
         self._steer_reading()
 
     # The ticker's side.
@@ -202,7 +197,25 @@ class Session:
             del self.subscriptions[channel]
             self._commander.left(self, channel)
 
-    # For commands.
+    # For commands, and the queue of those.
+
+    @property
+    def congested(self) -> bool:
+        return self._outbox is not None and self._outbox.congested
+
+    async def perform(self, command: Any) -> None:
+        try:
+            await self._commander.perform(self, command)
+        except TidegateError as error:
+            self.run(self.protocol.failed(command, error))
+        except Exception:
+            _log.exception("a command failed", command=type(command).__name__)
+            self.run(self.protocol.failed(command, TidegateError()))
+
+    def worked(self) -> None:
+        if not self._waiting:
+            self._queue = None
+        self._steer_reading()
 
     def send(self, frame: bytes) -> None:
         """Send a frame after all that was sent or waits before it."""
@@ -223,9 +236,13 @@ class Session:
 
     async def room(self) -> None:
         """Wait until the client has read enough of what it asked for before."""
-        while self._outbox is not None and self._outbox.congested:
-            self._room = asyncio.get_running_loop().create_future()
-            await self._room
+        if self._queue is not None:
+            await self._queue.room()
+
+    def let_in(self) -> None:
+        """Be found by others from now on. Call it again when the protocol knows who the client is."""
+        self.services.sessions.add(self)
+        self.services.ticker.watch(self)
 
     def unsubscribe(self, channel: str) -> bool:
         """Leave ``channel``; False when the session was not in it."""
@@ -266,39 +283,20 @@ class Session:
             self.close(TidegateError())
 
     def _enqueue(self, action: Any) -> None:
-        if self._commands is None:
-            self._commands = deque()
-        self._commands.append(action)
-        if len(self._commands) >= self.services.config.max_pending_commands:
+        if self._queue is None:
+            self._queue = CommandQueue(self, action, self.services.tasks)
+        else:
+            self._queue.add(action)
+        if self._waiting >= self.services.config.max_pending_commands:
             self._steer_reading()
-        if self._worker is None:
-            self._worker = self.services.tasks.start(self._work(self._commands), "commands of a session")
 
-    async def _work(self, commands: deque[Any]) -> None:
-        try:
-            while commands:
-                await self._perform(commands[0])
-                await self.room()
-                if commands:
-                    commands.popleft()
-                self._steer_reading()
-        finally:
-            self._worker = self._commands = None
-
-    async def _perform(self, action: Any) -> None:
-        try:
-            await self._commander.perform(self, action)
-        except TidegateError as error:
-            self.run(self.protocol.failed(action, error))
-        except Exception:
-            _log.exception("a command failed", command=type(action).__name__)
-            self.run(self.protocol.failed(action, TidegateError()))
+    @property
+    def _waiting(self) -> int:
+        return 0 if self._queue is None else len(self._queue)
 
     def _steer_reading(self) -> None:
         """A client that reads no answers, or waits for many, may ask no more questions."""
-        waiting = 0 if self._commands is None else len(self._commands)
-        congested = self._outbox is not None and self._outbox.congested
-        if not self.closed and (congested or waiting >= self.services.config.max_pending_commands):
+        if not self.closed and (self.congested or self._waiting >= self.services.config.max_pending_commands):
             self._connection.pause_reading()
         else:
             self._connection.resume_reading()
@@ -334,11 +332,6 @@ class Session:
     def _overflow(self) -> None:
         self.close(SlowConsumer())
 
-    def _make_room(self) -> None:
-        room, self._room = self._room, None
-        if room is not None and not room.done():
-            room.set_result(None)
-
     def _end(self) -> None:
         if self.closed:
             return
@@ -351,9 +344,8 @@ class Session:
             self._outbox = None
         for channel in list(self.subscriptions):
             self.unsubscribe(channel)
-        if self._commands is not None:
-            self._commands.clear()
-        self._make_room()
+        if self._queue is not None:
+            self._queue.clear()
         self._on_end(self)
         self._commander = _NOBODY  # It may refer to the session, and the garbage collector would have to find both.
 

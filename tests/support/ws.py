@@ -61,7 +61,7 @@ class Served(Gateway):
 
     @property
     def sessions(self) -> set[Any]:
-        return set(self.parts.sockets.sessions())
+        return set(self.parts.sockets.sessions)
 
     @property
     def session(self) -> Any:

@@ -417,16 +417,16 @@ async def test_of_many_commands_few_wait_and_none_is_lost(valkey, prefix):
         padding = "x" * 500
         client.send(*[command("cancel", id=number, generation_id="none", x=padding) for number in range(count)])
         await eventually(lambda: inside.reading_paused)
-        waiting = len(served.session._commands)
+        waiting = served.session._waiting
         assert 8 <= waiting <= 8 + room
         valkey.resume()
         for number in range(count):
             message = await client.message()
             assert (message["id"], message["code"]) == (number, "not_found")
-            waiting = len(served.session._commands or ())
+            waiting = served.session._waiting
             assert waiting <= 8 + room
             assert inside.reading_paused or waiting < 8
-        await eventually(lambda: served.session._worker is None)
+        await eventually(lambda: served.session._queue is None)
         assert not inside.reading_paused
 
 
@@ -465,7 +465,7 @@ async def test_long_answers_wait_for_a_client_that_does_not_read():
             wanted = {stream.generation_id: {"epoch": stream.epoch, "offset": 0} for stream in streams}
             client.send(command("resume", id=1, streams=wanted), command("ping", id=2))
             session = s.session
-            await eventually(lambda: session._room is not None)
+            await eventually(lambda: session._queue is not None and session._queue._room is not None)
             (inside,) = s.server.server_state.connections
             held = session._outbox._queue.size + inside.transport.get_write_buffer_size()
             assert held < 3 * 320 * KIB, "no more than two answers are made in advance"
@@ -605,11 +605,11 @@ async def test_a_command_at_work_is_finished_though_its_asker_is_gone(valkey, pr
             session = served.session
             client.send(command("generate", kind="chat", input={"message": "x"}, idempotency_key="k1"))
             client.send(command("generate", kind="chat", input={"message": "y"}, idempotency_key="k2"))
-            await eventually(lambda: len(session._commands or ()) == 2)
+            await eventually(lambda: session._waiting == 2)
             client.abort()
         await eventually(lambda: not served.sessions)
         valkey.resume()
-        await eventually(lambda: session._worker is None)
+        await eventually(lambda: session._queue is None)
         async with connected(served) as client:
             stream = await client.generate("x", idempotency_key="k1")
             await client.finish(stream)

@@ -55,7 +55,7 @@ async def connect(client: Client, command: Connect) -> None:
     if client.session.closed:
         return
     client.protocol.opened(grant.expires_at)
-    client.session.services.ticker.watch(client.session)
+    client.session.let_in()
     result = {**_life(client, grant.expires_at), **client.told}
     if client.protocol.pings:
         result |= {"ping": max(1, round(client.config.ping_interval)), "pong": True}

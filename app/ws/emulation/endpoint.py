@@ -133,7 +133,6 @@ class StreamOpener:
         self._node = node
         self._peers = peers
         self._gate = gate
-        self.sessions: set[Session] = set()
 
     async def __call__(self, request: Request) -> None:
         client, headers = request.scope["client"], request.scope["headers"]
@@ -174,7 +173,7 @@ class StreamOpener:
         session_id = secrets.token_urlsafe(_SESSION_SIZE)
 
         def ended(session: Session) -> None:
-            self.sessions.discard(session)
+            services.sessions.discard(session)
             services.admission.release(session.held)
             session.held = ()
             stream.end()
@@ -182,9 +181,8 @@ class StreamOpener:
         told = {"session": session_id, "node": self._node}
         session = self._opener.open(stream, self._transport.codec, None, None, ended, told)
         session.held = held
-        self.sessions.add(session)
         self._posts.enter(session_id, stream)
-        services.ticker.watch(session)
+        session.let_in()
         try:
             stream.begin(session, self._transport.prologue, commands)
             await stream.over.wait()
