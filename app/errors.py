@@ -40,6 +40,7 @@ client may try again (``retryable``). ``docs/errors.md`` lists them; a test comp
     ├── SlowConsumer                  slow_consumer          429   4413
     ├── UpstreamError                 upstream_error         502
     │   ├── UpstreamUnreachable       upstream_unreachable   502
+    │   │   ├── UpstreamDown          upstream_down          503
     │   │   ├── UpstreamBusy          upstream_busy          503
     │   │   └── CircuitOpen           circuit_open           503
     │   ├── UpstreamInvalid           upstream_invalid       502
@@ -102,6 +103,7 @@ __all__ = [
     "UnsupportedData",
     "UpgradeRequired",
     "UpstreamBusy",
+    "UpstreamDown",
     "UpstreamError",
     "UpstreamInvalid",
     "UpstreamTimeout",
@@ -308,6 +310,13 @@ class UpstreamError(TidegateError):
 class UpstreamUnreachable(UpstreamError):
     code = "upstream_unreachable"
     default_message = "The service behind the gateway cannot be reached."
+
+
+class UpstreamDown(UpstreamUnreachable):
+    """The same, of an upstream whose ``unreachable_status`` is 503."""
+
+    code, status = "upstream_down", 503
+    default_message = "The service behind the gateway is down."
 
 
 class UpstreamBusy(UpstreamUnreachable):

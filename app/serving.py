@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from uvicorn.supervisors import Multiprocess
 
 from app.composition.server_connection import ServerConnection
-from app.config import Config, Source
+from app.config import Config, Source, dotted
 from app.errors import ConfigError
 from app.main import create_app
 from app.observe.logs import configure_logging
@@ -100,6 +100,9 @@ def serve(config: Config, source: Source | None = None) -> None:
     On SIGHUP the configuration is read again from ``source``.
     """
     configure_logging(config.server.log_level, config.server.log_format)
+    for key in config.known_secrets():
+        _log.critical("this secret is known to everybody: set your own before others can reach the gateway",
+                      setting=dotted(key))  # fmt: skip
     with _pid_file(config), _broker(config) as settled:
         setup = uvicorn_config(settled, alone=True, source=source)
         if settled.server.workers == 1:

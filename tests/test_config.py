@@ -171,6 +171,17 @@ def test_a_misspelt_variable_is_an_error(variable, says):
         ("[upstreams.a]\n", "upstreams.a.targets is missing."),
         ("[upstreams.a]\ntargets = []", "upstreams.a.targets is empty."),
         ("[upstreams.a]\ntargets = ['a:1']", "upstreams.a.targets holds 'a:1'"),
+        (
+            "[upstreams.a]\noptional = true\n[generations.kinds.chat]\nupstream = 'a'",
+            "generations.kinds.chat.upstream is optional",
+        ),
+        (
+            "[upstreams.a]\ntargets = ['http://a']\n"
+            "[[routes]]\npath = '/v1'\nupstream = 'a'\nauth = 'upstream'\nwebsocket = true",
+            "routes[0].auth is upstream, which sockets know nothing of",
+        ),
+        ("[server.health]\npaths = ['/healthz/']", "server.health.paths holds '/healthz/'"),
+        ("[auth]\nenabled = false\n[[auth.issuers]]\nenabled = false", "auth.enabled is false for every issuer"),
         ("[[routes]]\npath = 'v1'\nupstream = 'a'", "routes[0].path must start with /"),
         ("[[routes]]\npath = '/v1'\nupstream = 'a'", "routes[0].upstream names 'a', which is not under [upstreams]"),
     ],
@@ -180,6 +191,28 @@ def test_what_is_wrong_in_the_file_is_named_with_file_and_key(write, text, says)
     message = fault(path)
     assert message.startswith(f"{path}: ")
     assert says in message
+
+
+def test_what_is_off_may_be_incomplete(write):
+    text = (
+        "[auth]\nsecret = 's'\n[[auth.issuers]]\nprovider = 'azure'\nenabled = '${if TENANT then true else false}'\n"
+        "tenant = '${TENANT:-}'\nclient_id = '${CLIENT:-}'\n[upstreams.a]\ntargets = '${A:-}'\noptional = true\n"
+    )
+    config = load_config(write(text), {})
+    assert ([key for key, _ in config.auth.all_issuers()], config.upstreams["a"].targets) == ([()], ())
+    assert "auth.issuers[0].client_id is missing" in fault(write(text), {"TENANT": "t"})
+    assert len(load_config(write(text), {"TENANT": "t", "CLIENT": "c"}).auth.all_issuers()) == 2
+
+
+@pytest.mark.parametrize("environment", ["staging", "Production"])
+def test_a_secret_that_everybody_knows_is_refused_where_others_come(write, environment):
+    path = write(
+        f"[server]\nenvironment = '{environment}'\n[auth]\nsecret = '{SECRET}'\nservice_keys = {{ a = '${{K}}' }}"
+    )
+    assert "auth.service_keys.a is a key that everybody knows" in fault(path, {"K": "gateway-secret-key-2024"})
+    assert load_config(path, {"K": SECRET}).server.guarded
+    known = load_config(path, {"K": "gateway-secret-key-2024", "GATEWAY_SERVER__ENVIRONMENT": "testing"})
+    assert known.known_secrets() == [("auth", "service_keys", "a")]
 
 
 def test_all_faults_are_told_at_once(write):

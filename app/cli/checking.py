@@ -129,5 +129,5 @@ def _generations(config: Config) -> Table:
 def _upstreams(config: Config) -> Table:
     table = Table("upstream", "targets", "health", title="Upstreams", title_justify="left")
     for name, upstream in config.upstreams.items():
-        table.add_row(name, "\n".join(upstream.targets), upstream.health_path or "not asked")
+        table.add_row(name, "\n".join(upstream.targets) or "not set up: 501", upstream.health_path or "not asked")
     return table

@@ -243,7 +243,8 @@ class Parts:
         return self._backend.healthy()
 
     def upstream_probes(self) -> Mapping[str, Callable[[float], Awaitable[bool]]]:
-        return {name: partial(self._transport.probe, name) for name in self._config.upstreams}
+        set_up = (name for name, upstream in self._config.upstreams.items() if upstream.targets)
+        return {name: partial(self._transport.probe, name) for name in set_up}
 
     def figures(self) -> dict[str, Any]:
         return {
@@ -309,7 +310,7 @@ class Parts:
         backend = self._backend
         caller = Caller(self._verifier, insecure=config.realtime.insecure)
         routers = [
-            health_router(self, version()),
+            health_router(self, config.server.health, version()),
             generations_router(self._generations, self._event_streams, caller, self._service_keys),
             tickets_router(self._tickets, caller, config.auth.ticket_ttl),
             logout_router(self._revocations, caller),
@@ -324,8 +325,9 @@ class Parts:
 
 
 def _table(config: Config) -> RouteTable:
-    server_api = SERVER_API_PATHS if config.server_api.keys else ()
-    return RouteTable(config.routes, OwnPaths(OWN_PATHS + server_api + served_paths(config)))
+    own = OWN_PATHS + (SERVER_API_PATHS if config.server_api.keys else ())
+    health = tuple(each for path in config.server.health.paths for each in (path, f"{path}/*"))
+    return RouteTable(config.routes, OwnPaths(own + health + served_paths(config)))
 
 
 def _service_keys(config: Config) -> list[str]:

@@ -9,7 +9,7 @@ from app.config.broker import BrokerConfig
 from app.config.cache import CacheConfig, RouteCacheConfig
 from app.config.edge import CompressionConfig, CorsConfig, RequestsConfig, SecurityHeadersConfig
 from app.config.generations import GenerationConfig, GenerationsConfig
-from app.config.issuers import DEVELOPMENT_SECRET, IssuerConfig
+from app.config.issuers import DEVELOPMENT_SECRET, KNOWN_SECRETS, IssuerConfig
 from app.config.jobs import JobConfig
 from app.config.limits import RateLimitConfig
 from app.config.loading import load_config
@@ -18,12 +18,14 @@ from app.config.presets import preset_names, preset_summary
 from app.config.realtime import CentrifugeConfig, ChannelConfig, EmulationConfig, LimitsConfig, RealtimeConfig
 from app.config.reloading import Reloaded, Source
 from app.config.routes import AnswerConfig, HeadersConfig, RouteConfig
+from app.config.schema import dotted
 from app.config.served import ServedCodeConfig, ServedConfig, ServedKeyConfig, ServedModelConfig, ServedOpenAIConfig
-from app.config.server import ServerConfig, StormConfig
+from app.config.server import HealthPagesConfig, ServerConfig, StormConfig
 from app.config.upstreams import BreakerConfig, HealthConfig, HedgeConfig, RetriesConfig, UpstreamConfig
 
 __all__ = [
     "DEVELOPMENT_SECRET",
+    "KNOWN_SECRETS",
     "AnswerConfig",
     "AuthConfig",
     "BreakerConfig",
@@ -39,6 +41,7 @@ __all__ = [
     "GenerationsConfig",
     "HeadersConfig",
     "HealthConfig",
+    "HealthPagesConfig",
     "HedgeConfig",
     "IssuerConfig",
     "JobConfig",
@@ -61,6 +64,7 @@ __all__ = [
     "Source",
     "StormConfig",
     "UpstreamConfig",
+    "dotted",
     "load_config",
     "preset_names",
     "preset_summary",

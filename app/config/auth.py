@@ -40,8 +40,10 @@ class AuthConfig(IssuerConfig):
     def _issuers_are_told_apart(self) -> AuthConfig:
         seen: set[str] = set()
         for index, issuer in enumerate(self.issuers):
-            if not issuer.issuer:
+            if issuer.enabled and not issuer.issuer:
                 raise WrongSetting(("issuers", index, "issuer"), "is missing. Name the iss of its tokens")
+        if not self.all_issuers():
+            raise WrongSetting(("enabled",), "is false for every issuer: whose tokens are to be taken?")
         for key, issuer in self.all_issuers():
             for each in issuer.issuer:
                 if each in seen:
@@ -50,10 +52,12 @@ class AuthConfig(IssuerConfig):
         return self
 
     def all_issuers(self) -> list[tuple[tuple[str | int, ...], IssuerConfig]]:
-        """Return each issuer and its key below ``auth``: first the one that is described there, if there is one."""
+        """Return each issuer whose tokens are taken, and its key below ``auth``: first the one that is described there,
+        if there is one."""
         own = not self.issuers or not _OWN_KEYS.isdisjoint(self.model_fields_set)
         further = [(("issuers", index), issuer) for index, issuer in enumerate(self.issuers)]
-        return [*([((), self)] if own else []), *further]
+        every: list[tuple[tuple[str | int, ...], IssuerConfig]] = [*([((), self)] if own else []), *further]
+        return [(key, issuer) for key, issuer in every if issuer.enabled]
 
 
 class ServerApiConfig(Section):

@@ -10,9 +10,21 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from app.config.section import LOWER_CASE, Section, WrongSetting
 
-__all__ = ["DEVELOPMENT_SECRET", "IssuerConfig", "unsafe_in_production"]
+__all__ = ["DEVELOPMENT_SECRET", "KNOWN_SECRETS", "IssuerConfig", "known_secrets", "unsafe_in_production"]
 
 DEVELOPMENT_SECRET = "tidegate-development-secret-not-for-production"
+
+KNOWN_SECRETS = frozenset(
+    {
+        DEVELOPMENT_SECRET,
+        "dev-super-secret-access-key-2024",
+        "gateway-secret-key-2024",
+        "your-jwt-secret",
+        "your-secret-key",
+        "YOUR_DEFAULT_JWT_SECRET_KEY_CHANGE_ME_IN_ENV_OR_SECRET",
+    }
+)
+"""Secrets that stand in presets and in the pages of their systems: whoever can read can use them."""
 
 _HS256_KEY_SIZE = 32
 """Bytes: RFC 7518 section 3.2 asks for a key no shorter than the hash."""
@@ -31,6 +43,8 @@ Algorithm = Annotated[
 class IssuerConfig(Section):
     """A further issuer of tokens. A token's `iss` says whose it is, and these keys alone then verify it."""
 
+    enabled: bool = True
+    """Whether its tokens are taken, and the rest of this table counts."""
     name: str = ""
     """What logs and `tidegate check` call the issuer; empty for its `issuer`."""
     provider: Annotated[Literal["generic", "azure", "supabase"], LOWER_CASE] = "generic"
@@ -94,6 +108,8 @@ class IssuerConfig(Section):
 
     @model_validator(mode="after")
     def _a_key_for_each_algorithm(self) -> IssuerConfig:
+        if not self.enabled:
+            return self
         public = [algorithm for algorithm in self.algorithms if algorithm != "HS256"]
         if not self.algorithms:
             raise WrongSetting(("algorithms",), 'is empty. Name at least one, for example ["HS256"]')
@@ -122,7 +138,7 @@ class IssuerConfig(Section):
 
     @model_validator(mode="after")
     def _provider_is_told_enough(self) -> IssuerConfig:
-        if self.provider != "azure":
+        if self.provider != "azure" or not self.enabled:
             return self
         for key in ("tenant", "client_id"):
             if getattr(self, key) is None:
@@ -136,7 +152,7 @@ def unsafe_in_production(issuer: IssuerConfig) -> Iterator[tuple[tuple[str | int
     """Yield the keys of what development alone may have, and what is wrong with each."""
     if "HS256" in issuer.algorithms:
         for key, secret in _secrets(issuer):
-            if secret == DEVELOPMENT_SECRET:
+            if secret in KNOWN_SECRETS:
                 yield (
                     key,
                     "is the development secret, which everybody knows. In production set your own, "
@@ -146,6 +162,12 @@ def unsafe_in_production(issuer: IssuerConfig) -> Iterator[tuple[tuple[str | int
                 yield key, f"is shorter than {_HS256_KEY_SIZE} bytes: it could be guessed"
     if issuer.jwks_url is not None and not issuer.jwks_url.startswith("https://"):
         yield ("jwks_url",), "must begin with https:// in production: whoever sits in between could give his own keys"
+
+
+def known_secrets(issuer: IssuerConfig) -> Iterator[tuple[str | int, ...]]:
+    """Yield the keys of secrets that everybody knows."""
+    if "HS256" in issuer.algorithms:
+        yield from (key for key, secret in _secrets(issuer) if secret in KNOWN_SECRETS)
 
 
 def _secrets(issuer: IssuerConfig) -> Iterator[tuple[tuple[str | int, ...], str]]:

@@ -14,7 +14,7 @@ from app.config.auth import AuthConfig, ServerApiConfig
 from app.config.broker import BrokerConfig
 from app.config.cache import CacheConfig
 from app.config.generations import GenerationsConfig
-from app.config.issuers import unsafe_in_production
+from app.config.issuers import KNOWN_SECRETS, known_secrets, unsafe_in_production
 from app.config.limits import RateLimitConfig
 from app.config.realtime import RealtimeConfig
 from app.config.routes import RouteConfig
@@ -49,9 +49,11 @@ class Config(Section):
     @model_validator(mode="after")
     def _names_exist(self) -> Config:
         for kind, generation in self.generations.kinds.items():
+            key = ("generations", "kinds", kind, "upstream")
             if generation.upstream not in self.upstreams:
-                key = ("generations", "kinds", kind, "upstream")
                 raise WrongSetting(key, _not_an_upstream(generation.upstream))
+            if self.upstreams[generation.upstream].optional:
+                raise WrongSetting(key, "is optional, but generations need it. Set its optional to false")
         for below, kind in self.served.kinds_named():
             if kind not in self.generations.kinds:
                 what = f"names {kind!r}, which is not under [generations.kinds]. Add a table [generations.kinds.{kind}]"
@@ -77,11 +79,14 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _production_is_safe(self) -> Config:
-        if self.server.environment != "production":
+        if not self.server.guarded:
             return self
         for above, issuer in self.auth.all_issuers():
             for key, what in unsafe_in_production(issuer):
                 raise WrongSetting(("auth", *above, *key), what)
+        for name in self._known_service_keys():
+            what = "is a key that everybody knows. In production set your own"
+            raise WrongSetting(("auth", "service_keys", name), what)
         for name, upstream in self.upstreams.items():
             if not upstream.tls_verify:
                 raise WrongSetting(
@@ -91,6 +96,15 @@ class Config(Section):
         if self.realtime.insecure:
             raise WrongSetting(("realtime", "insecure"), "is for development only. Set it to false in production")
         return self
+
+    def known_secrets(self) -> list[tuple[str | int, ...]]:
+        """Return the keys of secrets that everybody knows: good for a trial, and for nothing that others can reach."""
+        issuers = [("auth", *above, *key) for above, issuer in self.auth.all_issuers() for key in known_secrets(issuer)]
+        return [*issuers, *(("auth", "service_keys", name) for name in self._known_service_keys())]
+
+    def _known_service_keys(self) -> list[str]:
+        keys = self.auth.service_keys
+        return [name for name, secret in keys.items() if secret.get_secret_value() in KNOWN_SECRETS]
 
 
 def _not_an_upstream(name: str) -> str:

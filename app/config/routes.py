@@ -80,9 +80,12 @@ class RouteConfig(Section):
     rewrite: str = ""
     """The path that is passed on instead: `/v2/{id}/{rest}`, with the path's own names, and `{rest}` for what `/*`
     matched. Not together with `strip_prefix`."""
-    auth: Literal["none", "optional", "required", "service"] = "required"
-    """Whether a token is not looked at, verified where there is one, or demanded; `service` demands one of
-    `auth.service_keys` instead, as `X-Service-Key` or `X-Internal-Key`."""
+    auth: Literal["none", "optional", "required", "upstream", "service"] = "required"
+    """Whether a token is not looked at, verified where there is one, or demanded; `upstream` demands one and leaves it
+    to the upstream what it is worth; `service` demands one of `auth.service_keys` instead, as `X-Service-Key` or
+    `X-Internal-Key`."""
+    missing_token: str = ""
+    """What the caller is told who shows no token where one is demanded; empty for the gateway's own words."""
     roles: tuple[str, ...] = ()
     """The caller must have one of these, or gets 403."""
     scopes: tuple[str, ...] = ()
@@ -96,7 +99,7 @@ class RouteConfig(Section):
     """Further headers for the upstream, from claims of the token: `"X-Plan" = "app_metadata.plan"`. Clients cannot send
     them themselves. Who the caller is (`X-User-ID`, `X-Company-ID`, `X-User-Email`, `X-User-Roles`) is always told."""
     forward_authorization: bool | None = None
-    """Whether the caller's `Authorization` is passed on; by default only where `auth` is `none`."""
+    """Whether the caller's `Authorization` is passed on; by default where `auth` is `none` or `upstream`."""
     forward_service_key: bool = False
     """Whether `X-Service-Key` and `X-Internal-Key` are passed on."""
     request_headers: HeadersConfig = HeadersConfig()
@@ -122,6 +125,13 @@ class RouteConfig(Section):
     hedge: bool | None = None
     """Overrides the upstream's `hedge.enabled`."""
 
+    @property
+    def keeps_authorization(self) -> bool:
+        """Whether the caller's ``Authorization`` is passed on."""
+        if self.forward_authorization is None:
+            return self.auth in ("none", "upstream")
+        return self.forward_authorization
+
     @field_validator("path")
     @classmethod
     def _path_is_absolute(cls, path: str) -> str:
@@ -143,6 +153,8 @@ class RouteConfig(Section):
             raise WrongSetting(("upstream",), "is missing. Name a table under [upstreams], or give the route an answer")
         if self.upstream and self.answer is not None:
             raise WrongSetting(("upstream",), "cannot stand beside an answer. Keep one of the two")
+        if self.websocket and self.auth == "upstream":
+            raise WrongSetting(("auth",), "is upstream, which sockets know nothing of. Choose another, or no websocket")
         if self.websocket and self.answer is not None:
             raise WrongSetting(("websocket",), "needs an upstream to pass sockets on to. Keep it or the answer")
         if self.cache is not None and self.answer is not None:

@@ -11,9 +11,10 @@ from pydantic import Field, field_validator
 from app.config.edge import CompressionConfig, CorsConfig, RequestsConfig, SecurityHeadersConfig
 from app.config.section import LOWER_CASE, Section
 
-__all__ = ["ServerConfig", "StormConfig"]
+__all__ = ["HealthPagesConfig", "ServerConfig", "StormConfig"]
 
 _HOST = re.compile(r"(\*\.)?[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\]")
+_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
 class StormConfig(Section):
@@ -34,6 +35,34 @@ class StormConfig(Section):
     """Who is refused is told to come back after 1 to so many seconds."""
 
 
+class HealthPagesConfig(Section):
+    """What `/health` says, for those who know it from another program, and where else it is."""
+
+    service: str = "tidegate"
+    """The name that it gives."""
+    version: str = ""
+    """The version that it gives; empty for the gateway's own."""
+    fields: tuple[Literal["status", "service", "version", "timestamp", "services"], ...] = (
+        "status",
+        "service",
+        "version",
+        "timestamp",
+    )
+    """What it says, in this order. For `services` all upstreams are asked, once a second at most; with one of them
+    unhealthy the `status` is `degraded`."""
+    paths: tuple[str, ...] = ()
+    """Further places of the pages: below `/healthz` there are `/healthz/live`, `/healthz/ready` and
+    `/healthz/detailed`, too."""
+
+    @field_validator("paths")
+    @classmethod
+    def _are_paths(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for path in value:
+            if not _PATH.fullmatch(path):
+                raise ValueError(f"holds {path[:128]!r}. Write a path without a slash at its end, such as /healthz")
+        return value
+
+
 class ServerConfig(Section):
     """Where and how the gateway listens."""
 
@@ -43,9 +72,11 @@ class ServerConfig(Section):
     """The port to listen on; 0 lets the system choose."""
     workers: int = Field(1, ge=1, le=64)
     """Processes that share the port, and the Redis of `broker`; where there is none they start an embedded Valkey."""
-    environment: Literal["development", "production"] = "development"
-    """In production the development secret, a short secret and `realtime.insecure` are refused."""
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], LOWER_CASE] = "info"
+    environment: Annotated[Literal["development", "test", "testing", "staging", "production"], LOWER_CASE] = (
+        "development"
+    )
+    """In production, and in staging, known or short secrets and `realtime.insecure` are refused."""
+    log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], LOWER_CASE] = "info"
     """What is logged: this and what is worse."""
     log_format: Literal["console", "json"] = "console"
     """Lines for people, or one JSON object a line."""
@@ -80,8 +111,14 @@ class ServerConfig(Section):
     cors: CorsConfig = CorsConfig()
     security_headers: SecurityHeadersConfig = SecurityHeadersConfig()
     compression: CompressionConfig = CompressionConfig()
+    health: HealthPagesConfig = HealthPagesConfig()
     playground: bool = True
     """Whether the page to try the gateway is served, at `/playground/`."""
+
+    @property
+    def guarded(self) -> bool:
+        """Whether what is for development only is refused."""
+        return self.environment in ("staging", "production")
 
     @field_validator("trusted_hosts")
     @classmethod

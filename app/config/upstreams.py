@@ -52,7 +52,7 @@ class BreakerConfig(Section):
     consecutive_failures: int = Field(0, ge=0)
     """Failures in a row that open it whatever the share is; 0 for no such rule."""
     cool_down: float = Field(5.0, gt=0)
-    """How long it stays open, doubled each time a probe fails."""
+    """How long it stays open, doubled each time a probe fails, up to `max_cool_down`."""
     max_cool_down: float = Field(60.0, gt=0)
     """The longest time that it stays open."""
     probes: int = Field(3, ge=1)
@@ -104,9 +104,11 @@ class HedgeConfig(Section):
 class UpstreamConfig(Section):
     """A microservice: one or more addresses that serve the same."""
 
-    targets: tuple[str, ...]
+    targets: tuple[str, ...] = ()
     """`http://host:port` or `https://host:port`, with a path prefix where it has one, and ` weight=3` where it gets
     more requests than the others. Each address of a name is a target."""
+    optional: bool = False
+    """Whether it may have no targets: its routes are then answered 501 `not_implemented`."""
     strategy: Annotated[Literal["round_robin", "weighted_round_robin", "least_connections", "random"], LOWER_CASE] = (
         "round_robin"
     )
@@ -119,6 +121,11 @@ class UpstreamConfig(Section):
     """Between two reads of the answer's body."""
     max_connections: int = Field(1000, ge=1)
     """Open connections to one target; when all have so many a request is answered 503 at once."""
+    max_idle_connections: int = Field(1000, ge=0)
+    """Of those to one target, so many are kept while they are unused."""
+    unreachable_status: Literal[502, 503] = 502
+    """What a client gets where no connection to a target can be had: 502 `upstream_unreachable`, or 503
+    `upstream_down`."""
     max_sockets: int = Field(10_000, ge=1)
     """WebSockets of routes that one target may have at once; with more they are answered 503."""
     keepalive: float = Field(30.0, ge=0)
@@ -155,8 +162,6 @@ class UpstreamConfig(Section):
     @field_validator("targets")
     @classmethod
     def _targets_are_urls(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
-        if not targets:
-            raise ValueError('is empty. Name at least one address, for example ["http://127.0.0.1:8002"]')
         for target in targets:
             if "@" in target:
                 raise ValueError("holds a password in an address. Put it under headers, as authorization")
@@ -169,6 +174,11 @@ class UpstreamConfig(Section):
 
     @model_validator(mode="after")
     def _settings_fit(self) -> UpstreamConfig:
+        if not self.targets and not self.optional:
+            fault = "is empty" if "targets" in self.model_fields_set else "is missing"
+            raise WrongSetting(
+                ("targets",), f'{fault}. Name at least one address, for example ["http://127.0.0.1:8002"]'
+            )
         if self.strategy == "round_robin" and len({weight for _, weight in self.weighted_targets()}) > 1:
             raise WrongSetting(("strategy",), "takes no weights. Set it to weighted_round_robin, or leave them out")
         if self.tls_key is not None and self.tls_certificate is None:

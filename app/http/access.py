@@ -19,7 +19,7 @@ def authorize(route: RouteConfig, caller: Identity) -> None:
     if route.auth != "required":
         return
     if caller.anonymous:
-        raise Unauthenticated
+        raise Unauthenticated(route.missing_token or None)
     if route.roles and not any(role in caller.roles for role in route.roles):
         raise PermissionDenied("This needs a role that your token does not have.")
     if route.scopes and not all(scope in caller.scopes for scope in route.scopes):

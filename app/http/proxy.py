@@ -17,7 +17,7 @@ from app.auth.bearer import bearer_token
 from app.auth.identity import ANONYMOUS, Identity
 from app.auth.service_keys import ServiceKeys
 from app.config import RouteConfig
-from app.errors import BadRequest, TidegateError, UpstreamError
+from app.errors import BadRequest, TidegateError, Unauthenticated, UpstreamError
 from app.http.aborted import ResponseAborted
 from app.http.access import authorize
 from app.http.cache.flight import Answer
@@ -140,12 +140,11 @@ class Proxy:
         """Return the answer when its head has come: out of the cache, or of the upstream, which is sent the request."""
         route = match.route.config
         received: Sequence[tuple[bytes, bytes]] = scope["headers"]
-        keeps = route.auth == "none" if route.forward_authorization is None else route.forward_authorization
         headers = request_headers(
             received,
             outcome.context,
             identity,
-            keep_authorization=keeps,
+            keep_authorization=route.keeps_authorization,
             keep_service_key=route.forward_service_key,
         )
         headers = match.route.headers.request(headers, identity)
@@ -181,6 +180,10 @@ class Proxy:
         if route.auth in ("none", "service"):
             return ANONYMOUS
         token = bearer_token(received)
+        if route.auth == "upstream":
+            if token is None:
+                raise Unauthenticated(route.missing_token or None)
+            return ANONYMOUS
         identity = ANONYMOUS if token is None else await self._verifier.verified(token)
         authorize(route, identity)
         return identity

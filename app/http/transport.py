@@ -109,7 +109,8 @@ class HttpTransport:
 
         Raises :exc:`~app.errors.UpstreamUnreachable` (its kinds: :exc:`~app.errors.UpstreamBusy` when all targets have
         ``max_connections``, :exc:`~app.errors.CircuitOpen` when all breakers are open),
-        :exc:`~app.errors.UpstreamTimeout`, :exc:`~app.errors.UpstreamInvalid`; :exc:`KeyError` for an unknown
+        :exc:`~app.errors.UpstreamTimeout`, :exc:`~app.errors.UpstreamInvalid`;
+        :exc:`~app.errors.NotImplementedHere` for an optional upstream without targets; :exc:`KeyError` for an unknown
         upstream, :exc:`ValueError` for headers that cannot be sent.
         """
         exchange = self._exchanges.get(upstream) or self._left[upstream]

@@ -55,5 +55,10 @@ def test_a_missing_claim_is_told_in_the_routes_own_words():
         authorize(route(required_claims={"company": "*"}, missing_claim="no company"), ALICE)
 
 
+def test_a_missing_token_is_told_in_the_routes_own_words():
+    with pytest.raises(Unauthenticated, match="Not authenticated"):
+        authorize(route(missing_token="Not authenticated"), ANONYMOUS)
+
+
 def test_the_claims_that_routes_look_at_are_kept():
     assert kept_claims([route(required_claims={"a.b": "*"}), route(claim_headers={"X-C": "c"})]) == {"a.b", "c"}

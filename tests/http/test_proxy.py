@@ -161,6 +161,9 @@ async def test_a_request_is_passed_on_as_whom_the_token_says():
         ("optional", "Bearer bad", 401, b'Bearer realm="tidegate", error="invalid_token"'),
         ("optional", "Bearer good", 200, None),
         ("none", "Bearer bad", 200, None),
+        ("upstream", None, 401, b'Bearer realm="tidegate"'),
+        ("upstream", "Basic good", 401, b'Bearer realm="tidegate"'),
+        ("upstream", "Bearer bad", 200, None),
     ],
 )
 async def test_who_may_pass(auth, token, status, challenge):
@@ -170,8 +173,9 @@ async def test_who_may_pass(auth, token, status, challenge):
         told = dict(fields).get(b"www-authenticate")
         assert told is None if challenge is None else told.startswith(challenge)
         if status == 200:
-            assert (b"x-user-id: 42" in body) == (auth != "none" and token is not None)
-            assert (b"authorization:" in body) == (auth == "none")
+            passed_on = auth in ("none", "upstream")
+            assert (b"x-user-id: 42" in body) == (not passed_on and token is not None)
+            assert (b"authorization:" in body) == passed_on
         else:
             assert server.connections == 0
 

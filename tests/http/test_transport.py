@@ -18,7 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from app.config import UpstreamConfig
 from app.errors import (
     ConfigError,
+    NotImplementedHere,
     UpstreamBusy,
+    UpstreamDown,
     UpstreamInvalid,
     UpstreamTimeout,
     UpstreamTruncated,
@@ -745,3 +747,50 @@ async def test_an_https_target_is_spoken_to_only_if_its_certificate_is_good(cert
                 with pytest.raises(UpstreamUnreachable):
                     await get(client)
                 assert client.connections("u") == (0, 0)
+
+
+# What an upstream may say of itself.
+
+
+async def test_an_upstream_that_is_not_set_up_is_not_implemented_and_asked_for_nothing():
+    hedged = {"enabled": True, "delay": 0.01}
+    for hedge in ({}, hedged):
+        async with transport(optional=True, hedge=hedge) as client:
+            client.start()
+            for method in ("GET", "POST"):
+                with pytest.raises(NotImplementedHere, match="not set up"):
+                    await get(client, method=method)
+            assert client.figures("u")["targets"] == 0
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "name.invalid"])
+async def test_who_cannot_be_reached_is_told_as_the_upstream_wants(host):
+    for status, error in ((502, UpstreamUnreachable), (503, UpstreamDown)):
+        target = f"http://{host}:{free_port()}"
+        async with transport(target, unreachable_status=status, retries={"count": 1}) as client:
+            with pytest.raises(UpstreamUnreachable) as caught:
+                await get(client)
+            assert type(caught.value) is error
+            assert caught.value.status == status
+
+
+async def test_no_more_connections_are_kept_than_wanted():
+    async def handler(reader, writer):
+        while True:
+            await read_request(reader)
+            together.release()
+            while together.value < 5:
+                await asyncio.sleep(0.005)
+            writer.write(ok(b"x"))
+
+    class Together:
+        value = 0
+
+        def release(self):
+            self.value += 1
+
+    for wanted in (0, 2):
+        together = Together()
+        async with raw_server(handler) as server, transport(server.url, max_idle_connections=wanted) as client:
+            assert await asyncio.gather(*(get(client) for _ in range(5))) == [b"x"] * 5
+            assert client.connections("u")[1] == wanted

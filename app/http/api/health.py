@@ -10,9 +10,14 @@ from typing import Any, Protocol
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
+from app.config import HealthPagesConfig
+
 __all__ = ["HealthSource", "health_router"]
 
 _PROBE_TIMEOUT = 2.0
+_REMEMBERED = 1.0
+"""Seconds: the pages are open to everybody, and must not become requests to all upstreams for each of their own."""
+_ALL = ("status", "service", "version", "timestamp", "services")
 
 
 class HealthSource(Protocol):
@@ -28,36 +33,68 @@ class HealthSource(Protocol):
     def figures(self) -> dict[str, Any]: ...
 
 
-def health_router(source: HealthSource, version: str) -> APIRouter:
+def health_router(source: HealthSource, config: HealthPagesConfig, version: str) -> APIRouter:
+    """Return the pages, at ``/health`` and wherever else ``config`` has them. ``version`` is the gateway's own."""
     router = APIRouter(tags=["health"])
+    document = _Document(source, config, version)
 
-    def state() -> str:
-        if source.draining():
-            return "draining"
-        return "healthy" if source.broker_healthy() else "degraded"
-
-    def basics() -> dict[str, Any]:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return {"status": state(), "service": "tidegate", "version": version, "timestamp": now}
-
-    @router.get("/health", summary="Basic health")
     async def health() -> dict[str, Any]:
-        return basics()
+        return await document.of(config.fields)
 
-    @router.get("/health/live", summary="Liveness: the process answers")
     async def live() -> dict[str, str]:
         return {"status": "alive"}
 
-    @router.get("/health/ready", summary="Readiness: may it get traffic?")
     async def ready() -> JSONResponse:
         """503 while draining. 200 with `degraded` while Redis is away: sockets and own streams go on."""
-        return JSONResponse({"status": state()}, status_code=503 if source.draining() else 200)
+        return JSONResponse({"status": document.state()}, status_code=503 if source.draining() else 200)
 
-    @router.get("/health/detailed", summary="Health of every part")
     async def detailed() -> dict[str, Any]:
-        probes = source.upstream_probes()
-        answers = await asyncio.gather(*[probe(_PROBE_TIMEOUT) for probe in probes.values()])
-        services = {name: "healthy" if up else "unhealthy" for name, up in zip(probes, answers, strict=True)}
-        return {**basics(), "services": services, **source.figures()}
+        return {**await document.of(_ALL), **source.figures()}
 
+    for path in ("/health", *config.paths):
+        shown = path == "/health"
+        router.add_api_route(path, health, summary="Basic health", include_in_schema=shown)
+        router.add_api_route(f"{path}/live", live, summary="Liveness: the process answers", include_in_schema=shown)
+        router.add_api_route(f"{path}/ready", ready, summary="Readiness: may it get traffic?", include_in_schema=shown)
+        router.add_api_route(f"{path}/detailed", detailed, summary="Health of every part", include_in_schema=shown)
     return router
+
+
+class _Document:
+    """What can be said of the gateway's health."""
+
+    def __init__(self, source: HealthSource, config: HealthPagesConfig, version: str) -> None:
+        self._source = source
+        self._service = config.service
+        self._version = config.version or version
+        self._asking = asyncio.Lock()
+        self._services: dict[str, str] = {}
+        self._until = 0.0
+
+    def state(self) -> str:
+        """Return this replica's own state, whatever the upstreams' is."""
+        if self._source.draining():
+            return "draining"
+        return "healthy" if self._source.broker_healthy() else "degraded"
+
+    async def of(self, names: tuple[str, ...]) -> dict[str, Any]:
+        """Return the fields that are asked for, in that order."""
+        services = await self._asked() if "services" in names else {}
+        state = self.state()
+        if state == "healthy" and "unhealthy" in services.values():
+            state = "degraded"
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        said = {"status": state, "service": self._service, "version": self._version, "timestamp": now}
+        return {name: services if name == "services" else said[name] for name in names}
+
+    async def _asked(self) -> dict[str, str]:
+        """Return each upstream's health, asking all at once, but not again for a while, however many ask here."""
+        async with self._asking:
+            loop = asyncio.get_running_loop()
+            if loop.time() >= self._until:
+                probes = self._source.upstream_probes()
+                answers = await asyncio.gather(*[probe(_PROBE_TIMEOUT) for probe in probes.values()])
+                states = ["healthy" if up else "unhealthy" for up in answers]
+                self._services = dict(zip(probes, states, strict=True))
+                self._until = loop.time() + _REMEMBERED
+            return self._services

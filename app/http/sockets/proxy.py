@@ -162,8 +162,9 @@ class SocketProxy:
     ) -> UpstreamResponse:
         """Send the handshake on; return when its answer's head has come."""
         route = match.route.config
-        keeps = route.auth == "none" if route.forward_authorization is None else route.forward_authorization
-        headers = request_headers(scope["headers"], context_of(scope), identity, keep_authorization=keeps)
+        headers = request_headers(
+            scope["headers"], context_of(scope), identity, keep_authorization=route.keeps_authorization
+        )
         headers = asked_headers(match.route.headers.request(headers, identity), offer, key)
         path = match.path
         if offer.query:

@@ -85,7 +85,7 @@ class Breaker:
         self._bad = [0] * _SLOTS
         self._in_row = 0
         self._since = 0.0
-        self._cool_down = rules.cool_down
+        self._cool_down = min(rules.cool_down, rules.max_cool_down)
         self._probing = 0
         self._good_probes = 0
 
@@ -94,7 +94,7 @@ class Breaker:
         if self.state is BreakerState.OPEN and now >= self._since + self._cool_down:
             self._move(BreakerState.HALF_OPEN, now)
         if self.state is BreakerState.RECOVERING and now >= self._since + self._rules.ramp:
-            self._cool_down = self._rules.cool_down
+            self._cool_down = min(self._rules.cool_down, self._rules.max_cool_down)
             self._move(BreakerState.CLOSED, now)
         if self.state is BreakerState.CLOSED:
             return True

@@ -13,7 +13,9 @@ from time import monotonic
 
 from app.errors import (
     CircuitOpen,
+    NotImplementedHere,
     UpstreamBusy,
+    UpstreamDown,
     UpstreamError,
     UpstreamInvalid,
     UpstreamTimeout,
@@ -32,6 +34,7 @@ from app.observe.tasks import TaskSet
 
 __all__ = ["Exchange"]
 
+_NOT_SET_UP = "The service that would answer this is not set up here."
 _DEADLINE_SLACK = 0.005
 """Seconds: a loop's timer may fire so much before its time."""
 
@@ -239,8 +242,11 @@ class Exchange:
             return cause
         if cause is not None:
             return _TryFailed(Failure.CONNECT, cause)
+        if not self._config.targets:
+            return NotImplementedHere(_NOT_SET_UP)
         if not self._pool.targets:
-            return _TryFailed(Failure.CONNECT, UpstreamUnreachable())
+            down = UpstreamDown if self._config.unreachable_status == 503 else UpstreamUnreachable
+            return _TryFailed(Failure.CONNECT, down())
         return CircuitOpen(retry_after=patience)
 
     def _failure(self, error: UpstreamError, request: Request) -> Failure:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from app.config import UpstreamConfig
-from app.errors import UpstreamBusy, UpstreamUnreachable
+from app.errors import UpstreamBusy, UpstreamDown, UpstreamUnreachable
 from app.http.request_head import Address
 from app.http.upstream_connection import UpstreamConnection
 from app.http.upstreams.breaker import Breaker
@@ -124,7 +124,7 @@ class Target:
             connection.close()
             self.detached(connection)  # uvloop closes the socket of a cancelled connect without telling the protocol
             if isinstance(error, OSError):
-                raise UpstreamUnreachable from error
+                raise (UpstreamDown if self._config.unreachable_status == 503 else UpstreamUnreachable) from error
             raise
         return connection
 
@@ -141,7 +141,7 @@ class Target:
     # For its connections.
 
     def released(self, connection: UpstreamConnection) -> None:
-        if self.keepalive > 0 and not self.retired:
+        if self.keepalive > 0 and not self.retired and len(self.idle) < self._config.max_idle_connections:
             self.idle[connection] = None
             connection.rest(asyncio.get_running_loop().time() + self.keepalive)
         else:

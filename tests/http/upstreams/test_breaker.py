@@ -165,3 +165,9 @@ def test_good_answers_never_open_it(times):
     for now in sorted(times):
         assert ask(breaker, now, True)
     assert breaker.state is CLOSED
+
+
+def test_it_never_stays_open_longer_than_the_longest_time():
+    breaker = opened(100, RULES.model_copy(update={"cool_down": 30.0, "max_cool_down": 2.0}))
+    assert not breaker.admit(101.9, 0)
+    assert breaker.admit(102, 0)
