@@ -34,6 +34,7 @@ client may try again (``retryable``). ``docs/errors.md`` lists them; a test comp
     ├── Gone                          gone                   410
     ├── TooManyRequests               too_many_requests      429
     │   ├── RateLimited               rate_limited           429
+    │   │   └── BudgetExhausted       budget_exhausted       429
     │   ├── TooManyCommands           too_many_commands      429   4429
     │   └── TooManySockets            too_many_sockets       429   4430
     ├── Overloaded                    overloaded             503
@@ -66,6 +67,7 @@ __all__ = [
     "AuthTimeout",
     "BadRequest",
     "BrokerUnavailable",
+    "BudgetExhausted",
     "CircuitOpen",
     "ConfigError",
     "Gone",
@@ -280,6 +282,13 @@ class RateLimited(TooManyRequests):
     def __init__(self, message: str | None = None, *, retry_after: float = 1.0, violated: Sequence[str] = ()) -> None:
         super().__init__(message, retry_after=retry_after)
         self.violated = tuple(violated)
+
+
+class BudgetExhausted(RateLimited):
+    """``violated`` names the budgets that have not enough left."""
+
+    code = "budget_exhausted"
+    default_message = "The budget of tokens is used up. Wait as long as Retry-After says."
 
 
 class TooManyCommands(TooManyRequests):

@@ -40,20 +40,23 @@ from app.http.api.tickets import tickets_router
 from app.http.cached_routes import CachedRoutes
 from app.http.dispatch import Dispatch
 from app.http.event_stream import EventStreams
-from app.http.limits import Limits
 from app.http.own_paths import OWN_PATHS, SERVER_API_PATHS, OwnPaths
 from app.http.proxy import Proxy
 from app.http.routes import RouteTable
 from app.http.served_stream import ServedStreams
 from app.http.sockets.proxy import SocketProxy
 from app.http.transport import HttpTransport
+from app.limits.limits import Limits
+from app.limits.tokens import TokenBudgets
 from app.observe.outcomes import GenerationOutcomes, Outcomes
 from app.observe.pidfile import Progress
 from app.observe.tasks import TaskSet
+from app.streams.backend import RESERVATION_TTL
 from app.streams.census import Census
 from app.streams.control import Replicas
 from app.streams.hub import Hub
 from app.streams.remote import RemoteControl, obey
+from app.streams.slotkeeper import SlotKeeper
 from app.ws.drain import Drain
 
 __all__ = ["Parts"]
@@ -90,6 +93,8 @@ class Parts:
         self._served_streams = ServedStreams(self._hub, self._tasks)
         self._backend = create_backend(config, self._node, self._hub)
         self._hub.on_empty = self._backend.broker.unsubscribe
+        self._slots = SlotKeeper(self._backend.slots, ttl=config.realtime.limits.ttl)
+        self._budgets = TokenBudgets(self._backend.budgets, ttl=RESERVATION_TTL)
         self._revocations = Revocations(config.auth, self._backend.revocations, self._tell_revocation)
         self._verifier = TokenVerifier(config.auth, kept_claims(config.routes), self._revocations.revoked)
         self._generations = Generations(
@@ -115,6 +120,7 @@ class Parts:
             self._generations,
             self._hub,
             self._backend,
+            self._slots,
             self._tickets,
             self._drain,
             self._tasks,
@@ -170,6 +176,8 @@ class Parts:
             self._tasks.start(run(), name)
         self._tasks.start(self._revocations.follow(), "revocations")
         self._tasks.start(self._generations.run(), "leases and orphans")
+        self._tasks.start(self._slots.run(), "count of slots")
+        self._tasks.start(self._budgets.run(), "budgets of tokens")
         self._follow_keys()
 
     def _follow_keys(self) -> None:
@@ -219,7 +227,9 @@ class Parts:
         await self._tasks.close()
         for source in self._verifier.sources:
             await source.close()
-        await self.sockets.close()
+        self.sockets.close()
+        await self._slots.close()
+        await self._budgets.close()
         self.edge.close()
         await self._backend.close()
         await self._transport.close()
@@ -278,7 +288,7 @@ class Parts:
 
     def _limits(self, config: Config) -> Limits:
         peers = Peers(config.server.trusted_proxies, config.server.forwarded_header)
-        return Limits(config.limits, self._backend.windows, peers)
+        return Limits(config.limits, self._backend.windows, peers, self._slots, self._budgets)
 
     def _socket_count(self) -> int:
         return len(self.sockets.sessions) + len(self._passed_on)

@@ -20,6 +20,7 @@ from app.observe.tasks import TaskSet
 from app.streams.backend import Backend
 from app.streams.control import Replicas
 from app.streams.hub import Hub
+from app.streams.slotkeeper import SlotKeeper
 from app.ws.admission import Admission
 from app.ws.centrifuge import endpoint as centrifuge
 from app.ws.control import LocalSessions
@@ -66,12 +67,12 @@ class Sockets:
         generations: Generations,
         hub: Hub,
         backend: Backend,
+        slots: SlotKeeper,
         tickets: Tickets,
         drain: Drain,
         tasks: TaskSet,
     ) -> None:
         realtime, server = config.realtime, config.server
-        self._admission = Admission(realtime.limits, backend.slots)
         peers = Peers(server.trusted_proxies, server.forwarded_header)
         self.gate = Gate(server.storm, peers)
         self.ticker = Ticker(time.time)
@@ -84,7 +85,7 @@ class Sockets:
             broker=backend.broker,
             ticker=self.ticker,
             drain=drain,
-            admission=self._admission,
+            admission=Admission(realtime.limits, slots),
             tasks=tasks,
             sessions=self.sessions,
             encoder=NativeEncoder(),
@@ -110,7 +111,6 @@ class Sockets:
         self.control = LocalSessions(self.sessions)
         """What back ends do to them."""
         tasks.start(opener.renew(), "presence")
-        tasks.start(self._admission.run(), "count of sockets")
 
     def reload(self, config: Config) -> None:
         """Take other origins, from the next handshake on."""
@@ -147,10 +147,9 @@ class Sockets:
         self._doors.append(door)
         return door
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Stop looking after sockets; the server has closed them, and their tasks have ended."""
         self.ticker.close()
-        await self._admission.close()
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:

@@ -25,12 +25,13 @@ from app.http.cached_routes import CachedRoutes
 from app.http.client_watch import ClientGone, ClientWatch, Watches
 from app.http.header_edits import RouteHeaders
 from app.http.headers import request_headers, response_headers
-from app.http.limits import Limits, telling
+from app.http.limits import admit_request, telling
 from app.http.problems import problem
 from app.http.request_body import received_body
 from app.http.routes import Match, Route
 from app.http.transport import HttpTransport
 from app.http.upstreams.plan import Plan
+from app.limits.limits import Limits
 from app.observe.outcomes import Ended, Outcome, Outcomes
 from app.observe.request_context import context_of
 
@@ -89,12 +90,13 @@ class Proxy:
         fields = dict(scope["headers"])
         context, route = context_of(scope), match.route
         outcome = Outcome(context, route.config, route.label, scope["method"], match.path)
+        limits, verdict = self._limits, None
         try:
             identity = await self._identify(match.route.config, scope["headers"])
             outcome.user_id, outcome.company_id = identity.user_id, identity.company_id
             if route.config.limits:
-                assert self._limits is not None, "a route with limits needs somebody who counts"
-                verdict = await self._limits.admit_request(scope, route, identity)
+                assert limits is not None, "a route with limits needs somebody who counts"
+                verdict = await admit_request(limits, scope, route, identity)
                 send = telling(send, verdict)
                 if verdict.refusal is not None:
                     raise verdict.refusal
@@ -117,6 +119,8 @@ class Proxy:
         except TidegateError as error:
             await _refuse(send, error, outcome)
         finally:
+            if limits is not None and verdict is not None:
+                limits.release(verdict)
             self._outcomes.tell(outcome)
 
     def reload(self, limits: Limits, body_limit: int, cached: CachedRoutes | None) -> None:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.streams.broker import Archive, Broker, Keys, Ledger, Sink, Succession
+from app.streams.budgets import Budgets, MemoryBudgets
 from app.streams.control import Signals
 from app.streams.memory import MemoryArchive, MemoryBroker, MemoryKeys, MemoryLedger, MemoryStore
 from app.streams.presence import MemoryPresence, Presence
 from app.streams.redis.archive import RedisArchive
+from app.streams.redis.budgets import RedisBudgets
 from app.streams.redis.client import Client
 from app.streams.redis.keys import RedisKeys
 from app.streams.redis.layout import Layout
@@ -26,13 +28,15 @@ from app.streams.register import MemoryRegister, Register
 from app.streams.slots import MemorySlots, MemorySlotStore, Slots
 from app.streams.windows import MemoryWindows, Windows
 
-__all__ = ["PRESENCE_TTL", "SLOTS_TTL", "Backend", "memory_backend", "redis_backend"]
+__all__ = ["PRESENCE_TTL", "RESERVATION_TTL", "SLOTS_TTL", "Backend", "memory_backend", "redis_backend"]
 
 PRESENCE_TTL = 60.0
 """Seconds that the clients of a killed replica stay present."""
 SLOTS_TTL = 30.0
 """Seconds that its sockets are still counted."""
 REVOCATION_LIMIT = 200_000
+RESERVATION_TTL = 60.0
+"""Seconds that tokens stay reserved for the calls of a killed replica; then they count as used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class Backend:
     signals: Signals
     revocations: Register
     windows: Windows
+    budgets: Budgets
     tasks: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
     healthy: Callable[[], bool]
     settle: Callable[[float], Awaitable[None]]
@@ -86,6 +91,7 @@ def memory_backend(
         signals=broker,
         revocations=MemoryRegister(revocation_limit),
         windows=MemoryWindows(time.monotonic),
+        budgets=MemoryBudgets(time.monotonic, ttl=RESERVATION_TTL),
         tasks={},
         healthy=lambda: True,
         settle=nothing,
@@ -125,6 +131,7 @@ def redis_backend(
         signals=broker,
         revocations=RedisRegister(client, layout, revocation_limit),
         windows=RedisWindows(client, layout),
+        budgets=RedisBudgets(client, layout, ttl=RESERVATION_TTL),
         tasks={"redis ledger": ledger.run, "redis broker": broker.run},
         healthy=lambda: broker.healthy,
         settle=ledger.settle,

@@ -17,10 +17,10 @@ from app.auth.identity import Identity
 from app.config import RateLimitConfig, RouteConfig, UpstreamConfig
 from app.errors import InvalidToken, TokenExpired
 from app.http.dispatch import Dispatch
-from app.http.limits import Limits
 from app.http.proxy import Proxy
 from app.http.routes import RouteTable
 from app.http.transport import HttpTransport
+from app.limits.limits import Limits
 from app.streams.windows import MemoryWindows
 from tests.http.support import (
     answers,

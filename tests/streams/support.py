@@ -10,6 +10,7 @@ from typing import Protocol, Self
 
 from app.observe.tasks import TaskSet
 from app.streams.broker import Archive, Broker, Keys, Ledger, OwnedStream
+from app.streams.budgets import Budgets, MemoryBudgets
 from app.streams.catchup import join
 from app.streams.hub import Hub, Subscription, Writer
 from app.streams.memory import MemoryArchive, MemoryBroker, MemoryKeys, MemoryLedger, MemoryStore
@@ -19,6 +20,7 @@ from app.streams.presence import MemoryPresence, Presence
 from app.streams.publication import Batch, Publication
 from app.streams.recovery import Recovery
 from app.streams.redis.archive import RedisArchive
+from app.streams.redis.budgets import RedisBudgets
 from app.streams.redis.client import Client
 from app.streams.redis.keys import RedisKeys
 from app.streams.redis.layout import Layout
@@ -173,6 +175,7 @@ class Replica:
         )
         self.keys = RedisKeys(self.client, self.layout)
         self.windows = RedisWindows(self.client, self.layout, patience=timeout)
+        self.budgets = RedisBudgets(self.client, self.layout, ttl=0.4, patience=timeout)
         self.archive = RedisArchive(self.client, self.layout, self.ledger)
         self.register = RedisRegister(self.client, self.layout, REGISTER_LIMIT)
         self.presence = RedisPresence(self.client, self.layout, ttl=presence_ttl)
@@ -220,6 +223,7 @@ class MemorySide:
         self.ledger = MemoryLedger(node, store, self.hub, lease=lease, retention=retention)
         self.keys = MemoryKeys(self._clock)
         self.windows = MemoryWindows(self._clock)
+        self.budgets = MemoryBudgets(self._clock, ttl=0.4)
         self.archive = MemoryArchive(store)
         self.register = MemoryRegister(REGISTER_LIMIT, time.time)
         self.presence = MemoryPresence(presence_ttl, self._clock)
@@ -247,6 +251,8 @@ class Side(Protocol):
     def keys(self) -> Keys: ...
     @property
     def windows(self) -> Windows: ...
+    @property
+    def budgets(self) -> Budgets: ...
     @property
     def archive(self) -> Archive: ...
     @property

@@ -17,6 +17,7 @@ from app.observe.tasks import TaskSet
 from app.streams.redis.client import Client
 from app.streams.redis.layout import Layout
 from app.streams.redis.slots import RedisSlots
+from app.streams.slotkeeper import SlotKeeper
 from app.streams.slots import MemorySlots, MemorySlotStore, Slots
 from app.ws.admission import Admission
 from tests.streams.support import standalone
@@ -29,11 +30,13 @@ BOB = Identity("bob", "acme")
 
 @contextlib.asynccontextmanager
 async def counting(slots: Slots, **limits: Any) -> AsyncIterator[Admission]:
-    admission, tasks = Admission(LimitsConfig(**limits), slots), TaskSet()
-    tasks.start(admission.run(), "count")
+    config, tasks = LimitsConfig(**limits), TaskSet()
+    keeper = SlotKeeper(slots, ttl=config.ttl)
+    admission = Admission(config, keeper)
+    tasks.start(keeper.run(), "count")
     yield admission
     await tasks.close()
-    await admission.close()
+    await keeper.close()
 
 
 def memory(ttl: float = 30.0) -> MemorySlots:
@@ -95,7 +98,7 @@ async def test_who_goes_away_while_he_is_counted_holds_nothing() -> None:
             with contextlib.suppress(asyncio.CancelledError):
                 admission.release(await task)
         assert await admission.admit(address="1.1.1.1", identity=ALICE)
-        assert admission._held.total() == 1
+        assert admission._keeper._held.total() == 1
 
 
 async def test_over_two_replicas_in_a_storm_no_more_get_in_than_may(valkey: ValkeyServer, prefix: str) -> None:
@@ -128,11 +131,11 @@ async def test_a_replica_that_woke_up_counts_again_and_keeps_its_sockets(valkey:
             await a.admit(address="", identity=ALICE)
         await one.leave()  # What a freeze past its time does.
         assert await b.admit(address="", identity=ALICE), "its slots are free"
-        await eventually(lambda: a._certain)
+        await eventually(lambda: a._keeper._certain)
         await asyncio.sleep(0.7)  # It renews at each third of its time, and finds out.
         await refused(b, address="", identity=ALICE)
         await refused(a, address="", identity=ALICE)
-        assert a._held["user:alice"] == 2
+        assert a._keeper._held["user:alice"] == 2
 
 
 async def test_a_redis_that_lost_everything_learns_it_again(valkey: ValkeyServer, prefix: str) -> None:
@@ -141,7 +144,7 @@ async def test_a_redis_that_lost_everything_learns_it_again(valkey: ValkeyServer
         valkey.kill()
         valkey.heal()
         held = await a.admit(address="", identity=ALICE)  # By itself, or of the new one.
-        await eventually(lambda: a._certain and not a._away)
+        await eventually(lambda: a._keeper._certain and not a._keeper._away)
         await refused(a, address="", identity=ALICE)
         a.release(held)
         assert await a.admit(address="", identity=ALICE)
@@ -153,7 +156,7 @@ async def test_while_redis_is_away_the_answer_is_quick(
     valkey: ValkeyServer, prefix: str, policy: str, fault: str
 ) -> None:
     async with shared(valkey, prefix, "a") as one, counting(one, sockets_per_user=3, without_redis=policy) as a:
-        await eventually(lambda: a._incarnation and not a._away)
+        await eventually(lambda: a._keeper._incarnation and not a._keeper._away)
         await asyncio.sleep(0.1)  # The connection and the script are there now.
         await a.admit(address="", identity=ALICE)
         valkey.pause() if fault == "frozen" else valkey.kill()
@@ -171,7 +174,7 @@ async def test_while_redis_is_away_the_answer_is_quick(
         if policy == "open":
             await refused(a, address="", identity=ALICE)
         valkey.heal()
-        await eventually(lambda: not a._away and a._certain, timeout=10)
+        await eventually(lambda: not a._keeper._away and a._keeper._certain, timeout=10)
         for _ in range(0 if policy == "open" else 2):
             await a.admit(address="", identity=ALICE)
         await refused(a, address="", identity=ALICE)

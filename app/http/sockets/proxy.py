@@ -9,6 +9,7 @@ import asyncio
 import base64
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from math import inf
 from secrets import token_bytes
@@ -23,7 +24,7 @@ from app.config import RealtimeConfig, RouteConfig
 from app.errors import PermissionDenied, TidegateError, TokenRevoked, UpstreamError
 from app.http.access import authorize
 from app.http.headers import request_headers, response_headers
-from app.http.limits import Limits, telling
+from app.http.limits import admit_request, telling
 from app.http.problems import problem
 from app.http.proxy import Verifier
 from app.http.routes import Match
@@ -31,6 +32,7 @@ from app.http.sockets.handshake import Offer, answered_headers, asked_headers, c
 from app.http.sockets.splice import Clockwork, Splice, Terms
 from app.http.transport import HttpTransport
 from app.http.upstream_response import UpstreamResponse
+from app.limits.limits import Limits, Verdict
 from app.observe.request_context import context_of
 
 __all__ = ["ClientSocket", "SocketProxy", "refuse_socket"]
@@ -99,6 +101,8 @@ class SocketProxy:
         request_id = context_of(scope).id
         route = match.route.config
         answer: UpstreamResponse | None = None
+        verdict = Verdict()
+        joined = False
         try:
             offer = read_offer(
                 scope["headers"],
@@ -111,7 +115,7 @@ class SocketProxy:
                 raise PermissionDenied("This origin is not allowed. Add it to server.allowed_origins.")
             identity = await self._identify(route, offer, scope["headers"])
             if route.limits:
-                verdict = await limits.admit_request(scope, match.route, identity)
+                verdict = await admit_request(limits, scope, match.route, identity)
                 send = telling(send, verdict)
                 if verdict.refusal is not None:
                     raise verdict.refusal
@@ -120,13 +124,16 @@ class SocketProxy:
             if answer.tunnel is None:
                 await _pass_refusal(answer, send, match, request_id)
                 return
-            await self._join(scope, send, match, offer, identity, answer, request_id, key)
+            ends = partial(limits.release, verdict)
+            joined = await self._join(scope, send, match, offer, identity, answer, request_id, key, ends)
         except TidegateError as error:
             if isinstance(error, UpstreamError):
                 _log.warning("upstream failed", upstream=route.upstream, code=error.code,
                              request_id=request_id.decode("ascii"), cause=repr(error.__cause__))  # fmt: skip
             await refuse_socket(send, error, request_id)
         finally:
+            if not joined:
+                limits.release(verdict)
             if answer is not None and answer.tunnel is None:
                 answer.abort()
 
@@ -182,7 +189,9 @@ class SocketProxy:
         answer: UpstreamResponse,
         request_id: bytes,
         key: bytes,
-    ) -> None:
+        ends: Callable[[], None],
+    ) -> bool:
+        """Join the two sockets; ``ends`` is called when they have parted. False when the client is gone already."""
         tunnel, route = answer.tunnel, match.route.config
         assert tunnel is not None, "the caller looked"
         joined = False
@@ -197,7 +206,7 @@ class SocketProxy:
             connection: ClientSocket = scope["extensions"][EXTENSION]
             await send({"type": "websocket.accept", "subprotocol": chosen or offer.marker, "headers": headers})
             if connection.direct.is_closing():
-                return
+                return False
             splice = Splice(
                 identity,
                 connection.direct,
@@ -207,7 +216,7 @@ class SocketProxy:
                 clock=self._clock,
                 clockwork=self._clockwork,
                 delay=self._delay,
-                on_end=self._splices.discard,
+                on_end=partial(self._ended, ends),
             )
             self._splices.add(splice)
             joined = True
@@ -215,9 +224,14 @@ class SocketProxy:
             tunnel.carry(splice.upstream)
             if not clean:
                 splice.end(1002, "a message came before the handshake was answered")
+            return True
         finally:
             if not joined:
                 tunnel.close()
+
+    def _ended(self, ends: Callable[[], None], splice: Splice) -> None:
+        self._splices.discard(splice)
+        ends()
 
     def _terms(self, route: RouteConfig) -> Terms:
         realtime = self._config

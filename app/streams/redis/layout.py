@@ -91,6 +91,11 @@ class Layout:
         """The log of one limit's count. All share a slot: one step may look at several."""
         return self.key("windows", key)
 
+    def budget(self, key: str) -> tuple[str, str, str]:
+        """What was used of a budget, its tickets, and when they end. All budgets share a slot, as counts do."""
+        key = self.key("budgets", key)
+        return f"{key}:used", f"{key}:tickets", f"{key}:ends"
+
 
 def slot_of(key: str | bytes) -> int:
     """Return the slot of a key or sharded channel in Redis Cluster (Redis Cluster Specification, "hash tags")."""

@@ -9,11 +9,18 @@ from importlib.resources import files
 __all__ = ["Script"]
 
 
+_SHARED = {b"succeed(": "_succession.lua", b" budget(": "_budget.lua"}
+"""What scripts call, and where it lies; it is put before them."""
+
+
 class Script(Enum):
     """``sha`` is the name under which Redis keeps ``source``."""
 
     ADOPT = "adopt"
     APPEND = "append"
+    BUDGET_RENEW = "budget_renew"
+    BUDGET_RESERVE = "budget_reserve"
+    BUDGET_SETTLE = "budget_settle"
     CLAIM = "claim"
     ENTER = "enter"
     EXPIRED = "expired"
@@ -38,7 +45,8 @@ class Script(Enum):
     def __init__(self, name: str) -> None:
         folder = files(__package__) / "lua"
         source = (folder / f"{name}.lua").read_bytes()
-        if b"succeed(" in source:
-            source = (folder / "_succession.lua").read_bytes() + source
+        for called, shared in _SHARED.items():
+            if called in source:
+                source = (folder / shared).read_bytes() + source
         self.source = source
         self.sha = sha1(self.source, usedforsecurity=False).hexdigest()

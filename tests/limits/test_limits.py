@@ -7,8 +7,9 @@ import pytest
 from app.auth.identity import ANONYMOUS, Identity
 from app.config import RateLimitConfig
 from app.errors import BrokerUnavailable, RateLimited
-from app.http.limits import Caller, Limits
 from app.http.problems import problem
+from app.limits.limits import Limits
+from app.limits.shares import Caller
 from app.streams.windows import MemoryWindows
 
 ALICE = Caller(Identity("alice", "acme"), "192.0.2.1")

@@ -1,0 +1,217 @@
+"""Who is let in: all limits that a route, or a kind of generations, names, or none of them.
+
+What is held (slots, reserved tokens) is taken first and given back when a later limit refuses; requests in a window are
+counted last, for they are not taken back. One verdict says what was taken, what is told, and why it is refused; who got
+it hands it to :meth:`Limits.release` at the end, and settles its reservation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from app.auth.identity import Identity
+from app.auth.peer import Peers
+from app.config import RateLimitConfig
+from app.errors import BrokerUnavailable, BudgetExhausted, RateLimited, TidegateError
+from app.limits.fields import Header, Told
+from app.limits.shares import Caller, share_of
+from app.limits.tokens import NamedBudget, Reservation, TokenBudgets
+from app.streams.budgets import Budget
+from app.streams.slotkeeper import SlotKeeper
+from app.streams.windows import Ask, Windows
+
+__all__ = ["Limits", "Verdict", "Wanted"]
+
+_PATIENCE = 0.04
+"""Seconds that the count of slots is waited for; with everything else 50 ms."""
+_LATER = 1.0
+"""Seconds after which to come again who found all slots taken: nobody knows when one is free."""
+
+_Chosen = Sequence[tuple[str, RateLimitConfig]]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The tokens of a call: at its start ``prompt``, and for its answer ``answer``, None where the call does not say.
+
+    ``whole``: it is not let in for less than all of it. ``ticket`` names its reservation; None for a fresh name.
+    """
+
+    prompt: int
+    answer: int | None = None
+    whole: bool = False
+    ticket: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Verdict:
+    """``headers`` go with whatever is answered; ``refusal`` is the answer where the request is not admitted.
+
+    ``slots`` are held until :meth:`Limits.release`; ``reservation`` until it is settled.
+    """
+
+    headers: tuple[Header, ...] = ()
+    refusal: TidegateError | None = None
+    slots: tuple[str, ...] = ()
+    reservation: Reservation | None = None
+
+
+class Limits:
+    """The limits of one configuration, by name. Those of one measure need who counts it."""
+
+    def __init__(
+        self,
+        limits: Mapping[str, RateLimitConfig],
+        windows: Windows,
+        peers: Peers | None = None,
+        keeper: SlotKeeper | None = None,
+        budgets: TokenBudgets | None = None,
+    ) -> None:
+        """``peers`` tells clients' addresses from proxies'."""
+        self._limits = limits
+        self._windows = windows
+        self._keeper = keeper
+        self._budgets = budgets
+        self._peers = Peers() if peers is None else peers
+        if keeper is not None and any(limit.concurrent for limit in limits.values()):
+            keeper.prepare()
+
+    def caller(self, peer: str | None, headers: Sequence[Header], identity: Identity) -> Caller:
+        """Return who asks; ``peer`` is the connection's address, ``headers`` have lower-case names."""
+        key = next((value for name, value in headers if name == b"x-api-key"), None)
+        return Caller(identity, self._peers.address(peer, headers), key)
+
+    def counts_tokens(self, names: Sequence[str]) -> bool:
+        """Whether one of these limits is a budget of tokens."""
+        return any(self._limits[name].tokens is not None for name in names)
+
+    def budgets(self, names: Sequence[str], place: str, caller: Caller) -> list[NamedBudget]:
+        """Return the budgets of tokens among these limits, as ``caller`` shares them."""
+        found = []
+        for name, limit in self._choose(names):
+            if limit.tokens is not None:
+                budget = Budget(f"{name}:{share_of(limit, place, caller)}", limit.tokens, limit.window)
+                found.append(NamedBudget(name, budget, limit.warn_at))
+        return found
+
+    async def admit(self, names: Sequence[str], place: str, caller: Caller, wanted: Wanted | None = None) -> Verdict:
+        """Take what one request of ``caller`` at ``place`` needs of the limits ``names``: of all, or of none.
+
+        ``wanted`` are its tokens; without, budgets are not asked. It never raises for what is refused.
+        """
+        chosen, told, verdict = self._choose(names), Told(), Verdict()
+        try:
+            refusal = await self._take_slots(chosen, place, caller, verdict, told)
+            if refusal is None and wanted is not None:
+                refusal = await self._reserve(chosen, place, caller, wanted, verdict, told)
+            if refusal is None:
+                refusal = await self._count(chosen, place, caller, told)
+        except BaseException:
+            self.release(verdict, used=0)
+            raise
+        verdict.headers = told.headers()
+        if refusal is not None:
+            self.release(verdict, used=0)
+            verdict.refusal = refusal
+        return verdict
+
+    def release(self, verdict: Verdict, used: int | None = None) -> None:
+        """Give back what ``verdict`` holds; ``used`` settles its tokens. A second time changes nothing."""
+        if verdict.slots:
+            assert self._keeper is not None, "somebody gave them"
+            slots, verdict.slots = verdict.slots, ()
+            self._keeper.release(slots)
+        if verdict.reservation is not None and used is not None:
+            assert self._budgets is not None, "somebody gave it"
+            reservation, verdict.reservation = verdict.reservation, None
+            self._budgets.settle(reservation, used)
+
+    # Private.
+
+    def _choose(self, names: Sequence[str]) -> _Chosen:
+        return [(name, self._limits[name]) for name in names]
+
+    async def _take_slots(
+        self, chosen: _Chosen, place: str, caller: Caller, verdict: Verdict, told: Told
+    ) -> TidegateError | None:
+        named = {
+            f"limit:{name}:{share_of(limit, place, caller)}": (name, limit.concurrent)
+            for name, limit in chosen
+            if limit.concurrent is not None
+        }
+        if not named:
+            return None
+        assert self._keeper is not None, "limits of what runs at once need somebody who counts"
+        policies = [limit.without_redis for _, limit in chosen if limit.concurrent is not None]
+        claims = [(subject, limit) for subject, (_, limit) in named.items()]
+        policy = "closed" if "closed" in policies else "open"
+        try:
+            full = await self._keeper.take(claims, patience=_PATIENCE, without_redis=policy)
+        except BrokerUnavailable as error:
+            return error
+        for subject, (name, limit) in named.items():
+            told.concurrent(name, limit, full=subject == full)
+        if not full:
+            verdict.slots = tuple(named)
+            return None
+        name, limit = named[full]
+        what = f"{limit} run at once already, which is as many as may. Come back when one has ended."
+        return RateLimited(what, retry_after=_LATER, violated=[name])
+
+    async def _reserve(
+        self, chosen: _Chosen, place: str, caller: Caller, wanted: Wanted, verdict: Verdict, told: Told
+    ) -> TidegateError | None:
+        limits = [limit for _, limit in chosen if limit.tokens is not None]
+        if not limits:
+            return None
+        assert self._budgets is not None, "budgets of tokens need somebody who keeps them"
+        budgets = self.budgets([name for name, _ in chosen], place, caller)
+        answer = max(limit.answer for limit in limits) if wanted.answer is None else wanted.answer
+        most = max(1, wanted.prompt + answer)
+        least = most if wanted.whole else wanted.prompt + 1
+        try:
+            reservation = await self._budgets.reserve(budgets, least, most, ticket=wanted.ticket)
+        except BrokerUnavailable as error:
+            if any(limit.without_redis == "closed" for limit in limits):
+                return error
+            verdict.reservation = self._budgets.unreserved(budgets, ticket=None)
+            return None
+        for named, level in zip(budgets, reservation.levels, strict=True):
+            told.tokens(named.name, named.budget.limit, named.budget.window, level)
+        if reservation.granted:
+            verdict.reservation = reservation
+            return None
+        return _exhausted(reservation, least)
+
+    async def _count(self, chosen: _Chosen, place: str, caller: Caller, told: Told) -> TidegateError | None:
+        limits = [(name, limit) for name, limit in chosen if limit.requests is not None]
+        if not limits:
+            return None
+        asks = [
+            Ask(f"{name}:{share_of(limit, place, caller)}", limit.requests or 0, limit.window) for name, limit in limits
+        ]
+        try:
+            counts = await self._windows.take(asks)
+        except BrokerUnavailable as error:
+            return error if any(limit.without_redis == "closed" for _, limit in limits) else None
+        for (name, _), ask, count in zip(limits, asks, counts, strict=True):
+            told.requests(name, ask, count)
+        violated = [name for (name, _), count in zip(limits, counts, strict=True) if count.wait > 0]
+        if not violated:
+            return None
+        return RateLimited(retry_after=max(count.wait for count in counts), violated=violated)
+
+
+def _exhausted(reservation: Reservation, least: int) -> BudgetExhausted:
+    short = [
+        named
+        for named, level in zip(reservation.budgets, reservation.levels, strict=True)
+        if named.budget.limit - level.used - level.held < least
+    ]
+    too_large = [named for named in short if named.budget.limit < least]
+    names = [named.name for named in short]
+    if too_large:
+        what = f"This needs {least} tokens at once, more than the whole budget of {too_large[0].budget.limit}."
+        return BudgetExhausted(what, retry_after=too_large[0].budget.window, violated=names)
+    return BudgetExhausted(retry_after=reservation.wait, violated=names)
