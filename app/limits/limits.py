@@ -18,7 +18,7 @@ from app.limits.fields import Header, Told
 from app.limits.shares import Caller, share_of
 from app.limits.tokens import NamedBudget, Reservation, TokenBudgets
 from app.streams.budgets import Budget
-from app.streams.slotkeeper import SlotKeeper
+from app.streams.slotkeeper import SlotKeeper, WithoutRedis
 from app.streams.windows import Ask, Windows
 
 __all__ = ["Limits", "Verdict", "Wanted"]
@@ -145,7 +145,7 @@ class Limits:
         assert self._keeper is not None, "limits of what runs at once need somebody who counts"
         policies = [limit.without_redis for _, limit in chosen if limit.concurrent is not None]
         claims = [(subject, limit) for subject, (_, limit) in named.items()]
-        policy = "closed" if "closed" in policies else "open"
+        policy: WithoutRedis = "closed" if "closed" in policies else "open"
         try:
             full = await self._keeper.take(claims, patience=_PATIENCE, without_redis=policy)
         except BrokerUnavailable as error:
