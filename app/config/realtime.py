@@ -88,7 +88,7 @@ class LimitsConfig(Section):
     patience: float = Field(0.04, gt=0, le=5)
     """After so long without an answer Redis counts as away."""
     ttl: float = Field(30.0, ge=1)
-    """How long the sockets of a replica that was killed are still counted."""
+    """How long the sockets of a replica that was killed are still counted, and what else it held of limits."""
     commands_rate: float = Field(0.0, ge=0)
     """Commands a second of one socket. Beyond it they are answered `too_many_requests`, and who goes on is put out."""
     commands_burst: int = Field(1000, ge=1)

@@ -108,6 +108,9 @@ class RouteConfig(Section):
     """Edits of the answer's headers."""
     limits: tuple[str, ...] = ()
     """Names of tables under `[limits]`: a request counts against all of them, or is answered 429."""
+    count_tokens: bool = False
+    """Whether the tokens of language models' calls are read from their answers, for logs and events. Where one of
+    `limits` counts tokens they always are."""
     websocket: bool = False
     """Whether WebSocket handshakes are passed on, too, whatever `methods` says. Without it they are answered 404."""
     socket_message_limit: int = Field(1024 * 1024, ge=1)

@@ -26,6 +26,7 @@ from app.http.client_watch import ClientGone, ClientWatch, Watches
 from app.http.header_edits import RouteHeaders
 from app.http.headers import request_headers, response_headers
 from app.http.limits import admit_request, telling
+from app.http.metering import TokenMeter, read_ahead, uncompressed
 from app.http.problems import problem
 from app.http.request_body import received_body
 from app.http.routes import Match, Route
@@ -90,13 +91,18 @@ class Proxy:
         fields = dict(scope["headers"])
         context, route = context_of(scope), match.route
         outcome = Outcome(context, route.config, route.label, scope["method"], match.path)
-        limits, verdict = self._limits, None
+        limits, verdict, meter, failure = self._limits, None, None, None
         try:
             identity = await self._identify(match.route.config, scope["headers"])
             outcome.user_id, outcome.company_id = identity.user_id, identity.company_id
+            if self._counts_tokens(route):
+                call, receive = await read_ahead(scope, receive)
+                if call is not None:
+                    meter, scope = TokenMeter(call), uncompressed(scope)
             if route.config.limits:
                 assert limits is not None, "a route with limits needs somebody who counts"
-                verdict = await admit_request(limits, scope, route, identity)
+                wanted = None if meter is None else meter.wanted
+                verdict = await admit_request(limits, scope, route, identity, wanted)
                 send = telling(send, verdict)
                 if verdict.refusal is not None:
                     raise verdict.refusal
@@ -105,6 +111,7 @@ class Proxy:
                 return
             with ClientWatch(self._watches, receive) as watch:
                 response = await self._forward(scope, receive, match, identity, watch, fields, outcome)
+                response = response if meter is None else meter.read(response)
                 try:
                     await _answer(response, send, watch, route.headers, outcome)
                 except UpstreamError as error:
@@ -117,11 +124,20 @@ class Proxy:
         except ClientGone:
             outcome.ended = Ended.CLIENT
         except TidegateError as error:
+            failure = error
             await _refuse(send, error, outcome)
         finally:
-            if limits is not None and verdict is not None:
+            if meter is not None:
+                meter.settle(limits, verdict, outcome, failure)
+            elif limits is not None and verdict is not None:
                 limits.release(verdict)
             self._outcomes.tell(outcome)
+
+    def _counts_tokens(self, route: Route) -> bool:
+        config, limits = route.config, self._limits
+        if config.answer is not None:
+            return False
+        return config.count_tokens or (limits is not None and limits.counts_tokens(config.limits))
 
     def reload(self, limits: Limits, body_limit: int, cached: CachedRoutes | None) -> None:
         """Take other limits and routes with a cache, from the next request on."""

@@ -27,8 +27,8 @@ _PICTURES = re.compile("[\U00010000-\U0010ffff]")
 """Emoji, mostly."""
 
 _CLASSES = (_ALPHABETS, _SYLLABARIES, _HAN, _HANGUL, _PICTURES)
-_O200K = (0.26, 0.38, 0.71, 0.66, 1.5)
-_CL100K = (0.63, 1.12, 1.08, 1.25, 2.3)
+_O200K = (0.22, 0.38, 0.66, 0.66, 1.5)
+_CL100K = (0.55, 1.12, 1.02, 1.25, 2.3)
 """Tokens for each character of the classes."""
 _OLDER = re.compile(r"(?:.*/)?gpt-(?:3\.5|4(?!o|\.))")
 

@@ -46,6 +46,7 @@ class Outcome:
         "attempts",
         "cache",
         "company_id",
+        "completion_tokens",
         "context",
         "ended",
         "error",
@@ -53,11 +54,13 @@ class Outcome:
         "label",
         "method",
         "path",
+        "prompt_tokens",
         "received",
         "route",
         "sent",
         "status",
         "target",
+        "usage_source",
         "user_id",
     )
 
@@ -86,6 +89,11 @@ class Outcome:
         """Bytes of the request's body."""
         self.sent = 0
         """Bytes of the answer's body, before they are compressed for the client."""
+        self.prompt_tokens: int | None = None
+        """Of a language model's call, where the route counts tokens; None elsewhere."""
+        self.completion_tokens: int | None = None
+        self.usage_source = ""
+        """Who counted them: ``provider`` or ``estimated``; empty for none."""
         self.cache = ""
         """As :class:`app.http.cache.counters.CacheMeter` has it; empty where the cache has nothing to do with it."""
 

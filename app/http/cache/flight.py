@@ -32,7 +32,9 @@ class Answer(Protocol):
 
     status: int
     headers: Fields
-    complete: bool
+
+    @property
+    def complete(self) -> bool: ...
 
     async def read(self) -> bytes: ...
 

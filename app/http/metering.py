@@ -1,0 +1,120 @@
+"""Proxied calls of language models: their tokens reserved before they are passed on, and settled when they have ended.
+
+The beginning of the request is read ahead, and given again to whoever passes the body on. The answer is read as it
+passes, unchanged and without delay; so that it can be, the upstream is asked not to compress it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import Any
+
+from starlette.types import Message, Receive, Scope
+
+from app.errors import TidegateError, UpstreamTimeout
+from app.http.cache.flight import Answer
+from app.http.client_watch import ClientGone
+from app.http.token_usage import CallUsage, TokenCall, UsageReader, read_call
+from app.limits.limits import Limits, Verdict, Wanted
+from app.observe.outcomes import Outcome
+
+__all__ = ["Metered", "TokenMeter", "read_ahead", "uncompressed"]
+
+_AHEAD = 1024 * 1024
+"""Bytes of a request's body that are read ahead."""
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+
+async def read_ahead(scope: Scope, receive: Receive) -> tuple[TokenCall | None, Receive]:
+    """Return what a request asks for, and a ``receive`` that gives its body from the beginning.
+
+    None for requests without a body, which use no tokens. Raises :exc:`~app.http.client_watch.ClientGone`.
+    """
+    if scope["method"] not in _WITH_BODY:
+        return None, receive
+    messages: list[Message] = []
+    body, more = bytearray(), True
+    while more and len(body) < _AHEAD:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        messages.append(message)
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    messages.reverse()
+
+    async def again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return read_call(bytes(body), not more), again
+
+
+class TokenMeter:
+    """The tokens of one request."""
+
+    def __init__(self, call: TokenCall) -> None:
+        self.call = call
+        self._reader: UsageReader | None = None
+        self._answer: Answer | None = None
+
+    @property
+    def wanted(self) -> Wanted:
+        """What is to be reserved. Who says how long his answer may become is not let in for less."""
+        return Wanted(self.call.prompt, self.call.answer, whole=self.call.answer is not None)
+
+    def read(self, answer: Answer) -> Answer:
+        """Return ``answer``, read as it passes."""
+        self._answer = answer
+        media = next((value for name, value in answer.headers if name == b"content-type"), b"")
+        self._reader = UsageReader(self.call, answer.status, media)
+        return Metered(answer, self._reader)
+
+    def settle(self, limits: Limits | None, verdict: Verdict | None, outcome: Outcome, error: object) -> None:
+        """Say what was used: to ``outcome``, and to the budgets, if any. ``error`` is why there is no answer."""
+        reservation = None if verdict is None else verdict.reservation
+        reserved = (reservation and reservation.granted) or self.call.prompt + (self.call.answer or 0)
+        usage = self._usage(reserved, outcome, error)
+        outcome.prompt_tokens, outcome.completion_tokens = usage.prompt, usage.completion
+        outcome.usage_source = usage.source
+        if limits is not None and verdict is not None:
+            limits.release(verdict, usage.total)
+
+    def _usage(self, reserved: int, outcome: Outcome, error: object) -> CallUsage:
+        if self._reader is not None and self._answer is not None:
+            return self._reader.usage(complete=self._answer.complete, reserved=reserved)
+        nothing = CallUsage(0, 0, "estimated")
+        if not outcome.attempts or (isinstance(error, TidegateError) and not isinstance(error, UpstreamTimeout)):
+            return nothing  # No upstream has taken it.
+        if self.call.streamed:
+            return CallUsage(self.call.prompt, 0, "estimated")
+        return CallUsage(self.call.prompt, max(0, reserved - self.call.prompt), "estimated")
+
+
+class Metered:
+    """An answer that is read as it passes."""
+
+    def __init__(self, answer: Answer, reader: UsageReader) -> None:
+        self.status = answer.status
+        self.headers = answer.headers
+        self._answer = answer
+        self._reader = reader
+
+    @property
+    def complete(self) -> bool:
+        return self._answer.complete
+
+    async def read(self) -> bytes:
+        data = await self._answer.read()
+        if data:
+            self._reader.feed(data)
+        return data
+
+    def abort(self) -> None:
+        self._answer.abort()
+
+
+def uncompressed(scope: Scope) -> Scope:
+    """Return the request as it is passed on, so that its answer can be read."""
+    headers = [header for header in scope["headers"] if header[0] != b"accept-encoding"]
+    changed: MutableMapping[str, Any] = {**scope, "headers": [*headers, (b"accept-encoding", b"identity")]}
+    return changed
