@@ -14,7 +14,6 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from app.auth.peer import Peers
 from app.auth.revocation import Revocation, Revocations, from_json, to_json
 from app.auth.service_keys import ServiceKeys
 from app.auth.tickets import Tickets
@@ -22,6 +21,7 @@ from app.auth.tokens import TokenVerifier
 from app.composition.broker import create_backend
 from app.composition.cache import create_cache
 from app.composition.edge import Edge
+from app.composition.limiting import Limiting
 from app.composition.rest import create_rest_api, version
 from app.composition.served import served_paths, served_routers
 from app.composition.sockets import Sockets
@@ -46,17 +46,13 @@ from app.http.routes import RouteTable
 from app.http.served_stream import ServedStreams
 from app.http.sockets.proxy import SocketProxy
 from app.http.transport import HttpTransport
-from app.limits.limits import Limits
-from app.limits.tokens import TokenBudgets
 from app.observe.outcomes import GenerationOutcomes, Outcomes
 from app.observe.pidfile import Progress
 from app.observe.tasks import TaskSet
-from app.streams.backend import RESERVATION_TTL
 from app.streams.census import Census
 from app.streams.control import Replicas
 from app.streams.hub import Hub
 from app.streams.remote import RemoteControl, obey
-from app.streams.slotkeeper import SlotKeeper
 from app.ws.drain import Drain
 
 __all__ = ["Parts"]
@@ -93,8 +89,7 @@ class Parts:
         self._served_streams = ServedStreams(self._hub, self._tasks)
         self._backend = create_backend(config, self._node, self._hub)
         self._hub.on_empty = self._backend.broker.unsubscribe
-        self._slots = SlotKeeper(self._backend.slots, ttl=config.realtime.limits.ttl)
-        self._budgets = TokenBudgets(self._backend.budgets, ttl=RESERVATION_TTL)
+        self._limiting = Limiting(self._backend, config)
         self._revocations = Revocations(config.auth, self._backend.revocations, self._tell_revocation)
         self._verifier = TokenVerifier(config.auth, kept_claims(config.routes), self._revocations.revoked)
         self._generations = Generations(
@@ -120,7 +115,7 @@ class Parts:
             self._generations,
             self._hub,
             self._backend,
-            self._slots,
+            self._limiting.slots,
             self._tickets,
             self._drain,
             self._tasks,
@@ -163,7 +158,7 @@ class Parts:
         self._service_keys.take(_service_keys(config))
         self._generations.reload(config.generations)
         self.sockets.reload(config)
-        limits = self._limits(config)
+        limits = self._limiting.limits(config)
         if self._cache is None:
             self._cache = create_cache(config)
         self._proxy.reload(limits, config.server.body_limit, self._cached(table))
@@ -176,8 +171,7 @@ class Parts:
             self._tasks.start(run(), name)
         self._tasks.start(self._revocations.follow(), "revocations")
         self._tasks.start(self._generations.run(), "leases and orphans")
-        self._tasks.start(self._slots.run(), "count of slots")
-        self._tasks.start(self._budgets.run(), "budgets of tokens")
+        self._limiting.start(self._tasks)
         self._follow_keys()
 
     def _follow_keys(self) -> None:
@@ -190,7 +184,7 @@ class Parts:
         return Proxy(
             self._transport,
             self._verifier,
-            self._limits(config),
+            self._limiting.limits(config),
             self._service_keys,
             body_limit=config.server.body_limit,
             cached=self._cached(table),
@@ -228,8 +222,7 @@ class Parts:
         for source in self._verifier.sources:
             await source.close()
         self.sockets.close()
-        await self._slots.close()
-        await self._budgets.close()
+        await self._limiting.close()
         self.edge.close()
         await self._backend.close()
         await self._transport.close()
@@ -278,17 +271,13 @@ class Parts:
             self._verifier,
             self._service_keys,
             self._tickets,
-            self._limits(config),
+            self._limiting.limits(config),
             config.realtime,
             origin_allowed=self.sockets.origin_allowed,
             clock=time.time,
             clockwork=self.sockets.ticker,
             delay=self._drain.delay,
         )
-
-    def _limits(self, config: Config) -> Limits:
-        peers = Peers(config.server.trusted_proxies, config.server.forwarded_header)
-        return Limits(config.limits, self._backend.windows, peers, self._slots, self._budgets)
 
     def _socket_count(self) -> int:
         return len(self.sockets.sessions) + len(self._passed_on)
