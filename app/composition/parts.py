@@ -92,17 +92,7 @@ class Parts:
         self._limiting = Limiting(self._backend, config)
         self._revocations = Revocations(config.auth, self._backend.revocations, self._tell_revocation)
         self._verifier = TokenVerifier(config.auth, kept_claims(config.routes), self._revocations.revoked)
-        self._generations = Generations(
-            config.generations,
-            self._hub,
-            self._backend.broker,
-            self._backend.ledger,
-            self._backend.succession,
-            self._backend.keys,
-            self._transport,
-            self._generation_outcomes,
-            shared=config.broker.shared,
-        )
+        self._generations = self._create_generations(config)
         self._replicas = Replicas(self._node, self._backend.signals, self._generations.receive_signal)
         self._hub.on_signal = self._replicas.receive
         self._census = Census(self._replicas, self._hub.counts, self._description)
@@ -179,6 +169,20 @@ class Parts:
         for follower in self._followers:
             follower.cancel()
         self._followers = [self._tasks.start(source.follow(), "keys of issuers") for source in self._verifier.sources]
+
+    def _create_generations(self, config: Config) -> Generations:
+        backend = self._backend
+        return Generations(
+            config.generations,
+            self._hub,
+            backend.broker,
+            backend.ledger,
+            backend.succession,
+            backend.keys,
+            self._transport,
+            self._generation_outcomes,
+            shared=config.broker.shared,
+        )
 
     def _create_proxy(self, config: Config, table: RouteTable) -> Proxy:
         return Proxy(
