@@ -16,7 +16,7 @@ from app.auth.tokens import TokenVerifier
 from app.cli import main
 from app.cli.chat import ask, socket_url
 from app.cli.conversation import Conversation, ConversationFailed
-from app.config import AuthConfig
+from app.config import AuthConfig, load_config
 
 SECRET = "a-secret-of-this-test-that-is-long-enough"
 
@@ -373,6 +373,12 @@ def test_a_file_over_a_preset_is_named_where_both_cannot_work(run, tmp_path):
     status, _, err = run("check", "--preset", "demo", "--config", str(path))
     assert status == 1
     assert err.startswith(f"tidegate: {path} over the preset demo: routes[1]")
+
+
+def test_a_token_for_a_preset_is_one_that_its_routes_take(run):
+    _, out, _ = run("token", "--preset", "nyro", "--sub", "42", "--company", "acme", "--email", "a@b.c")
+    identity = TokenVerifier(load_config(None, {}, preset="nyro").auth).verify(out.strip())
+    assert (identity.user_id, identity.company_id, identity.email) == ("42", "acme", "a@b.c")
 
 
 def test_an_unknown_preset_is_a_wrong_command_line(run):

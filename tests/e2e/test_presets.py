@@ -8,6 +8,8 @@ import contextlib
 import json
 import re
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -25,7 +27,8 @@ from app.config.variables import variables_in
 from app.errors import ConfigError
 from tests.support.gateway import Gateway, free_port, running
 
-PAGE = (Path(__file__).parents[2] / "docs" / "presets.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "presets.md").read_text()
 SYSTEMS = [name for name in preset_names() if name != "demo"]
 SECRET = "a-secret-of-this-test-that-is-long-enough"
 VARIABLES = {
@@ -482,3 +485,26 @@ async def test_what_the_auth_service_says_of_a_token_counts():
         refused = {"status": 401, "answer": {"detail": "Token expired"}}
         answer = await client.post("/v1/org", json=refused, headers={"Authorization": "Bearer of-another-make"})
         assert (answer.status_code, answer.json()) == (401, {"detail": "Token expired"})
+
+
+def test_the_command_runs_a_preset_anywhere_and_says_that_its_secret_is_known(tmp_path):
+    port = free_port()
+    environ = {"PORT": str(port), "GATEWAY_LOG_LEVEL": "ERROR", "PYTHONPATH": str(ROOT), "PATH": "/bin:/usr/bin"}
+    command = [sys.executable, "-m", "app.cli", "serve", "--preset", "nyro"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                assert process.poll() is None, "the gateway ended at its start"
+                assert time.monotonic() < deadline, "the gateway does not answer"
+                with contextlib.suppress(httpx.TransportError):
+                    told = httpx.get(f"http://127.0.0.1:{port}/health").json()
+                    break
+                time.sleep(0.05)
+        finally:
+            process.terminate()
+            _, log = process.communicate(timeout=60)
+    assert told == {"status": "healthy", "service": "Nyro API Gateway"}
+    (line,) = [json.loads(line) for line in log.splitlines() if "known to everybody" in line]
+    assert (line["level"], line["setting"]) == ("critical", "auth.secret")
+    assert "CHANGE_ME" not in log
