@@ -27,6 +27,9 @@ class Identity:
     digest: str | None = field(default=None, compare=False)
     """The token's SHA-256 in hexadecimal: its name where it has no other."""
 
+    def __hash__(self) -> int:
+        return hash((self.user_id, self.token_id))  # Not of all: it is computed for each request.
+
     @property
     def anonymous(self) -> bool:
         return self.user_id is None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from app.auth.headers import identity_headers
 from app.auth.identity import Identity
@@ -46,6 +47,11 @@ _USUAL = frozenset(
      b"sec-ch-ua-platform", b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site", b"user-agent"}
 )  # fmt: skip
 """Fields that cross; only so that the usual request is quick to look through."""
+_USUAL_WITHOUT_TOKEN = _USUAL - {b"authorization"}
+_NEVER = frozenset(name.encode("ascii") for name in _HOP_BY_HOP | _SET_BY_US | _SERVICE_KEYS)
+"""Fields that do not cross, in their usual spelling."""
+_LONGEST_KNOWN = 64
+"""Bytes: names of at most so many are remembered with what was found of them."""
 _IDENTITY = re.compile(r"x-(?:auth|authenticated|user|company|tenant|roles?)(?:-|$)|x-?remote-user$|remote-user$")
 _IDENTITY_SQUEEZED = frozenset(
     {"xauth", "xuser", "xuserid", "xusername", "xuseremail", "xuserrole", "xuserroles", "xcompany", "xcompanyid",
@@ -70,30 +76,38 @@ def request_headers(
     the order and repetition of the others stay. ``received`` has lower-case names. What the request's context says is
     written anew: ``X-Forwarded-*``, ``X-Request-ID`` and the trace. Framing and Host are the transport's.
     """
-    usual = _USUAL
-    kept = [field for field in received if field[0] in usual or _crosses_up(field[0])]
+    usual = _USUAL if keep_authorization else _USUAL_WITHOUT_TOKEN
+    kept: Headers = []
+    gone: set[bytes] = set()
+    for field in received:
+        name = field[0]
+        if name in usual:
+            kept.append(field)
+        elif name in _NEVER or name in _USUAL or not _crosses(name):
+            gone.add(name)
+        else:
+            kept.append(field)
     via = _VIA
-    names = {name for name, _ in received}
-    if b"connection" in names:
+    if b"connection" in gone:
         named = _named_by_connection(received)
         kept = [field for field in kept if normal_name(field[0]) not in named]
-    if b"via" in names:
+    if b"via" in gone:
         via = b", ".join([*(value for name, value in received if name == b"via"), _VIA])
-    if b"authorization" in names and not keep_authorization:
-        kept = [field for field in kept if field[0] != b"authorization"]
     if keep_service_key:
         kept += [field for field in received if field[0].decode("latin-1") in _SERVICE_KEYS]
     kept += identity_headers(identity)
     if context.chain:
         kept.append((b"x-forwarded-for", context.chain))
-    kept.append((b"x-forwarded-proto", context.scheme.encode("ascii")))
     if context.host:
         kept.append((b"x-forwarded-host", context.host))
-    kept.append((b"x-request-id", context.id))
-    kept.append((b"traceparent", context.trace.traceparent))
+    kept += (
+        (b"x-forwarded-proto", b"https" if context.scheme == "https" else b"http"),
+        (b"x-request-id", context.id),
+        (b"traceparent", context.trace.traceparent),
+        (b"via", via),
+    )
     if context.trace.state:
         kept.append((b"tracestate", context.trace.state))
-    kept.append((b"via", via))
     return kept
 
 
@@ -104,13 +118,14 @@ def response_headers(received: Sequence[tuple[bytes, bytes]], status: int) -> He
     event stream gets ``X-Accel-Buffering: no``, so that no proxy in front of the gateway holds it back.
     """
     kept = [field for field in received if field[0] not in _STAYS_HERE]
-    names = {name for name, _ in received}
-    if b"connection" in names:
+    fields = dict(received)
+    if b"connection" in fields:
         named = _named_by_connection(received)
         kept = [field for field in kept if normal_name(field[0]) not in named]
-    if status in _BODILESS and b"content-length" in names:
+    if status in _BODILESS and b"content-length" in fields:
         kept = [field for field in kept if field[0] != b"content-length"]
-    if _is_event_stream(kept) and b"x-accel-buffering" not in names:
+    kind = fields.get(b"content-type")
+    if kind is not None and kind[:17].lower() == b"text/event-stream" and b"x-accel-buffering" not in fields:
         kept.append((b"x-accel-buffering", b"no"))
     return kept
 
@@ -126,6 +141,11 @@ def says_who(name: bytes) -> bool:
     return _IDENTITY.match(normal) is not None or normal.replace("-", "") in _IDENTITY_SQUEEZED
 
 
+def _crosses(name: bytes) -> bool:
+    """Whether a field that a client sent goes to the upstream, by its name alone."""
+    return _known(name) if len(name) <= _LONGEST_KNOWN else _crosses_up(name)
+
+
 def _crosses_up(name: bytes) -> bool:
     normal = normal_name(name)
     if normal in _HOP_BY_HOP or normal in _SET_BY_US or normal in _SERVICE_KEYS:
@@ -135,12 +155,10 @@ def _crosses_up(name: bytes) -> bool:
     return not says_who(name)
 
 
+_known = lru_cache(maxsize=1024)(_crosses_up)
+
+
 def _named_by_connection(received: Iterable[tuple[bytes, bytes]]) -> frozenset[str]:
     """Return the normal forms of what ``Connection`` lists, over all its lines."""
     values = [value for name, value in received if name == b"connection"]
     return frozenset(normal_name(token.strip()) for value in values for token in value.split(b",") if token.strip())
-
-
-def _is_event_stream(headers: Headers) -> bool:
-    types = [value for name, value in headers if name == b"content-type"]
-    return bool(types) and types[0][:17].lower() == b"text/event-stream"

@@ -63,7 +63,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self.parser: httptools.HttpResponseParser | None = None
         self._pool = pool
-        self._loop = loop
+        self.loop = loop
         self._tasks = tasks
         self._transport: asyncio.Transport | None = None
         self._feed: Callable[[bytes], None] | None = None
@@ -105,7 +105,7 @@ class UpstreamConnection(asyncio.Protocol):
         assert self._response is None, "one request at a time"
         self.requests += 1
         self._response_timeout = response_timeout
-        response = UpstreamResponse(self, self._loop, head_only=head_only, idle_timeout=idle_timeout, upgrade=upgrade)
+        response = UpstreamResponse(self, self.loop, head_only=head_only, idle_timeout=idle_timeout, upgrade=upgrade)
         self._response = response
         self.parser = parser = httptools.HttpResponseParser(response)
         self._feed = parser.feed_data
@@ -189,7 +189,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._timer.cancel()
         if not self.closed:
             self._timer_at = deadline
-            self._timer = self._loop.call_at(deadline, self._tick)
+            self._timer = self.loop.call_at(deadline, self._tick)
 
     # What the transport calls.
 
@@ -308,7 +308,7 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._upload = None
             if response.waiting:
-                response.since = self._loop.time()
+                response.since = self.loop.time()
                 self.expect(response.overdue(self._response_timeout))
         finally:
             closing = getattr(body, "aclose", None)
@@ -316,9 +316,9 @@ class UpstreamConnection(asyncio.Protocol):
                 await closing()
 
     async def _drained(self) -> None:
-        self._since = self._loop.time()
+        self._since = self.loop.time()
         self.expect(self._since + self._response_timeout)
-        self._writable = self._loop.create_future()
+        self._writable = self.loop.create_future()
         try:
             await self._writable
         finally:
@@ -340,7 +340,7 @@ class UpstreamConnection(asyncio.Protocol):
         deadline = self._deadline()
         if deadline is None:
             return  # whoever begins to wait arms it again
-        if deadline > self._loop.time():
+        if deadline > self.loop.time():
             self.expect(deadline)
             return
         if self._response is not None:

@@ -210,16 +210,14 @@ class UpstreamResponse:
         """Nothing came in time."""
         self.fail(UpstreamTimeout())
 
-    async def _wait(self, patience: float) -> None:
-        assert self._waiter is None, "one reader at a time"
+    def _wait(self, patience: float) -> asyncio.Future[None]:
+        """Return what to await for something to come. Nobody else may be waiting."""
+        assert self._waiter is None or self._waiter.done(), "one reader at a time"
         assert self._wire is not None, "an answer without a connection has ended: there is nothing to wait for"
         self._waiter = waiter = self._loop.create_future()
         self.since = now = self._loop.time()
         self._wire.expect(now + patience)
-        try:
-            await waiter
-        finally:
-            self._waiter = None
+        return waiter
 
     def _wake(self) -> None:
         waiter = self._waiter

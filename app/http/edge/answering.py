@@ -118,4 +118,4 @@ class Answering(HttpToolsProtocol):
 
     def _run(self, cycle: Cycle) -> None:
         self.running = cycle
-        cycle.start(self.app, self.loop, self.tasks)
+        cycle.start(self.app, self.tasks)

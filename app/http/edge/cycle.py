@@ -55,6 +55,7 @@ class Owner(Protocol):
 
     transport: asyncio.Transport
     flow: FlowControl
+    loop: asyncio.AbstractEventLoop
 
     def default_head(self) -> bytes:
         """Return the lines that the server adds to each head."""
@@ -95,9 +96,10 @@ class Cycle:
         self._left = 0
         """Bytes of the body that the answer's length still promises."""
 
-    def start(self, app: ASGIApp, loop: asyncio.AbstractEventLoop, tasks: set[asyncio.Task[None]]) -> None:
+    def start(self, app: ASGIApp, tasks: set[asyncio.Task[None]]) -> None:
         """Run ``app`` for the request, as one of the server's ``tasks``."""
-        self._task = task = loop.create_task(self._run(app, tasks))
+        assert self._owner is not None, "it is started once"
+        self._task = task = self._owner.loop.create_task(self._run(app, tasks))
         tasks.add(task)
 
     def tell(self) -> None:
@@ -183,7 +185,7 @@ class Cycle:
         self.waiting_for_100_continue = False
         self._unframed, self._chunked, self._left = unframed, chunked, int(length or 0)
         self._held = STATUS_LINE[status] + owner.default_head() + block
-        asyncio.get_running_loop().call_soon(self.flush)
+        owner.loop.call_soon(self.flush)
 
     def flush(self) -> None:
         """Write the head, if it still waits."""

@@ -92,7 +92,7 @@ class Target:
             connection = self.idle.popitem()[0]
             if safe:
                 return connection
-            if asyncio.get_running_loop().time() - connection.idle_since > self._config.keepalive_unsafe:
+            if connection.loop.time() - connection.idle_since > self._config.keepalive_unsafe:
                 self.idle[connection] = None
                 return None  # the others are older
             if connection.silent():
@@ -143,7 +143,7 @@ class Target:
     def released(self, connection: UpstreamConnection) -> None:
         if self.keepalive > 0 and not self.retired and len(self.idle) < self._config.max_idle_connections:
             self.idle[connection] = None
-            connection.rest(asyncio.get_running_loop().time() + self.keepalive)
+            connection.rest(connection.loop.time() + self.keepalive)
         else:
             connection.close()
 

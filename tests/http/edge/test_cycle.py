@@ -52,6 +52,7 @@ class Connection:
     def __init__(self) -> None:
         self.transport = Wire()
         self.flow = Flow()
+        self.loop = asyncio.get_running_loop()
         self.completed = 0
 
     def default_head(self) -> bytes:
@@ -75,7 +76,7 @@ async def asked(app, *, method: str = "GET", version: str = "1.1"):
     connection, tasks = Connection(), set()
     scope = {"type": "http", "method": method, "http_version": version}
     cycle = Cycle(connection, scope, keep_alive=version == "1.1", expects_continue=False)
-    cycle.start(app, asyncio.get_running_loop(), tasks)
+    cycle.start(app, tasks)
     try:
         yield connection, cycle
     finally:
