@@ -80,19 +80,22 @@ class TokenVerifier:
         now = time.time() if now is None else now
         _check_form(token)
         digest = hashlib.sha256(token.encode()).digest()
-        identity = self._verified.get(digest)
-        if identity is not None:
-            self._verified.move_to_end(digest)
-        else:
+        known = self._verified.get(digest)
+        if known is None:
             issuer, head = self._issuer(token)
             identity = issuer.identity(issuer.claims(token, head, now), digest)
+        else:
+            identity = known
         if identity.expires_at is not None and now >= identity.expires_at:
             self._verified.pop(digest, None)
             raise TokenExpired
         if self._revoked(identity):
             self._verified.pop(digest, None)
             raise TokenRevoked
-        self._remember(digest, identity)
+        if known is None:
+            self._remember(digest, identity)
+        else:
+            self._verified.move_to_end(digest)
         return identity
 
     async def verified(self, token: str, now: float | None = None) -> Identity:

@@ -49,6 +49,7 @@ class Edge:
     def __init__(self, app: ASGIApp, config: ServerConfig, draining: Callable[[], bool]) -> None:
         self._app = app
         self._peers = Peers(config.trusted_proxies, config.forwarded_header)
+        self._trusting = bool(self._peers)
         self._hosts = Hosts(config.trusted_hosts)
         self._trace_share = config.trace_share
         self.draining = draining
@@ -56,6 +57,8 @@ class Edge:
         self.secure = {scheme: security_headers(config.security_headers, https=scheme == "https")
                        for scheme in ("http", "https")}  # fmt: skip
         self.secure_names = frozenset(name for name, _ in self.secure["https"])
+        self.special = self.secure_names | _OURS
+        """Fields of which an answer has no more than one, ours or its own."""
         self.packing = Packing(config.compression) if config.compression.enabled else None
         self.packers = Packers(config.compression)
 
@@ -89,7 +92,7 @@ class Edge:
         address = client[0] if client else ""
         chain, host = _encoded(address), fields.get(b"host", b"")
         scheme = "https" if scope["scheme"] in _SECURE else "http"
-        if self._peers:
+        if self._trusting:
             way = self._peers.way(address, scope["headers"])
             address, chain = way.addresses[0], ", ".join(way.addresses).encode("latin-1")
             if way.host is not None and valid_host(way.host):
@@ -160,15 +163,15 @@ class _Answer:
         names = dict(headers)
         if self.says_cors:
             headers = self._with_cors(headers, names)
-        if not _OURS.isdisjoint(names):
-            headers = [field for field in headers if field[0] not in _OURS]
         secure = edge.secure[context.scheme]
-        if edge.secure_names.isdisjoint(names):
-            headers += secure
-        else:
-            headers += [field for field in secure if field[0] not in names]
-        headers.append((b"x-request-id", context.id))
-        headers.append((b"x-process-time", b"%.6f" % (perf_counter() - context.began)))
+        if not edge.special.isdisjoint(names):
+            headers = [field for field in headers if field[0] not in _OURS]
+            secure = [field for field in secure if field[0] not in names]
+        headers += secure
+        headers += (
+            (b"x-request-id", context.id),
+            (b"x-process-time", b"%.6f" % (perf_counter() - context.began)),
+        )
         if edge.draining() and b"connection" not in names:
             headers.append(_CLOSE)
         kind = names.get(b"content-type")

@@ -6,6 +6,8 @@ able to change which route, and so which policy, applies.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import MethodNotAllowed, TidegateError
@@ -34,23 +36,20 @@ class Dispatch:
         """Use another table from the next request on."""
         self._table, self._fallback = table, fallback
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "websocket":
-            await self._socket(scope, receive, send)
-            return
+            return self._socket(scope, receive, send)
         try:
             table = self._table
             host = host_name(context_of(scope).host) if table.by_host else ""
             match = table.match(scope["method"], scope["raw_path"], host)
         except TidegateError as error:
-            await send_problem(send, error)
-            return
+            return send_problem(send, error)
         if match is None:
-            await self._fallback(scope, receive, send)
-        elif isinstance(match, MethodMismatch):
-            await send_problem(send, MethodNotAllowed(), allow=match.allow)
-        else:
-            await self._proxy(scope, receive, send, match)
+            return self._fallback(scope, receive, send)
+        if isinstance(match, MethodMismatch):
+            return send_problem(send, MethodNotAllowed(), allow=match.allow)
+        return self._proxy(scope, receive, send, match)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

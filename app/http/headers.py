@@ -98,16 +98,14 @@ def request_headers(
     kept += identity_headers(identity)
     if context.chain:
         kept.append((b"x-forwarded-for", context.chain))
+    kept.append((b"x-forwarded-proto", b"https" if context.scheme == "https" else b"http"))
     if context.host:
         kept.append((b"x-forwarded-host", context.host))
-    kept += (
-        (b"x-forwarded-proto", b"https" if context.scheme == "https" else b"http"),
-        (b"x-request-id", context.id),
-        (b"traceparent", context.trace.traceparent),
-        (b"via", via),
-    )
-    if context.trace.state:
-        kept.append((b"tracestate", context.trace.state))
+    trace = context.trace
+    kept += ((b"x-request-id", context.id), (b"traceparent", trace.traceparent))
+    if trace.state:
+        kept.append((b"tracestate", trace.state))
+    kept.append((b"via", via))
     return kept
 
 

@@ -83,7 +83,7 @@ def request_head(
     names = static.names
     line = method.encode("ascii") + b" " + address.prefix + path.encode("ascii") + b" HTTP/1.1"
     lines = [line, address.host_line]
-    lines += [name + b": " + value for name, value in headers if name.lower() not in names]
+    lines += [b": ".join(field) for field in headers if field[0].lower() not in names]
     lines += static.lines
     if upgrade:
         lines += _UPGRADE

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from app.config import RouteConfig
@@ -22,6 +23,10 @@ from app.http.paths import normal_path
 __all__ = ["ANY", "Match", "MethodMismatch", "Route", "RouteTable", "compile_routes"]
 
 _NAME = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_KNOWN = 2048
+"""Requests whose match is remembered, the latest."""
+_LONGEST_KNOWN = 256
+"""Bytes: longer paths are looked up each time."""
 ANY = "{}"
 """Stands for any one segment that is not empty."""
 
@@ -81,6 +86,7 @@ class RouteTable:
         self.by_host = any(route.config.hosts for route in self.routes)
         """Whether :meth:`match` looks at the host at all."""
         self._own = OwnPaths() if own is None else own
+        self._known = lru_cache(maxsize=_KNOWN)(self._match)
         self._root = _Node()
         for route in self.routes:
             node = self._root
@@ -103,6 +109,9 @@ class RouteTable:
         None says that the path is in no route. Raises :exc:`~app.errors.BadRequest` for a path that cannot be read in
         one way only.
         """
+        return (self._known if len(raw_path) <= _LONGEST_KNOWN else self._match)(method, raw_path, host)
+
+    def _match(self, method: str, raw_path: bytes, host: str) -> Match | MethodMismatch | None:
         path, segments, candidates = self._for(raw_path, host)
         others: list[Route] = []
         for route in candidates:
