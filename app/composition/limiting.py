@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from app.auth.peer import Peers
 from app.config import Config
 from app.limits.limits import Limits
 from app.limits.tokens import TokenBudgets
@@ -28,8 +27,7 @@ class Limiting:
 
     def limits(self, config: Config) -> Limits:
         """Return the limits of ``config``."""
-        peers = Peers(config.server.trusted_proxies, config.server.forwarded_header)
-        return Limits(config.limits, self._windows, peers, self.slots, self.budgets)
+        return Limits(config.limits, self._windows, self.slots, self.budgets)
 
     async def close(self) -> None:
         """Give back what is held, and settle what has ended. Call it when the tasks have ended."""

@@ -73,8 +73,7 @@ class Sockets:
         tasks: TaskSet,
     ) -> None:
         realtime, server = config.realtime, config.server
-        peers = Peers(server.trusted_proxies, server.forwarded_header)
-        self.gate = Gate(server.storm, peers)
+        self.gate = Gate(server.storm, Peers(server.trusted_proxies, server.forwarded_header))
         self.ticker = Ticker(time.time)
         self.sessions = Sessions()
         services = Services(
@@ -95,7 +94,7 @@ class Sockets:
         )
         opener = centrifuge.Opener(services, verifier, backend.presence, backend.archive, {}, realtime.presence_ttl)
         origins = self._origins = socket_origins(server)
-        door = (tickets, origins, peers, problem)
+        door = (tickets, origins, problem)
         self._native = Endpoint(services, *door)
         self._centrifuge = Endpoint(services, *door, centrifuge.SUBPROTOCOLS, opener)
         self.endpoints: dict[str, Callable[..., Awaitable[None]]] = {
@@ -107,7 +106,7 @@ class Sockets:
         """Those of type ``http``, which stand in for sockets."""
         self._doors: list[Door] = []
         if realtime.emulation.enabled:
-            self._emulate(opener, Posts(replicas), node, origins, peers)
+            self._emulate(opener, Posts(replicas), node, origins)
         self.control = LocalSessions(self.sessions)
         """What back ends do to them."""
         tasks.start(opener.renew(), "presence")
@@ -135,10 +134,10 @@ class Sockets:
 
         return answer
 
-    def _emulate(self, opener: centrifuge.Opener, posts: Posts, node: str, origins: Origins, peers: Peers) -> None:
+    def _emulate(self, opener: centrifuge.Opener, posts: Posts, node: str, origins: Origins) -> None:
         """Serve sessions of the Centrifuge protocol without a WebSocket."""
         for path, transport in _STREAM_PATHS.items():
-            stream = StreamOpener(transport, opener, posts, node, peers, self.gate)
+            stream = StreamOpener(transport, opener, posts, node, self.gate)
             self.doors[path] = self._door(Door(stream, transport.methods, origins, problem))
         post = PostTaker(opener.services.config, posts)
         self.doors[_POST_PATH] = self._door(Door(post, POST_METHODS, origins, problem))

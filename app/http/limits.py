@@ -7,6 +7,8 @@ from starlette.types import Message, Scope, Send
 from app.auth.identity import Identity
 from app.http.routes import Route
 from app.limits.limits import Limits, Verdict, Wanted
+from app.limits.shares import Caller
+from app.observe.request_context import context_of
 
 __all__ = ["admit_request", "telling"]
 
@@ -17,8 +19,8 @@ async def admit_request(
     limits: Limits, scope: Scope, route: Route, identity: Identity, wanted: Wanted | None = None
 ) -> Verdict:
     """Ask all limits that the route of a request (scope type ``http`` or ``websocket``) names."""
-    client = scope.get("client")
-    caller = limits.caller(client[0] if client else None, scope["headers"], identity)
+    key = next((value for name, value in scope["headers"] if name == b"x-api-key"), None)
+    caller = Caller(identity, context_of(scope).client, key)
     return await limits.admit(route.config.limits, route.label, caller, wanted)
 
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from app.auth.identity import Identity
-from app.auth.peer import Peers
 from app.config import RateLimitConfig
 from app.errors import BrokerUnavailable, BudgetExhausted, RateLimited, TidegateError
 from app.limits.fields import Header, Told
@@ -64,23 +62,15 @@ class Limits:
         self,
         limits: Mapping[str, RateLimitConfig],
         windows: Windows,
-        peers: Peers | None = None,
         keeper: SlotKeeper | None = None,
         budgets: TokenBudgets | None = None,
     ) -> None:
-        """``peers`` tells clients' addresses from proxies'."""
         self._limits = limits
         self._windows = windows
         self._keeper = keeper
         self._budgets = budgets
-        self._peers = Peers() if peers is None else peers
         if keeper is not None and any(limit.concurrent for limit in limits.values()):
             keeper.prepare()
-
-    def caller(self, peer: str | None, headers: Sequence[Header], identity: Identity) -> Caller:
-        """Return who asks; ``peer`` is the connection's address, ``headers`` have lower-case names."""
-        key = next((value for name, value in headers if name == b"x-api-key"), None)
-        return Caller(identity, self._peers.address(peer, headers), key)
 
     def counts_tokens(self, names: Sequence[str]) -> bool:
         """Whether one of these limits is a budget of tokens."""

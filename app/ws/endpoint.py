@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from app.auth.identity import ANONYMOUS, Identity
 from app.auth.origins import Origins
-from app.auth.peer import Peers
 from app.errors import InvalidToken, PermissionDenied, TidegateError
+from app.observe.request_context import context_of
 from app.observe.sampling import Sampled
 from app.ws.admission import Held
 from app.ws.commands import NativeCommander
@@ -54,7 +54,6 @@ class Endpoint:
         services: Services,
         tickets: TicketOffice,
         origins: Origins,
-        peers: Peers,
         problem: Problem,
         subprotocols: tuple[str, ...] = (SUBPROTOCOL,),
         begin: Begin | None = None,
@@ -65,7 +64,6 @@ class Endpoint:
         self._tickets = tickets
         self.origins = origins
         """From which pages browsers may come. May be replaced at any time."""
-        self._peers = peers
         self._problem = problem
         self._end = self._ended
 
@@ -93,10 +91,8 @@ class Endpoint:
             if handshake.credential is not None and handshake.credential.kind == "header":
                 await self._refuse(send, refused)
                 return
-        client = scope["client"]
-        address = self._peers.address(client[0] if client else None, scope["headers"])
         try:
-            held = await self._services.admission.admit(address=address, identity=identity)
+            held = await self._services.admission.admit(address=context_of(scope).client, identity=identity)
         except TidegateError as full:
             await self._refuse(send, full)
             return

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import structlog
 
 from app.auth.origins import Origins
-from app.auth.peer import Peers
 from app.config import RealtimeConfig
 from app.errors import BadRequest, MessageTooBig, MethodNotAllowed, Overloaded, PermissionDenied, TidegateError
+from app.observe.request_context import context_of
 from app.ws.admission import Held
 from app.ws.centrifuge.endpoint import Opener
 from app.ws.emulation.connection import EXTENSION, HttpConnection
@@ -125,13 +125,12 @@ class Door:
 class StreamOpener:
     """Handles the request whose answer is a session."""
 
-    def __init__(self, transport: Transport, opener: Opener, posts: Posts, node: str, peers: Peers, gate: Gate) -> None:
+    def __init__(self, transport: Transport, opener: Opener, posts: Posts, node: str, gate: Gate) -> None:
         self._transport = transport
         self._opener = opener
         self._config = opener.services.config
         self._posts = posts
         self._node = node
-        self._peers = peers
         self._gate = gate
 
     async def __call__(self, request: Request) -> None:
@@ -147,7 +146,7 @@ class StreamOpener:
         if connection.pipelined:
             raise BadRequest("No other request may follow on this connection.")
         admission = self._opener.services.admission
-        held = await admission.admit(address=self._peers.address(peer, headers))
+        held = await admission.admit(address=context_of(request.scope).client)
         try:
             await request.start(200, [(b"content-type", self._transport.content_type), _NO_STORE, *_STREAMED])
             await request.send({"type": "http.response.body", "body": b"", "more_body": True})  # The head goes now.
