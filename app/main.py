@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from time import monotonic
 
 import structlog
@@ -20,22 +21,24 @@ __all__ = ["Gateway", "create_app"]
 _log = structlog.get_logger(__name__)
 
 
-def create_app(config: Config, source: Source | None = None) -> Gateway:
+def create_app(config: Config, source: Source | None = None, folder: Path | None = None) -> Gateway:
     """Return the gateway as an ASGI application; its parts live from lifespan start-up to shutdown.
 
-    On SIGHUP it reads its configuration again from ``source``, if there is one.
+    On SIGHUP it reads its configuration again from ``source``, if there is one. ``folder`` is where the processes of
+    one gateway tell each other what they have measured.
 
     It needs uvicorn with ``ws=app.ws.connection.Connection`` and
     ``http=app.composition.server_connection.ServerConnection``; :mod:`app.serving` sees to that.
     """
-    return Gateway(config, source)
+    return Gateway(config, source, folder)
 
 
 class Gateway:
     """The ASGI application."""
 
-    def __init__(self, config: Config, source: Source | None = None) -> None:
+    def __init__(self, config: Config, source: Source | None = None, folder: Path | None = None) -> None:
         self._config = config
+        self._folder = folder
         self._source = source
         self._parts: Parts | None = None
 
@@ -49,7 +52,8 @@ class Gateway:
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         try:
-            parts = self._parts = Parts(self._config)
+            parts = self._parts = Parts(self._config, self._folder)
+            await parts.start()
         except Exception as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             raise

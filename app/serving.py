@@ -46,16 +46,18 @@ _PATIENCE = 60
 _log = structlog.get_logger(__name__)
 
 
-def uvicorn_config(config: Config, *, alone: bool = False, source: Source | None = None) -> uvicorn.Config:
+def uvicorn_config(
+    config: Config, *, alone: bool = False, source: Source | None = None, folder: Path | None = None
+) -> uvicorn.Config:
     """Return the set-up of one server; ``alone`` when it has its process for itself.
 
-    With a ``source`` it reads its configuration again on SIGHUP.
+    With a ``source`` it reads its configuration again on SIGHUP. ``folder`` is where several processes meet.
 
     Deflate is off (it triples a socket's memory), logs are ours (uvicorn's name paths with their queries), and
     forwarded headers are read by nobody but the proxy.
     """
     return uvicorn.Config(
-        partial(_application, config, alone, source),
+        partial(_application, config, alone, source, folder),
         factory=True,
         host=config.server.host,
         port=config.server.port,
@@ -78,14 +80,14 @@ def uvicorn_config(config: Config, *, alone: bool = False, source: Source | None
     )
 
 
-def _application(config: Config, alone: bool, source: Source | None) -> object:
+def _application(config: Config, alone: bool, source: Source | None, folder: Path | None) -> object:
     if alone:
         configure_logging(config.server.log_level, config.server.log_format)  # A worker is a new process.
     if source is not None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Until the parts are there: it would end the process.
         with contextlib.suppress(ConfigError):  # A worker that takes another's place starts with what counts now.
             config = source.reload(config).config
-    application = create_app(config, source)
+    application = create_app(config, source, folder)
     if alone:
         # All that is there by now stays: at each pass the collector would look at it in vain, for milliseconds.
         gc.collect()
@@ -103,12 +105,24 @@ def serve(config: Config, source: Source | None = None) -> None:
     for key in config.known_secrets():
         _log.critical("this secret is known to everybody: set your own before others can reach the gateway",
                       setting=dotted(key))  # fmt: skip
-    with _pid_file(config), _broker(config) as settled:
-        setup = uvicorn_config(settled, alone=True, source=source)
+    with _pid_file(config), _broker(config) as settled, _meeting_place(config) as folder:
+        setup = uvicorn_config(settled, alone=True, source=source, folder=folder)
         if settled.server.workers == 1:
             uvicorn.Server(setup).run()
         else:
             _Workers(setup, sockets=[setup.bind_socket()]).run()
+
+
+@contextlib.contextmanager
+def _meeting_place(config: Config) -> Iterator[Path | None]:
+    """A new folder in which several processes tell each other what they have measured; None for a single one."""
+    if config.server.workers == 1:
+        yield None
+        return
+    # The path of a socket in it may have no more than some hundred bytes.
+    place = None if len(tempfile.gettempdir()) < 60 else "/tmp"  # noqa: S108 (a private folder is made in it)
+    with tempfile.TemporaryDirectory(prefix="tidegate-figures-", dir=place, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 class _Workers(Multiprocess):

@@ -23,12 +23,13 @@ from app import errors
 from app.config import DEVELOPMENT_SECRET, Config
 from app.config.section import Section
 from app.errors import TidegateError
+from app.observe.families import FAMILIES
 from app.ws.protocols import centrifuge_codes
 
 __all__ = ["PAGES", "fill"]
 
 _HERE = Path(__file__).parent
-PAGES = {name: _HERE / f"{name}.md" for name in ("configuration", "errors", "protocol")}
+PAGES = {name: _HERE / f"{name}.md" for name in ("configuration", "errors", "observability", "protocol")}
 _TABLE = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -66,6 +67,15 @@ def centrifuge_table() -> str:
         elif isinstance(value, centrifuge_codes.Unsubscription):
             then = "unsubscribed, subscribe again" if value.code >= 2500 else "unsubscribed"
             rows.append(f"| {value.code} | {value.reason} | {then} | {_markdown(meanings[name])} |")
+    return "\n" + "\n".join(rows) + "\n\n"
+
+
+def metrics_table() -> str:
+    """Return one row for each family of ``/metrics``."""
+    rows = ["| name | kind | labels | says |", "|---|---|---|---|"]
+    for family in FAMILIES:
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        rows.append(f"| `{family.name}` | {family.kind} | {labels} | {_markdown(family.help)} |")
     return "\n" + "\n".join(rows) + "\n\n"
 
 
@@ -185,7 +195,12 @@ def _markdown(text: str) -> str:
     return " ".join(text.replace("``", "`").split()).replace("|", "\\|")
 
 
-_TABLES = {"configuration": configuration_table, "errors": error_table, "centrifuge-codes": centrifuge_table}
+_TABLES = {
+    "configuration": configuration_table,
+    "errors": error_table,
+    "centrifuge-codes": centrifuge_table,
+    "metrics": metrics_table,
+}
 
 
 def _main() -> None:

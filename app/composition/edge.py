@@ -23,7 +23,10 @@ from app.http.edge.heads import host_name, valid_host
 from app.http.edge.hosts import Hosts
 from app.http.edge.packer import Packer, Packers
 from app.http.edge.security_headers import security_headers
+from app.http.own_requests import own_outcome
 from app.http.problems import problem
+from app.observe.counts import HttpCounts
+from app.observe.outcomes import Ended, Outcome
 from app.observe.request_context import KEY, RequestContext
 from app.observe.trace_context import new_trace, received_trace, valid_request_id
 
@@ -46,8 +49,18 @@ class Edge:
     ``draining`` says whether this replica is about to go: then each answer asks its client to connect anew.
     """
 
-    def __init__(self, app: ASGIApp, config: ServerConfig, draining: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        config: ServerConfig,
+        draining: Callable[[], bool],
+        counts: HttpCounts | None = None,
+        told: Callable[[Outcome], None] = lambda outcome: None,
+    ) -> None:
+        """``told`` is told of the requests that are answered here."""
         self._app = app
+        self._counts = counts or HttpCounts()
+        self._told = told
         self._peers = Peers(config.trusted_proxies, config.forwarded_header)
         self._trusting = bool(self._peers)
         self._hosts = Hosts(config.trusted_hosts)
@@ -69,15 +82,18 @@ class Edge:
             await self._socket(scope, receive, send, context)
             return
         answer = _Answer(self, scope["method"], fields, context, send)
+        self._counts.in_flight += 1
         try:
             if self.cors.asks_before(scope["method"], fields):
                 answer.says_cors = False
-                await self._preflight(fields, answer)
+                self._tell(scope, context, await self._preflight(fields, answer))
             elif self._serves(context, scope["path"]):
                 await self._app(scope, receive, answer)
             else:
                 await _send_problem(answer, Misdirected())
+                self._tell(scope, context, Misdirected.status, Misdirected.code)
         finally:
+            self._counts.in_flight -= 1
             if answer.packer is not None:
                 answer.packer.close()
 
@@ -123,15 +139,22 @@ class Edge:
         await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": body})
 
-    async def _preflight(self, fields: Fields, send: Send) -> None:
+    def _tell(self, scope: Scope, context: RequestContext, status: int, code: str = "") -> None:
+        outcome = own_outcome(context, scope["method"], scope["raw_path"].decode("latin-1"))
+        outcome.status, outcome.error = status, code
+        outcome.ended = Ended.REFUSED if code else Ended.COMPLETE
+        self._told(outcome)
+
+    async def _preflight(self, fields: Fields, send: Send) -> int:
         try:
             headers = self.cors.preflight(fields)
         except TidegateError as error:
             await _send_problem(send, error)
-            return
+            return error.status
         headers.append((b"vary", b", ".join([*self.cors.vary, *_PREFLIGHT])))
         await send({"type": "http.response.start", "status": 204, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
+        return 204
 
 
 class _Answer:

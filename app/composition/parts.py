@@ -22,6 +22,9 @@ from app.composition.broker import create_backend
 from app.composition.cache import create_cache
 from app.composition.edge import Edge
 from app.composition.limiting import Limiting
+from app.composition.measures import Measured, Measures
+from app.composition.metrics_port import MetricsPort
+from app.composition.observing import Observing
 from app.composition.rest import create_rest_api, version
 from app.composition.served import served_paths, served_routers
 from app.composition.sockets import Sockets
@@ -33,6 +36,7 @@ from app.http.api.caller import Caller
 from app.http.api.generations import generations_router
 from app.http.api.health import health_router
 from app.http.api.logout import logout_router
+from app.http.api.metrics import MetricsPage, metrics_application, metrics_router
 from app.http.api.server import server_router
 from app.http.api.server_control import control_methods
 from app.http.api.server_methods import ServerMethods
@@ -46,7 +50,6 @@ from app.http.routes import RouteTable
 from app.http.served_stream import ServedStreams
 from app.http.sockets.proxy import SocketProxy
 from app.http.transport import HttpTransport
-from app.observe.outcomes import GenerationOutcomes, Outcomes
 from app.observe.pidfile import Progress
 from app.observe.tasks import TaskSet
 from app.streams.census import Census
@@ -71,7 +74,8 @@ _TELL = 0.2
 class Parts:
     """They live from lifespan start-up to shutdown."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, folder: Path | None = None) -> None:
+        """``folder`` is where the processes of one gateway tell each other what they have measured."""
         loop = asyncio.get_running_loop()
         self._config = config
         self._started = time.monotonic()
@@ -80,9 +84,8 @@ class Parts:
         self._tasks = TaskSet()
         self._node = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
-        self._outcomes = Outcomes()
-        self._generation_outcomes = GenerationOutcomes()
-        self._transport = HttpTransport(config.upstreams)
+        self._observing = observing = Observing(config)
+        self._transport = HttpTransport(config.upstreams, meter=observing.tallies.upstreams)
         self._transport.start()
         self._hub = Hub(loop.call_soon, ends_channel)
         self._event_streams = EventStreams(self._hub, self._tasks)
@@ -109,20 +112,36 @@ class Parts:
             self._tickets,
             self._drain,
             self._tasks,
+            observing.tallies.sockets,
+            observing.socket_ended,
         )
+        self._followers: list[asyncio.Task[None]] = []
         obey(self._replicas, self.sockets.control)
         self._replicas.on(_REVOKED, lambda body: self._revocations.learn([from_json(body)]))
         self._revocations.on_learned = self._end_revoked
         self._service_keys = ServiceKeys(_service_keys(config))
-        table = _table(config)
+        self._open_http(config, folder)
+        self._start()
+
+    def _open_http(self, config: Config, folder: Path | None) -> None:
+        """Make what answers requests, and what tells of it."""
+        observing, table = self._observing, _table(config)
         self._cache = create_cache(config)
         self._proxy = self._create_proxy(config, table)
         self._passed_on = self._socket_proxy(config)
+        self._measures = Measures(self._measured(), config, version(), folder)
         self._own = self.sockets.beside(create_rest_api(config, self._routers(config)))
-        self._dispatch = Dispatch(table, self._proxy, self._own, self._passed_on)
-        self.edge = Edge(self._dispatch, config.server, lambda: self._drain.active)
-        self._followers: list[asyncio.Task[None]] = []
-        self._start()
+        told = observing.own.tell
+        self._dispatch = Dispatch(table, self._proxy, self._own, self._passed_on, told)
+        self.edge = Edge(self._dispatch, config.server, self.draining, observing.tallies.http, told)
+        self._metrics_port: MetricsPort | None = None
+
+    async def start(self) -> None:
+        """Let others see what is measured. Raises :exc:`~app.errors.ConfigError` where the port for it is taken."""
+        await self._measures.start()
+        metrics = self._config.metrics
+        if metrics.enabled and metrics.port:
+            self._metrics_port = MetricsPort(metrics_application(self._metrics_page()), self._config, self._tasks)
 
     def reload(self, config: Config) -> None:
         """Use another configuration from the next request on; whatever is open stays open.
@@ -180,7 +199,7 @@ class Parts:
             backend.succession,
             backend.keys,
             self._transport,
-            self._generation_outcomes,
+            self._observing.generations,
             shared=config.broker.shared,
         )
 
@@ -192,7 +211,7 @@ class Parts:
             self._service_keys,
             body_limit=config.server.body_limit,
             cached=self._cached(table),
-            outcomes=self._outcomes,
+            outcomes=self._observing.outcomes,
         )
 
     def _cached(self, table: RouteTable) -> CachedRoutes | None:
@@ -222,6 +241,9 @@ class Parts:
         if self._cache is not None:
             await self._cache.close()
         await self._replicas.close()
+        if self._metrics_port is not None:
+            await self._metrics_port.close()
+        await self._measures.close()
         await self._tasks.close()
         for source in self._verifier.sources:
             await source.close()
@@ -230,6 +252,7 @@ class Parts:
         self.edge.close()
         await self._backend.close()
         await self._transport.close()
+        self._observing.close()
 
     async def _tell_progress(self, pid_file: Path) -> None:
         """Say how much is left, for ``tidegate drain``, until the end."""
@@ -263,11 +286,32 @@ class Parts:
             "channels": self._hub.channels(),
             "generations_running": self._generations.running,
             "messages_delivered": self._hub.delivered,
+            "event_loop_lag_seconds": round(self._measures.lag.last, 6),
+            "redis": {link.name: link._asdict() for link in self._backend.figures().links},
+            "messages_unwritten": self._backend.figures().unwritten,
             "cache": {} if self._cache is None else self._cache.counts.figures(),
             "upstreams": {name: self._transport.figures(name) for name in self._config.upstreams},
         }
 
     # Private.
+
+    def _measured(self) -> Measured:
+        return Measured(
+            tallies=self._observing.tallies,
+            hub=self._hub,
+            backend=self._backend,
+            transport=self._transport,
+            generations=self._generations,
+            sockets=self.sockets,
+            passed_on=self._passed_on,
+            cache=lambda: self._cache,
+            draining=self.draining,
+            lines=self._observing.lines,
+        )
+
+    def _metrics_page(self) -> MetricsPage:
+        key = self._config.metrics.key
+        return MetricsPage(self._measures.snapshot, None if key is None else key.get_secret_value())
 
     def _socket_proxy(self, config: Config) -> SocketProxy:
         return SocketProxy(
@@ -281,6 +325,8 @@ class Parts:
             clock=time.time,
             clockwork=self.sockets.ticker,
             delay=self._drain.delay,
+            outcomes=self._observing.outcomes,
+            ended=self._observing.passed_on_ended,
         )
 
     def _socket_count(self) -> int:
@@ -319,6 +365,8 @@ class Parts:
             logout_router(self._revocations, caller),
         ]
         routers += served_routers(config, self._generations, backend.keys, self._served_streams, caller)
+        if config.metrics.enabled and not config.metrics.port:
+            routers.append(metrics_router(self._metrics_page()))
         if config.server_api.keys:
             control = control_methods(config.realtime, RemoteControl(self._replicas), self._revocations)
             ports = (backend.broker, backend.archive, backend.presence, self._census)

@@ -16,12 +16,14 @@ from app.errors import NotFound
 from app.generations.merging import EventMergeRule
 from app.generations.service import Generations
 from app.http.problems import problem
+from app.observe.counts import SocketCounts
 from app.observe.tasks import TaskSet
 from app.streams.backend import Backend
 from app.streams.control import Replicas
 from app.streams.hub import Hub
 from app.streams.slotkeeper import SlotKeeper
 from app.ws.admission import Admission
+from app.ws.book import Book, SocketLine
 from app.ws.centrifuge import endpoint as centrifuge
 from app.ws.control import LocalSessions
 from app.ws.drain import Drain
@@ -71,6 +73,8 @@ class Sockets:
         tickets: Tickets,
         drain: Drain,
         tasks: TaskSet,
+        counts: SocketCounts,
+        line: SocketLine,
     ) -> None:
         realtime, server = config.realtime, config.server
         self.gate = Gate(server.storm, Peers(server.trusted_proxies, server.forwarded_header))
@@ -90,13 +94,18 @@ class Sockets:
             encoder=NativeEncoder(),
             rule=EventMergeRule(),
             clock=time.time,
+            counts=counts,
             rates=_rates(realtime.limits),
         )
         opener = centrifuge.Opener(services, verifier, backend.presence, backend.archive, {}, realtime.presence_ttl)
         origins = self._origins = socket_origins(server)
         door = (tickets, origins, problem)
-        self._native = Endpoint(services, *door)
-        self._centrifuge = Endpoint(services, *door, centrifuge.SUBPROTOCOLS, opener)
+
+        def book(protocol: str) -> Book:
+            return Book(protocol, counts, services.clock, line)
+
+        self._native = Endpoint(services, *door, book("native"))
+        self._centrifuge = Endpoint(services, *door, book("centrifuge"), centrifuge.SUBPROTOCOLS, opener)
         self.endpoints: dict[str, Callable[..., Awaitable[None]]] = {
             _NATIVE_PATH: self._native,
             _CENTRIFUGE_PATH: self._centrifuge,
@@ -106,7 +115,7 @@ class Sockets:
         """Those of type ``http``, which stand in for sockets."""
         self._doors: list[Door] = []
         if realtime.emulation.enabled:
-            self._emulate(opener, Posts(replicas), node, origins)
+            self._emulate(opener, Posts(replicas), node, origins, book)
         self.control = LocalSessions(self.sessions)
         """What back ends do to them."""
         tasks.start(opener.renew(), "presence")
@@ -134,10 +143,12 @@ class Sockets:
 
         return answer
 
-    def _emulate(self, opener: centrifuge.Opener, posts: Posts, node: str, origins: Origins) -> None:
+    def _emulate(
+        self, opener: centrifuge.Opener, posts: Posts, node: str, origins: Origins, book: Callable[[str], Book]
+    ) -> None:
         """Serve sessions of the Centrifuge protocol without a WebSocket."""
         for path, transport in _STREAM_PATHS.items():
-            stream = StreamOpener(transport, opener, posts, node, self.gate)
+            stream = StreamOpener(transport, opener, posts, node, self.gate, book(path.rpartition("/")[2]))
             self.doors[path] = self._door(Door(stream, transport.methods, origins, problem))
         post = PostTaker(opener.services.config, posts)
         self.doors[_POST_PATH] = self._door(Door(post, POST_METHODS, origins, problem))

@@ -16,6 +16,7 @@ from app.config.cache import CacheConfig
 from app.config.generations import GenerationsConfig
 from app.config.issuers import KNOWN_SECRETS, known_secrets, unsafe_in_production
 from app.config.limits import RateLimitConfig
+from app.config.observability import MetricsConfig, TracingConfig
 from app.config.realtime import RealtimeConfig
 from app.config.routes import RouteConfig
 from app.config.section import Section, WrongSetting
@@ -41,6 +42,8 @@ class Config(Section):
     )
     """`[limits.burst]` is a limit that routes name as `burst`."""
     cache: CacheConfig = CacheConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    tracing: TracingConfig = TracingConfig()
     upstreams: dict[str, UpstreamConfig] = Field(default_factory=dict)
     """`[upstreams.chat]` is a microservice that routes and generations name as `chat`."""
     routes: tuple[RouteConfig, ...] = ()

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from app.config.edge import CompressionConfig, CorsConfig, RequestsConfig, SecurityHeadersConfig
+from app.config.observability import AccessLogConfig
 from app.config.section import LOWER_CASE, Section
 
 __all__ = ["HealthPagesConfig", "ServerConfig", "StormConfig"]
@@ -106,6 +107,7 @@ class ServerConfig(Section):
     """Where the gateway writes its process id, for `tidegate drain`."""
     stop_timeout: float = Field(30.0, gt=0, le=600)
     """How long requests in flight may take to finish once the port is closed."""
+    access_log: AccessLogConfig = AccessLogConfig()
     requests: RequestsConfig = RequestsConfig()
     storm: StormConfig = StormConfig()
     cors: CorsConfig = CorsConfig()

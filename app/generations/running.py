@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from time import time
@@ -42,6 +43,8 @@ class Running:
         self.config = config
         self.places = places
         self.relays: dict[str, Relay] = {}
+        self.started: Counter[str] = Counter()
+        """By kind, those that were taken over included."""
         self.stopped = False
         """Nothing is begun any more."""
         self._ledger = ledger
@@ -74,6 +77,7 @@ class Running:
     ) -> Relay:
         """Run a generation whose stream is ours."""
         stream = owned.stream
+        self.started[info.kind] += 1
         relay = Relay(
             owned,
             self._ledger,

@@ -7,7 +7,7 @@ to the one that it does run on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -101,6 +101,11 @@ class Generations:
     def running(self) -> int:
         return len(self._relays)
 
+    @property
+    def started(self) -> Mapping[str, int]:
+        """How many began here so far, by kind."""
+        return self._running.started
+
     async def start(self, identity: Identity, request: StartRequest) -> tuple[str, Position]:
         """Start a generation, or attach to the one that the same idempotency key has started.
 
@@ -158,6 +163,12 @@ class Generations:
         he may not; and if it was closed in place of its owner, then what he has at the terminal's offset can be a text
         that the log never got.
         """
+        place = await self._place(record, since)
+        if place is None:
+            self._hub.resumed[False] += 1
+        return place
+
+    async def _place(self, record: Record, since: Position) -> Position | None:
         if since.epoch not in {"", record.epoch}:
             return None
         for pause in _PAUSES:

@@ -6,16 +6,18 @@ able to change which route, and so which policy, applies.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import MethodNotAllowed, TidegateError
 from app.http.aborted import quiet_aborted_responses
 from app.http.edge.heads import host_name
+from app.http.own_requests import OwnRequests, own_outcome
 from app.http.proxy import Proxy, send_problem
 from app.http.routes import MethodMismatch, RouteTable
 from app.http.sockets.proxy import SocketProxy, refuse_socket
+from app.observe.outcomes import Ended, Outcome
 from app.observe.request_context import context_of
 
 __all__ = ["Dispatch"]
@@ -24,17 +26,26 @@ __all__ = ["Dispatch"]
 class Dispatch:
     """An ASGI application for requests and for WebSocket handshakes that are not for the gateway itself."""
 
-    def __init__(self, table: RouteTable, proxy: Proxy, fallback: ASGIApp, sockets: SocketProxy | None = None) -> None:
-        """``fallback`` gets the requests of no route; handshakes of none are answered 404."""
+    def __init__(
+        self,
+        table: RouteTable,
+        proxy: Proxy,
+        fallback: ASGIApp,
+        sockets: SocketProxy | None = None,
+        told: Callable[[Outcome], None] = lambda outcome: None,
+    ) -> None:
+        """``fallback`` gets the requests of no route; handshakes of none are answered 404. ``told`` is told of all that
+        the proxy does not get."""
+        self._told = told
         self._table = table
         self._proxy = proxy
-        self._fallback = fallback
+        self._fallback = OwnRequests(fallback, table.own, told)
         self._sockets = sockets
         quiet_aborted_responses()
 
     def reload(self, table: RouteTable, fallback: ASGIApp) -> None:
         """Use another table from the next request on."""
-        self._table, self._fallback = table, fallback
+        self._table, self._fallback = table, OwnRequests(fallback, table.own, self._told)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "websocket":
@@ -44,12 +55,20 @@ class Dispatch:
             host = host_name(context_of(scope).host) if table.by_host else ""
             match = table.match(scope["method"], scope["raw_path"], host)
         except TidegateError as error:
-            return send_problem(send, error)
+            return self._refuse(scope, send, error)
         if match is None:
             return self._fallback(scope, receive, send)
         if isinstance(match, MethodMismatch):
-            return send_problem(send, MethodNotAllowed(), allow=match.allow)
+            return self._refuse(scope, send, MethodNotAllowed(), match.allow)
         return self._proxy(scope, receive, send, match)
+
+    async def _refuse(self, scope: Scope, send: Send, error: TidegateError, allow: tuple[str, ...] = ()) -> None:
+        outcome = own_outcome(context_of(scope), scope["method"], scope["raw_path"].decode("latin-1"))
+        outcome.status, outcome.ended, outcome.error = error.status, Ended.REFUSED, error.code
+        try:
+            await send_problem(send, error, allow=allow)
+        finally:
+            self._told(outcome)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

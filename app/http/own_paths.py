@@ -9,6 +9,7 @@ __all__ = ["OWN_PATHS", "SERVER_API_PATHS", "OwnPaths"]
 OWN_PATHS = (
     "/health",
     "/health/*",
+    "/metrics",
     "/api/v1/ws",
     "/api/v1/ws/*",
     "/api/v1/generations",
@@ -55,3 +56,9 @@ class OwnPaths:
     def __contains__(self, path: str) -> bool:
         """Whether the gateway answers at ``path``, which is in its normal form."""
         return path in self._exact or path.startswith(self._prefixes)
+
+    def label(self, path: str) -> str:
+        """Return the pattern that ``path`` is in, of which there are as many as were given; ``none`` for none."""
+        if path in self._exact:
+            return path
+        return next((f"{prefix}*" for prefix in self._prefixes if path.startswith(prefix)), "none")

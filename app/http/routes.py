@@ -85,7 +85,8 @@ class RouteTable:
         self.routes = compile_routes(routes)
         self.by_host = any(route.config.hosts for route in self.routes)
         """Whether :meth:`match` looks at the host at all."""
-        self._own = OwnPaths() if own is None else own
+        self.own = OwnPaths() if own is None else own
+        """The gateway's."""
         self._known = lru_cache(maxsize=_KNOWN)(self._match)
         self._root = _Node()
         for route in self.routes:
@@ -129,7 +130,7 @@ class RouteTable:
         found = _candidates(self._root, segments)
         if len(found) > 1:
             found.sort(key=_index)
-        own = path in self._own
+        own = path in self.own
         if own or self.by_host:
             found = [
                 route

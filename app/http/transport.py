@@ -149,15 +149,27 @@ class HttpTransport:
         targets = self._pools[upstream].targets
         return sum(len(target.open) for target in targets), sum(len(target.idle) for target in targets)
 
+    @property
+    def upstreams(self) -> list[str]:
+        """The names that there are now."""
+        return list(self._pools)
+
     def figures(self, upstream: str) -> dict[str, int | bool]:
-        """Return how many targets there are and are available, whether there is panic, and how many breakers are not
-        closed."""
+        """Return how many targets there are and in which state, whether there is panic, how many breakers are not
+        closed, and how many connections are busy and idle."""
         pool = self._pools[upstream]
         now = monotonic()
+        available = sum(target.health.available(now) for target in pool.targets)
+        unhealthy = sum(not target.health.passing for target in pool.targets)
+        busy = sum(target.active for target in pool.targets)
         breakers = [ticket.breaker for target in pool.targets for ticket in target.tickets.values()]
         return {
             "targets": len(pool.targets),
-            "available": sum(target.health.available(now) for target in pool.targets),
+            "available": available,
+            "unhealthy": unhealthy,
+            "ejected": len(pool.targets) - available - unhealthy,
+            "busy": busy,
+            "idle": sum(len(target.idle) for target in pool.targets),
             "panic": pool.panic,
             "breakers_open": sum(
                 breaker is not None and breaker.state is not BreakerState.CLOSED for breaker in breakers

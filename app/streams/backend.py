@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.streams.broker import Archive, Broker, Keys, Ledger, Sink, Succession
 from app.streams.budgets import Budgets, MemoryBudgets
@@ -17,6 +17,7 @@ from app.streams.redis.budgets import RedisBudgets
 from app.streams.redis.client import Client
 from app.streams.redis.keys import RedisKeys
 from app.streams.redis.layout import Layout
+from app.streams.redis.links import Links
 from app.streams.redis.presence import RedisPresence
 from app.streams.redis.reader import RedisBroker
 from app.streams.redis.register import RedisRegister
@@ -28,7 +29,16 @@ from app.streams.register import MemoryRegister, Register
 from app.streams.slots import MemorySlots, MemorySlotStore, Slots
 from app.streams.windows import MemoryWindows, Windows
 
-__all__ = ["PRESENCE_TTL", "RESERVATION_TTL", "SLOTS_TTL", "Backend", "memory_backend", "redis_backend"]
+__all__ = [
+    "PRESENCE_TTL",
+    "RESERVATION_TTL",
+    "SLOTS_TTL",
+    "Backend",
+    "BrokerFigures",
+    "LinkFigures",
+    "memory_backend",
+    "redis_backend",
+]
 
 PRESENCE_TTL = 60.0
 """Seconds that the clients of a killed replica stay present."""
@@ -37,6 +47,29 @@ SLOTS_TTL = 30.0
 REVOCATION_LIMIT = 200_000
 RESERVATION_TTL = 60.0
 """Seconds that tokens stay reserved for the calls of a killed replica; then they count as used."""
+
+
+class LinkFigures(NamedTuple):
+    """The connections to Redis of one purpose, over all masters."""
+
+    name: str
+    up: int
+    connects: int
+    """How often one came up."""
+    failures: int
+    """How often one was lost or could not be had."""
+    lag: float
+    """Seconds that the slowest last probe took, behind all that was on its way before it."""
+
+
+class BrokerFigures(NamedTuple):
+    """What is counted of the ports."""
+
+    appended: int
+    writes: int = 0
+    unwritten: int = 0
+    repairs: int = 0
+    links: tuple[LinkFigures, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +89,7 @@ class Backend:
     budgets: Budgets
     tasks: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
     healthy: Callable[[], bool]
+    figures: Callable[[], BrokerFigures]
     settle: Callable[[float], Awaitable[None]]
     """Waits at most so many seconds until the log has what was appended."""
     close: Callable[[], Awaitable[None]]
@@ -94,6 +128,7 @@ def memory_backend(
         budgets=MemoryBudgets(time.monotonic, ttl=RESERVATION_TTL),
         tasks={},
         healthy=lambda: True,
+        figures=lambda: BrokerFigures(ledger.appended),
         settle=nothing,
         close=nothing,
     )
@@ -134,6 +169,18 @@ def redis_backend(
         budgets=RedisBudgets(client, layout, ttl=RESERVATION_TTL),
         tasks={"redis ledger": ledger.run, "redis broker": broker.run},
         healthy=lambda: broker.healthy,
+        figures=lambda: BrokerFigures(
+            ledger.appended,
+            ledger.writes,
+            ledger.unwritten,
+            broker.repairs,
+            tuple(map(_link_figures, (ledger.links, broker.links, client.links))),
+        ),
         settle=ledger.settle,
         close=client.close,
     )
+
+
+def _link_figures(links: Links) -> LinkFigures:
+    up = links.all()
+    return LinkFigures(links.name, len(up), links.connects, links.failures, max((link.lag for link in up), default=0.0))

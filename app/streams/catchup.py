@@ -48,6 +48,8 @@ async def join(
             if recovery is not None and hub.position(channel) == (history.epoch, recovery.top):
                 recovery.publications = merge(recovery.publications, rule)
                 send(recovery)
+                if since is not None and since.offset > 0:
+                    hub.resumed[recovery.recovered] += 1
                 hub.go_live(subscription, recovery.publications[-1].data if recovery.publications else None)
                 return subscription
         raise BrokerUnavailable("The log of this stream does not fit its live messages. Try again.")

@@ -59,17 +59,21 @@ class Listener(Protocol):
 class Subscription:
     """One listener's place in one channel: first held back, then live."""
 
-    __slots__ = ("channel", "held", "listener")
+    __slots__ = ("base", "channel", "held", "listener", "taken")
 
     def __init__(self, channel: str, listener: Listener) -> None:
         self.channel = channel
         self.listener = listener
         self.held: list[Batch] | None = []
         """Batches kept back during catch-up; None once live."""
+        self.base = 0
+        """Bytes that the channel had sent to its live listeners of this wire format before this one."""
+        self.taken = 0
+        """Bytes that went to this one while it was live; known when it is dropped."""
 
 
 class _Channel:
-    __slots__ = ("epoch", "groups", "held", "name", "pending", "top")
+    __slots__ = ("epoch", "groups", "held", "name", "pending", "sent", "top")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -79,6 +83,8 @@ class _Channel:
         self.pending: list[Batch] = []
         self.groups: dict[Encoder, dict[Listener, Subscription]] = {}
         self.held: dict[Subscription, None] = {}
+        self.sent: dict[Encoder, int] = {}
+        """Bytes so far, by wire format: what each listener got is a difference, and costs it nothing."""
 
 
 class Hub:
@@ -101,8 +107,15 @@ class Hub:
         """Gets messages of other replicas to this one; the composition root sets it."""
         self._channels: dict[str, _Channel] = {}
         self._dirty: list[_Channel] = []
+        self.messages = 0
+        """Messages so far that came to channels with listeners, each counted once."""
         self.delivered = 0
-        """Messages handed to listeners so far."""
+        """Messages handed to listeners so far: each as often as there were listeners."""
+        self.delivered_bytes = 0
+        self.gaps = 0
+        """How often listeners were told of a gap that can't be repaired."""
+        self.resumed = {True: 0, False: 0}
+        """Readers who named a position: whether they went on from it, or had to begin again."""
 
     def channels(self) -> int:
         return len(self._channels)
@@ -132,7 +145,9 @@ class Hub:
         assert not found.pending, "flush the channel before the catch-up is computed, or its batches go out twice"
         del found.held[subscription]
         subscription.held = None
-        found.groups.setdefault(subscription.listener.encoder, {})[subscription.listener] = subscription
+        encoder = subscription.listener.encoder
+        found.groups.setdefault(encoder, {})[subscription.listener] = subscription
+        subscription.base = found.sent.setdefault(encoder, 0)
         if last is not None and self._is_last(found.name, last):
             self._end(subscription)
 
@@ -144,12 +159,14 @@ class Hub:
         if subscription in found.held:
             del found.held[subscription]
         else:
-            group = found.groups.get(subscription.listener.encoder)
+            encoder = subscription.listener.encoder
+            group = found.groups.get(encoder)
             if group is None or group.get(subscription.listener) is not subscription:
                 return
             del group[subscription.listener]
+            subscription.taken = found.sent[encoder] - subscription.base
             if not group:
-                del found.groups[subscription.listener.encoder]
+                del found.groups[encoder]
         if not found.groups and not found.held:
             del self._channels[subscription.channel]
             self.on_empty(subscription.channel)
@@ -207,6 +224,7 @@ class Hub:
             return
         self._flush(found)
         found.epoch, found.top = None, 0
+        self.gaps += 1
         for subscription in found.held:
             subscription.held = []
         for group in list(found.groups.values()):
@@ -241,10 +259,14 @@ class Hub:
         if not batches:
             return
         channel.pending = []
-        name = channel.name
+        name, sent = channel.name, channel.sent
+        count = len(batches[0].items) if len(batches) == 1 else sum([len(batch.items) for batch in batches])
+        self.messages += count
         for encoder, group in channel.groups.items():
             block = encoder.batches(name, batches)
-            self.delivered += len(group)
+            sent[encoder] += len(block)
+            self.delivered += len(group) * count
+            self.delivered_bytes += len(group) * len(block)
             for listener in group:
                 writer = listener.direct
                 if writer is not None:

@@ -188,6 +188,8 @@ class MemoryLedger:
         self._owned: dict[str, OwnedStream] = {}
         self._deadlines: dict[str, float] = {}
         """Of every open stream, whoever owns it."""
+        self.appended = 0
+        """Messages so far."""
 
     async def claim(self, stream: str, info: bytes) -> OwnedStream | Record:
         record = await self.record(stream)
@@ -204,6 +206,7 @@ class MemoryLedger:
         log = self._store.get(owned.stream)
         if log is None or log.closed or log.token != owned.token:
             return
+        self.appended += len(items)
         batch = log.extend(items)
         owned.top = batch.last
         if not self._sink.broadcast(owned.stream, batch):

@@ -36,6 +36,7 @@ _CLOSE_TIMEOUT = 5.0
 _FRAMES_LOG = logging.getLogger("uvicorn.error.sockets")
 """Where websockets would write each frame, what people say to each other, to."""
 _FRAMES_LOG.setLevel(logging.WARNING)
+_ABNORMAL = 1006
 
 
 class Connection(asyncio.Protocol):
@@ -139,6 +140,14 @@ class Connection(asyncio.Protocol):
     def open(self) -> bool:
         """Whether a handshake can still be answered."""
         return not (self.opened or self.disconnected or self.transport.is_closing())
+
+    @property
+    def ending(self) -> tuple[int, bool]:
+        """How it ended, as :class:`~app.ws.ports.ConnectionPort` has it."""
+        received, sent = self.socket.close_rcvd, self.socket.close_sent
+        if received is not None and (sent is None or self.socket.close_rcvd_then_sent):
+            return received.code, True
+        return (_ABNORMAL, True) if sent is None else (sent.code, False)
 
     @property
     def direct(self) -> asyncio.Transport:

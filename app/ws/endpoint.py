@@ -9,9 +9,10 @@ from typing import Any, Protocol
 from app.auth.identity import ANONYMOUS, Identity
 from app.auth.origins import Origins
 from app.errors import InvalidToken, PermissionDenied, TidegateError
-from app.observe.request_context import context_of
+from app.observe.request_context import RequestContext, context_of
 from app.observe.sampling import Sampled
 from app.ws.admission import Held
+from app.ws.book import Book
 from app.ws.commands import NativeCommander
 from app.ws.connection import EXTENSION, Connection
 from app.ws.handshake import SUBPROTOCOL, Credential, Handshake, read_handshake
@@ -55,6 +56,7 @@ class Endpoint:
         tickets: TicketOffice,
         origins: Origins,
         problem: Problem,
+        book: Book,
         subprotocols: tuple[str, ...] = (SUBPROTOCOL,),
         begin: Begin | None = None,
     ) -> None:
@@ -65,6 +67,7 @@ class Endpoint:
         self.origins = origins
         """From which pages browsers may come. May be replaced at any time."""
         self._problem = problem
+        self._book = book
         self._end = self._ended
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -101,10 +104,11 @@ class Endpoint:
         except BaseException:  # The client is gone.
             self._services.admission.release(held)
             raise
-        self._open(scope["extensions"][EXTENSION], handshake, identity, error, held)
+        self._open(context_of(scope), scope["extensions"][EXTENSION], handshake, identity, error, held)
 
     def _open(
         self,
+        context: RequestContext | None,
         connection: Connection,
         handshake: Handshake,
         identity: Identity | None,
@@ -117,7 +121,9 @@ class Endpoint:
             except TidegateError as revoked:  # Since it was verified: from here on its session is found.
                 identity, error = None, revoked
         session = self._begin(connection, handshake, identity, error, self._end)
+        self._book.opened(session, context)
         if session.closed:
+            self._book.closed(session)
             self._services.admission.release(held)
         else:
             session.held = held
@@ -126,6 +132,7 @@ class Endpoint:
 
     def _ended(self, session: Session) -> None:
         self._services.sessions.discard(session)
+        self._book.closed(session)
         if session.held:
             self._services.admission.release(session.held)
             session.held = ()
@@ -141,6 +148,7 @@ class Endpoint:
         return await self._services.verifier.verified(credential.value)
 
     async def _refuse(self, send: Send, error: TidegateError) -> None:
+        self._book.refused(error)
         status, headers, body = self._problem(error)
         await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": body})

@@ -16,6 +16,13 @@ class ConnectionPort(Protocol):
     """The socket."""
 
     @property
+    def ending(self) -> tuple[int, bool]:
+        """Return the close code, once the connection is lost, and whether it was the client who said it, or just went.
+
+        1006 is a connection that ended without one.
+        """
+
+    @property
     def direct(self) -> Writer:
         """What takes ready frames with nothing in between. Not to be written to once the connection closes."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from app.auth.identity import Identity
 from app.config import RealtimeConfig
 from app.generations.service import Generations
+from app.observe.counts import SocketCounts
 from app.observe.tasks import TaskSet
 from app.streams.broker import Broker
 from app.streams.hub import Encoder, Hub
@@ -57,5 +58,6 @@ class Services:
     encoder: SocketEncoder
     rule: MergeRule
     clock: Callable[[], float]
+    counts: SocketCounts = field(default_factory=SocketCounts)
     rates: tuple[Rate, Rate] | None = None
     """How many commands and bytes a socket may send; None for any number."""

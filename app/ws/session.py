@@ -16,6 +16,7 @@ from app.errors import SlowConsumer, TidegateError
 from app.observe.sampling import Sampled
 from app.streams.hub import Subscription, Writer
 from app.streams.publication import Batch
+from app.ws.account import Account
 from app.ws.admission import Held
 from app.ws.command_queue import CommandQueue
 from app.ws.orders import Order
@@ -60,6 +61,7 @@ class Session:
         "_on_end",
         "_outbox",
         "_queue",
+        "account",
         "closed",
         "direct",
         "encoder",
@@ -86,6 +88,8 @@ class Session:
         self.held: Held = ()
         """What it holds of the limits of sockets."""
         self.closed = False
+        self.account = Account(services.clock())
+        """What it has moved, and how it ended."""
         self.direct: Writer | None = connection.direct
         """While open and without an outbox: whoever writes here then overtakes nothing."""
         self.tick_entry: Entry | None = None
@@ -136,10 +140,16 @@ class Session:
     # The connection's side.
 
     def receive_text(self, data: bytes) -> None:
+        account = self.account
+        account.received_frames += 1
+        account.received_bytes += len(data)
         if self.services.rates is None or self._in_time(data, 1 + data.count(b"\n")):
             self._guard(self.protocol.receive, data)
 
     def receive_binary(self, data: bytes) -> None:
+        account = self.account
+        account.received_frames += 1
+        account.received_bytes += len(data)
         if self.services.rates is None or self._in_time(data, 1):
             self._guard(self.protocol.receive_binary, data)
 
@@ -151,6 +161,8 @@ class Session:
 
     def lost(self) -> None:
         """The socket is gone, or about to go without our doing. Idempotent."""
+        if not self.closed:
+            self.account.code, self.account.by_client = self._connection.ending
         self._end()
 
     def pause_writing(self) -> None:
@@ -194,7 +206,7 @@ class Session:
 
     def ended(self, channel: str) -> None:
         if channel in self.subscriptions:
-            del self.subscriptions[channel]
+            self._account_for(self.subscriptions.pop(channel))
             self._commander.left(self, channel)
 
     # For commands, and the queue of those.
@@ -219,6 +231,9 @@ class Session:
 
     def send(self, frame: bytes) -> None:
         """Send a frame after all that was sent or waits before it."""
+        account = self.account
+        account.sent_frames += 1
+        account.sent_bytes += len(frame)
         if self._outbox is None:
             self._connection.write(frame)
             return
@@ -251,6 +266,7 @@ class Session:
         subscription = self.subscriptions.pop(channel)
         if subscription is not None:
             self.services.hub.drop(subscription)
+            self._account_for(subscription)
         self._commander.left(self, channel)
         return True
 
@@ -262,6 +278,11 @@ class Session:
             self._drop_outbox(outbox)
 
     # Private.
+
+    def _account_for(self, subscription: Subscription | None) -> None:
+        """Note what a subscription that is over has brought."""
+        if subscription is not None:
+            self.account.delivered_bytes += subscription.taken
 
     def _in_time(self, data: bytes, commands: int) -> bool:
         """Whether the client may send so much already; it is told when not."""
@@ -326,10 +347,12 @@ class Session:
             self._outbox.flush()
         if end.payload is not None:
             self._connection.write(self.encoder.frame(end.payload))
+        self.account.code = end.code
         self._connection.close(end.code, end.reason)
         self._end()
 
     def _overflow(self) -> None:
+        self.services.counts.slow += 1
         self.close(SlowConsumer())
 
     def _end(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Protocol
 
+from app.observe.families import Counts, Snapshot
+
 __all__ = ["CacheCounts", "CacheMeter"]
 
 
@@ -23,17 +25,26 @@ class CacheCounts:
     """A :class:`CacheMeter` that only adds up."""
 
     def __init__(self) -> None:
-        self.outcomes: Counter[str] = Counter()
+        self._outcomes = Counts()
+        self._stored = Counts()
         self.bytes_served = 0
-        self.bytes_stored = 0
 
     def served(self, route: str, outcome: str, size: int) -> None:
-        self.outcomes[outcome] += 1
+        self._outcomes.add((route, outcome))
         self.bytes_served += size
 
     def stored(self, route: str, size: int) -> None:
-        self.bytes_stored += size
+        self._stored.add((route,), size)
 
     def figures(self) -> dict[str, int]:
         """Return all of it, since the start."""
-        return {**self.outcomes, "bytes_served": self.bytes_served, "bytes_stored": self.bytes_stored}
+        outcomes: Counter[str] = Counter()
+        for (_, outcome), count in self._outcomes.items():
+            outcomes[outcome] += int(count)
+        return {**outcomes, "bytes_served": self.bytes_served, "bytes_stored": int(sum(self._stored.values()))}
+
+    def snapshot(self) -> Snapshot:
+        return {
+            "tidegate_cache_answers_total": {**self._outcomes},
+            "tidegate_cache_stored_bytes_total": {**self._stored},
+        }

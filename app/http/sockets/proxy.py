@@ -13,7 +13,7 @@ from functools import partial
 from http import HTTPStatus
 from math import inf
 from secrets import token_bytes
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -33,17 +33,26 @@ from app.http.sockets.splice import Clockwork, Splice, Terms
 from app.http.transport import HttpTransport
 from app.http.upstream_response import UpstreamResponse
 from app.limits.limits import Limits, Verdict
+from app.observe.outcomes import Ended, Outcome, Outcomes
 from app.observe.request_context import context_of
 
-__all__ = ["ClientSocket", "SocketProxy", "refuse_socket"]
+__all__ = ["ClientSocket", "PassedOn", "SocketProxy", "refuse_socket"]
 
 EXTENSION = "tidegate.connection"
 """Key of the scope's ``extensions`` under which the client's connection is."""
 _LONGEST_REFUSAL = 64 * 1024
 """Bytes of a refusal's body that are passed on."""
+_SWITCHED = 101
 _REVOKED = TokenRevoked.close_code or 4501
 _STATUSES = frozenset(int(status) for status in HTTPStatus)
 _log = structlog.get_logger(__name__)
+
+
+class PassedOn(NamedTuple):
+    """A socket that was joined, and what is known of its handshake."""
+
+    splice: Splice
+    outcome: Outcome
 
 
 class ClientSocket(Protocol):
@@ -77,7 +86,13 @@ class SocketProxy:
         clock: Callable[[], float],
         clockwork: Clockwork,
         delay: Callable[[], float],
+        outcomes: Outcomes | None = None,
+        ended: Callable[[PassedOn, float], None] = lambda socket, seconds: None,
     ) -> None:
+        """``outcomes`` are told of handshakes that were refused; ``ended`` of each socket's end, and how many seconds
+        it was open."""
+        self._outcomes = outcomes or Outcomes()
+        self._ended = ended
         self._transport = transport
         self._verifier = verifier
         self._service_keys = service_keys
@@ -88,18 +103,21 @@ class SocketProxy:
         self._clock = clock
         self._clockwork = clockwork
         self._delay = delay
-        self._splices: set[Splice] = set()
+        self._open: dict[Splice, PassedOn] = {}
+        self.opened = 0
+        """Sockets so far that were joined."""
 
     def __len__(self) -> int:
         """How many sockets are joined now."""
-        return len(self._splices)
+        return len(self._open)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, match: Match) -> None:
         """Serve one handshake, of scope type ``websocket``. The socket lives on by itself."""
         limits = self._limits  # those of the match: there may be others by the time they are asked
         await receive()
-        request_id = context_of(scope).id
-        route = match.route.config
+        context, route = context_of(scope), match.route.config
+        request_id = context.id
+        outcome = Outcome(context, route, match.route.label, "GET", match.path)
         answer: UpstreamResponse | None = None
         verdict = Verdict()
         joined = False
@@ -114,20 +132,24 @@ class SocketProxy:
             if not self._origin_allowed(scope["headers"]):
                 raise PermissionDenied("This origin is not allowed. Add it to server.allowed_origins.")
             identity = await self._identify(route, offer, scope["headers"])
+            outcome.user_id, outcome.company_id = identity.user_id, identity.company_id
             if route.limits:
                 verdict = await admit_request(limits, scope, match.route, identity)
                 send = telling(send, verdict)
                 if verdict.refusal is not None:
                     raise verdict.refusal
             key = base64.b64encode(token_bytes(16))
-            answer = await self._ask(scope, match, offer, identity, key)
+            answer = await self._ask(scope, match, offer, identity, key, outcome)
             if answer.tunnel is None:
-                await _pass_refusal(answer, send, match, request_id)
+                await _pass_refusal(answer, send, match, outcome)
                 return
             ends = partial(limits.release, verdict)
-            joined = await self._join(scope, send, match, offer, identity, answer, request_id, key, ends)
+            joined = await self._join(scope, send, match, offer, identity, answer, outcome, key, ends)
         except TidegateError as error:
-            if isinstance(error, UpstreamError):
+            failed = isinstance(error, UpstreamError)
+            outcome.ended, outcome.error = Ended.UPSTREAM if failed else Ended.REFUSED, error.code
+            outcome.status = outcome.status or error.status
+            if failed:
                 _log.warning("upstream failed", upstream=route.upstream, code=error.code,
                              request_id=request_id.decode("ascii"), cause=repr(error.__cause__))  # fmt: skip
             await refuse_socket(send, error, request_id)
@@ -136,6 +158,8 @@ class SocketProxy:
                 limits.release(verdict)
             if answer is not None and answer.tunnel is None:
                 answer.abort()
+            if outcome.status != _SWITCHED:
+                self._outcomes.tell(outcome)
 
     def reload(self, limits: Limits) -> None:
         """Take other limits, from the next handshake on."""
@@ -143,7 +167,7 @@ class SocketProxy:
 
     def end_revoked(self, revoked: Callable[[Identity], bool]) -> None:
         """Close the sockets of those whose token is not taken any more."""
-        for splice in [splice for splice in self._splices if revoked(splice.identity)]:
+        for splice in [splice for splice in self._open if revoked(splice.identity)]:
             splice.end(_REVOKED, "token revoked")
 
     async def _identify(self, route: RouteConfig, offer: Offer, received: Sequence[tuple[bytes, bytes]]) -> Identity:
@@ -166,6 +190,7 @@ class SocketProxy:
         offer: Offer,
         identity: Identity,
         key: bytes,
+        outcome: Outcome,
     ) -> UpstreamResponse:
         """Send the handshake on; return when its answer's head has come."""
         route = match.route.config
@@ -177,7 +202,9 @@ class SocketProxy:
         if offer.query:
             path = f"{path}?{offer.query.decode('ascii')}"
         plan = replace(self._transport.plan(route), hedge=False)
-        return await self._transport.request(route.upstream, "GET", path, headers, plan=plan, upgrade=True)
+        return await self._transport.request(
+            route.upstream, "GET", path, headers, plan=plan, upgrade=True, outcome=outcome
+        )
 
     async def _join(
         self,
@@ -187,7 +214,7 @@ class SocketProxy:
         offer: Offer,
         identity: Identity,
         answer: UpstreamResponse,
-        request_id: bytes,
+        outcome: Outcome,
         key: bytes,
         ends: Callable[[], None],
     ) -> bool:
@@ -199,7 +226,7 @@ class SocketProxy:
             chosen = check_answer(answer.headers, offer, key)
             headers = [
                 *answered_headers(response_headers(answer.headers, answer.status)),
-                (b"x-request-id", request_id),
+                (b"x-request-id", outcome.context.id),
             ]
             if match.route.headers.response is not None:
                 headers = match.route.headers.response(headers)
@@ -207,6 +234,7 @@ class SocketProxy:
             await send({"type": "websocket.accept", "subprotocol": chosen or offer.marker, "headers": headers})
             if connection.direct.is_closing():
                 return False
+            outcome.status = _SWITCHED
             splice = Splice(
                 identity,
                 connection.direct,
@@ -216,9 +244,10 @@ class SocketProxy:
                 clock=self._clock,
                 clockwork=self._clockwork,
                 delay=self._delay,
-                on_end=partial(self._ended, ends),
+                on_end=partial(self._parted, ends),
             )
-            self._splices.add(splice)
+            self._open[splice] = PassedOn(splice, outcome)
+            self.opened += 1
             joined = True
             clean = connection.splice(splice)
             tunnel.carry(splice.upstream)
@@ -229,9 +258,10 @@ class SocketProxy:
             if not joined:
                 tunnel.close()
 
-    def _ended(self, ends: Callable[[], None], splice: Splice) -> None:
-        self._splices.discard(splice)
+    def _parted(self, ends: Callable[[], None], splice: Splice) -> None:
+        socket = self._open.pop(splice)
         ends()
+        self._ended(socket, socket.outcome.seconds())
 
     def _terms(self, route: RouteConfig) -> Terms:
         realtime = self._config
@@ -258,9 +288,9 @@ def _told(answer: UpstreamResponse, request_id: bytes) -> list[tuple[bytes, byte
     return [*answered_headers(response_headers(answer.headers, answer.status)), (b"x-request-id", request_id)]
 
 
-async def _pass_refusal(answer: UpstreamResponse, send: Send, match: Match, request_id: bytes) -> None:
+async def _pass_refusal(answer: UpstreamResponse, send: Send, match: Match, outcome: Outcome) -> None:
     """Give the client the upstream's own answer, of which a handshake needs no more than the beginning."""
-    headers = _told(answer, request_id)
+    headers = _told(answer, outcome.context.id)
     if match.route.headers.response is not None:
         headers = match.route.headers.response(headers)
     body = b""
@@ -268,5 +298,7 @@ async def _pass_refusal(answer: UpstreamResponse, send: Send, match: Match, requ
         body += data
     # RFC 9110 section 15: a status that is not known is as good as the first of its class.
     status = answer.status if answer.status in _STATUSES else answer.status // 100 * 100
+    outcome.status = status
     await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body[:_LONGEST_REFUSAL]})
+    outcome.sent, outcome.ended = len(body), Ended.COMPLETE

@@ -30,6 +30,7 @@ __all__ = ["Clockwork", "Leg", "Splice", "Terms"]
 _CLOSE_TIMEOUT = 5.0
 """Seconds that a side has to answer a close frame, or to take what it was sent."""
 _GOING_AWAY, _RESTART = 1001, 1012
+_NO_STATUS, _ABNORMAL = 1005, 1006
 
 
 class Clockwork(Protocol):
@@ -54,7 +55,7 @@ class Leg:
     """One of the two sides."""
 
     __slots__ = ("_closing", "_masks", "_reading", "_scanner", "_splice", "_transport", "_writable", "close_sent",
-                 "heard", "lost", "peer")  # fmt: skip
+                 "heard", "lost", "peer", "received")  # fmt: skip
 
     def __init__(self, splice: Splice, scanner: Scanner, transport: asyncio.Transport, *, masks: bool) -> None:
         """``masks`` says that frames to this side must be masked: it is the upstream."""
@@ -63,6 +64,8 @@ class Leg:
         self.lost = False
         self.heard = True
         """Something came since the last ping."""
+        self.received = 0
+        """Bytes, framing included."""
         self._splice = splice
         self._scanner = scanner
         self._transport = transport
@@ -78,6 +81,7 @@ class Leg:
     def receive(self, data: bytes) -> None:
         """Take what the transport read."""
         self.heard = True
+        self.received += len(data)
         passed, controls = self._scanner.feed(data)
         if passed:
             self._splice.moved()
@@ -147,6 +151,7 @@ class Leg:
         except FrameFault as fault:
             self._splice.faulty(self, fault)
             return
+        self._splice.closed_by(self, code)
         if not self.close_sent:
             self._write(CLOSE, payload)
             self.close_sent = True
@@ -166,7 +171,7 @@ class Splice:
     """A client's socket joined to an upstream's. It lives until both are gone."""
 
     __slots__ = ("_clock", "_clockwork", "_delay", "_idle", "_last", "_lives_until", "_next_ping", "_on_end",
-                 "_pong_due", "_terms", "client", "identity", "tick_entry", "upstream")  # fmt: skip
+                 "_pong_due", "_terms", "client", "ending", "identity", "tick_entry", "upstream")  # fmt: skip
 
     def __init__(
         self,
@@ -187,6 +192,8 @@ class Splice:
         self.client = Leg(self, Scanner(masked=True, limit=limit), client, masks=False)
         self.upstream = Leg(self, Scanner(masked=False, limit=limit), upstream, masks=True)
         self.client.peer, self.upstream.peer = self.upstream, self.client
+        self.ending: tuple[int, bool] | None = None
+        """The close code that the client was told or told, 1006 where it just went, and whether it was the client."""
         self.tick_entry: list[Any] | None = None
         self._terms = terms
         self._clock = clock
@@ -223,8 +230,13 @@ class Splice:
         """A message, or a part of one, crosses."""
         self._last = self._clock()
 
+    def closed_by(self, leg: Leg, code: int | None) -> None:
+        """One side has closed."""
+        self.ending = self.ending or (code or _NO_STATUS, leg is self.client)
+
     def faulty(self, leg: Leg, fault: FrameFault) -> None:
         """One side broke the protocol, or a limit."""
+        self.ending = self.ending or (fault.code, False)
         leg.close(fault.code, fault.reason)
         leg.hang_up()
         if leg is self.client:
@@ -235,6 +247,7 @@ class Splice:
 
     def side_lost(self, leg: Leg) -> None:
         """One side has no connection any more. The other is told, unless it knows."""
+        self.ending = self.ending or ((_ABNORMAL, True) if leg is self.client else (_RESTART, False))
         if leg is self.client:
             if not self.upstream.close_sent:
                 self.upstream.abort()  # nobody said good-bye, so nothing is made up
@@ -248,6 +261,7 @@ class Splice:
 
     def end(self, code: int, reason: str) -> None:
         """Close both sides, the client with ``code``."""
+        self.ending = self.ending or (code, False)
         self.client.close(code, reason)
         self.upstream.close(_GOING_AWAY, reason)
 

@@ -47,6 +47,10 @@ class Client:
         self._links = Links("client", topology, _ready, timeout=timeout)
         self._tasks = TaskSet()
 
+    @property
+    def links(self) -> Links:
+        return self._links
+
     async def close(self) -> None:
         """End the links and what kept the topology."""
         await self._tasks.close()

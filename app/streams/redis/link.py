@@ -65,6 +65,9 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._loop = asyncio.get_running_loop()
         self._subscribing = False
+        self._probed: float | None = None
+        """When the probe was sent that has not come back."""
+        self._lag = 0.0
         self.writable = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -159,7 +162,18 @@ class Link(asyncio.Protocol):
 
     def probe(self) -> None:
         """Ask for a sign of life."""
-        self.send(pack("PING"), [lambda _: None])
+        if self._probed is None:
+            self._probed = self._loop.time()
+            self.send(pack("PING"), [self._probe_came])
+
+    @property
+    def lag(self) -> float:
+        """How many seconds the last probe took to come back, behind all that was there before it, or takes already."""
+        return self._lag if self._probed is None else max(self._lag, self._loop.time() - self._probed)
+
+    def _probe_came(self, reply: Any) -> None:
+        if self._probed is not None:
+            self._lag, self._probed = self._loop.time() - self._probed, None
 
     def abort(self) -> None:
         if self._transport is not None:

@@ -46,6 +46,11 @@ class Links:
         self._running: dict[Master, tuple[Address | None, asyncio.Task[Any]]] = {}
         self._tasks = TaskSet()
         self._up = asyncio.Event()
+        self.name = name
+        self.connects = 0
+        """How often a link has come up."""
+        self.failures = 0
+        """How often one was lost or could not be had."""
 
     async def run(self) -> None:
         """Keep the links, until cancelled."""
@@ -102,12 +107,20 @@ class Links:
                 timeout=self._timeout,
                 push=None if self._push is None else partial(self._push, master),
                 writable=self._writable,
-                failed=self.topology.doubt,
-                up=self._up.set,
+                failed=self._failed,
+                up=self._came_up,
             )
             self._keepers[master] = keeper
             self._running[master] = master.address, self._tasks.start(keeper.run(), f"link {self._name}")
         self._changed()
+
+    def _failed(self) -> None:
+        self.failures += 1
+        self.topology.doubt()
+
+    def _came_up(self) -> None:
+        self.connects += 1
+        self._up.set()
 
     async def _prepare(self, master: Master, link: Link) -> None:
         await self._ready(master, link)

@@ -22,6 +22,7 @@ from app.streams.log import POSITION_KEPT
 from app.streams.position import new_epoch
 from app.streams.redis.client import Client, Script
 from app.streams.redis.layout import Layout, decode_batch, encode_batch, one_line
+from app.streams.redis.links import Links
 from app.streams.redis.subscriptions import Subscriptions
 from app.streams.redis.topology import Topology
 from app.streams.redis.writer import RedisLedger
@@ -86,6 +87,10 @@ class RedisBroker:
     @property
     def healthy(self) -> bool:
         return self._subscriptions.healthy and self._ledger.healthy
+
+    @property
+    def links(self) -> Links:
+        return self._subscriptions.links
 
     async def run(self) -> None:
         try:

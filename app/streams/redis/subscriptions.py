@@ -78,6 +78,10 @@ class Subscriptions:
     def healthy(self) -> bool:
         return self._links.healthy
 
+    @property
+    def links(self) -> Links:
+        return self._links
+
     def __contains__(self, name: bytes) -> bool:
         return name in self._wanted
 

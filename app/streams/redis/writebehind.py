@@ -58,6 +58,8 @@ class WriteBehind:
         self._flushing = False
         self._flushed = 0.0
         """When, by the loop's clock."""
+        self.count = 0
+        """Writes so far."""
         self.progress = asyncio.Event()
         """Set with each answer to an append."""
 
@@ -104,6 +106,7 @@ class WriteBehind:
                 self._write(entry, write)
         for link, (commands, callbacks) in writes.items():
             if commands:
+                self.count += 1
                 link.send(b"".join(commands), callbacks)
 
     def _write(self, entry: Outgoing, write: tuple[list[bytes], list[Callback]]) -> None:

@@ -21,6 +21,7 @@ from app.streams.position import new_epoch
 from app.streams.redis.client import Client, Script
 from app.streams.redis.layout import Layout, one_line
 from app.streams.redis.link import Link
+from app.streams.redis.links import Links
 from app.streams.redis.outgoing import Outgoing
 from app.streams.redis.topology import Topology
 from app.streams.redis.writebehind import WriteBehind
@@ -55,6 +56,8 @@ class RedisLedger:
         self._open_ms = max(self._retention_ms, 20 * self._lease_ms)
         """How long an open stream stays when nobody renews it: long enough for a reaper to find it."""
         self._writes = WriteBehind(topology, self._lose, timeout=command_timeout)
+        self.appended = 0
+        """Messages so far."""
         self.on_lost: Callable[[str], None] = lambda stream: None
         """Called when a stream turns out to be somebody else's; the broker, which must follow it from then, sets it."""
 
@@ -69,6 +72,15 @@ class RedisLedger:
     def unwritten(self) -> int:
         """How many messages wait for Redis."""
         return sum(entry.unwritten for entry in self._writes.owned.values() if not entry.broken)
+
+    @property
+    def writes(self) -> int:
+        """Writes to Redis so far that carried messages."""
+        return self._writes.count
+
+    @property
+    def links(self) -> Links:
+        return self._writes.links
 
     def log(self, stream: str) -> StreamLog | None:
         """Return the messages of a stream that this process owns; Redis may not have the last of them yet."""
@@ -131,6 +143,7 @@ class RedisLedger:
         entry = self._writes.owned.get(owned.stream)
         if entry is None or entry.broken or owned.closed or entry.owned is not owned:
             return
+        self.appended += len(items)
         batch = entry.log.extend(items)
         owned.top = batch.last
         owned.closed = close

@@ -12,8 +12,9 @@ import structlog
 from app.auth.origins import Origins
 from app.config import RealtimeConfig
 from app.errors import BadRequest, MessageTooBig, MethodNotAllowed, Overloaded, PermissionDenied, TidegateError
-from app.observe.request_context import context_of
+from app.observe.request_context import RequestContext, context_of
 from app.ws.admission import Held
+from app.ws.book import Book
 from app.ws.centrifuge.endpoint import Opener
 from app.ws.emulation.connection import EXTENSION, HttpConnection
 from app.ws.emulation.framing import Transport
@@ -125,13 +126,14 @@ class Door:
 class StreamOpener:
     """Handles the request whose answer is a session."""
 
-    def __init__(self, transport: Transport, opener: Opener, posts: Posts, node: str, gate: Gate) -> None:
+    def __init__(self, transport: Transport, opener: Opener, posts: Posts, node: str, gate: Gate, book: Book) -> None:
         self._transport = transport
         self._opener = opener
         self._config = opener.services.config
         self._posts = posts
         self._node = node
         self._gate = gate
+        self._book = book
 
     async def __call__(self, request: Request) -> None:
         client, headers = request.scope["client"], request.scope["headers"]
@@ -156,7 +158,7 @@ class StreamOpener:
         if connection.gone:
             admission.release(held)
         else:
-            await self._serve(connection, commands, held)
+            await self._serve(connection, commands, held, request.context_of(scope))
         await request.end()
 
     async def _commands(self, request: Request) -> bytes | None:
@@ -165,7 +167,9 @@ class StreamOpener:
         check_content(request.headers)
         return await request.body(self._config.max_message, self._config.auth_timeout)
 
-    async def _serve(self, connection: HttpConnection, commands: bytes, held: Held) -> None:
+    async def _serve(
+        self, connection: HttpConnection, commands: bytes, held: Held, context: RequestContext | None
+    ) -> None:
         """Run a session until its end."""
         services = self._opener.services
         stream = Stream(connection, self._transport.codec, self._config.emulation.max_waiting)
@@ -173,6 +177,7 @@ class StreamOpener:
 
         def ended(session: Session) -> None:
             services.sessions.discard(session)
+            self._book.closed(session)
             services.admission.release(session.held)
             session.held = ()
             stream.end()
@@ -180,6 +185,7 @@ class StreamOpener:
         told = {"session": session_id, "node": self._node}
         session = self._opener.open(stream, self._transport.codec, None, None, ended, told)
         session.held = held
+        self._book.opened(session, context)
         self._posts.enter(session_id, stream)
         session.let_in()
         try:

@@ -13,6 +13,7 @@ from app.ws.session import Session
 
 __all__ = ["Stream", "Taken"]
 
+_ABNORMAL = 1006
 _POST_COST = 100
 """Bytes that waiting commands count beside their own."""
 
@@ -75,6 +76,10 @@ class Stream:
         self.over.set()
 
     # The session's side.
+
+    @property
+    def ending(self) -> tuple[int, bool]:
+        return _ABNORMAL, True
 
     @property
     def direct(self) -> Writer:

@@ -1,0 +1,83 @@
+"""Who is told of what ends: the figures and the access log."""
+
+from __future__ import annotations
+
+from app.composition.measures import Tallies
+from app.config import Config
+from app.http.sockets.proxy import PassedOn
+from app.observe.access_log import AccessLog
+from app.observe.lines import Lines
+from app.observe.outcomes import GenerationOutcomes, Outcomes
+from app.ws.session import Session
+
+__all__ = ["Observing"]
+
+
+class Observing:
+    """Made before the parts that tell it. Close it after them."""
+
+    def __init__(self, config: Config) -> None:
+        server = config.server
+        self.tallies = Tallies()
+        self.lines = Lines()
+        writes = server.log_level in ("debug", "info")
+        self._log = AccessLog(server.access_log, server.log_format, self.lines) if writes else None
+        self.outcomes = Outcomes(self.tallies.request)
+        """Are told of requests that are passed on."""
+        self.own = Outcomes(self.tallies.request)
+        """Are told of the gateway's own."""
+        self.generations = GenerationOutcomes(self.tallies.generation)
+        if self._log is not None:
+            self.outcomes.listen(self._log.request)
+            self.own.listen(self._log.request)
+            self.generations.listen(self._log.generation)
+
+    def socket_ended(self, protocol: str, session: Session, seconds: float) -> None:
+        """A session is over."""
+        if self._log is None:
+            return
+        account, identity = session.account, session.identity
+        self._log.socket(
+            protocol,
+            account.code,
+            by_client=account.by_client,
+            seconds=seconds,
+            connection_id=session.protocol.connection_id,
+            received_frames=account.received_frames,
+            received=account.received_bytes,
+            sent_frames=account.sent_frames,
+            sent=account.sent_bytes + account.delivered_bytes,
+            client=account.client,
+            user_id=identity.user_id,
+            company_id=identity.company_id,
+            request_id=account.request_id.decode("ascii"),
+            trace_id=account.trace_id,
+        )
+
+    def passed_on_ended(self, socket: PassedOn, seconds: float) -> None:
+        """A socket of a route is over."""
+        code, by_client = socket.splice.ending or (1006, False)
+        self.tallies.sockets.closed("passed_on", code, by_client=by_client, seconds=seconds)
+        if self._log is None:
+            return
+        outcome, splice = socket.outcome, socket.splice
+        self._log.socket(
+            "passed_on",
+            code,
+            by_client=by_client,
+            seconds=seconds,
+            path=outcome.path,
+            route=outcome.label,
+            upstream=outcome.route.upstream,
+            target=outcome.target,
+            received=splice.client.received,
+            sent=splice.upstream.received,
+            client=outcome.context.client,
+            user_id=outcome.user_id,
+            company_id=outcome.company_id,
+            request_id=outcome.context.id.decode("ascii"),
+            trace_id=outcome.context.trace.trace_id,
+        )
+
+    def close(self) -> None:
+        self.lines.close()
