@@ -129,12 +129,10 @@ def _upstreams(transport: HttpTransport) -> Snapshot:
     connections: dict[tuple[str, ...], float | list[float]] = {}
     breakers: dict[tuple[str, ...], float | list[float]] = {}
     for name in transport.upstreams:
-        figures = transport.figures(name)
-        for state in ("available", "ejected", "unhealthy"):
-            targets[name, state] = figures[state]
-        for state in ("busy", "idle"):
-            connections[name, state] = figures[state]
-        breakers[name,] = figures["breakers_open"]
+        states, uses = transport.gauges(name)
+        targets |= {(name, state): count for state, count in states.items()}
+        connections |= {(name, use): count for use, count in uses.items()}
+        breakers[name,] = transport.figures(name)["breakers_open"]
     return {
         "tidegate_upstream_targets": targets,
         "tidegate_upstream_connections": connections,

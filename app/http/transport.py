@@ -155,26 +155,28 @@ class HttpTransport:
         return list(self._pools)
 
     def figures(self, upstream: str) -> dict[str, int | bool]:
-        """Return how many targets there are and in which state, whether there is panic, how many breakers are not
-        closed, and how many connections are busy and idle."""
+        """Return how many targets there are and are available, whether there is panic, and how many breakers are not
+        closed."""
         pool = self._pools[upstream]
         now = monotonic()
-        available = sum(target.health.available(now) for target in pool.targets)
-        unhealthy = sum(not target.health.passing for target in pool.targets)
-        busy = sum(target.active for target in pool.targets)
         breakers = [ticket.breaker for target in pool.targets for ticket in target.tickets.values()]
         return {
             "targets": len(pool.targets),
-            "available": available,
-            "unhealthy": unhealthy,
-            "ejected": len(pool.targets) - available - unhealthy,
-            "busy": busy,
-            "idle": sum(len(target.idle) for target in pool.targets),
+            "available": sum(target.health.available(now) for target in pool.targets),
             "panic": pool.panic,
             "breakers_open": sum(
                 breaker is not None and breaker.state is not BreakerState.CLOSED for breaker in breakers
             ),
         }
+
+    def gauges(self, upstream: str) -> tuple[dict[str, int], dict[str, int]]:
+        """Return how many targets are in which state, and how many connections."""
+        targets, now = self._pools[upstream].targets, monotonic()
+        available = sum(target.health.available(now) for target in targets)
+        unhealthy = sum(not target.health.passing for target in targets)
+        ejected = len(targets) - available - unhealthy
+        busy, idle = sum(target.active for target in targets), sum(len(target.idle) for target in targets)
+        return {"available": available, "ejected": ejected, "unhealthy": unhealthy}, {"busy": busy, "idle": idle}
 
     async def close(self) -> None:
         """Abort what is in flight (its readers get :exc:`~app.errors.UpstreamTruncated`) and close all sockets."""

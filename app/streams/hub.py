@@ -264,9 +264,10 @@ class Hub:
         self.messages += count
         for encoder, group in channel.groups.items():
             block = encoder.batches(name, batches)
-            sent[encoder] += len(block)
-            self.delivered += len(group) * count
-            self.delivered_bytes += len(group) * len(block)
+            listeners, size = len(group), len(block)
+            sent[encoder] += size
+            self.delivered += listeners * count
+            self.delivered_bytes += listeners * size
             for listener in group:
                 writer = listener.direct
                 if writer is not None:

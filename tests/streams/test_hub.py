@@ -56,7 +56,24 @@ def test_a_batch_is_encoded_once_for_all_listeners_of_a_format(hub: Hub, turn: T
     turn.end()
     assert (one.calls, two.calls) == (1, 1)
     assert all(recorder.items == numbered(1, 5) for recorder in recorders)
-    assert hub.delivered == 4
+    assert (hub.messages, hub.delivered) == (5, 20)
+    assert hub.delivered_bytes == 4 * len(PLAIN.batches("c", [batch(1, 5)]))
+
+
+def test_what_each_listener_got_is_known_when_it_leaves(hub: Hub, turn: Turn) -> None:
+    (_, early), (_, other) = live(hub), live(hub)
+    hub.broadcast("c", batch(1, 3))
+    turn.end()
+    _, late = live(hub)
+    hub.broadcast("c", batch(4, 4))
+    turn.end()
+    hub.drop(early)
+    hub.broadcast("c", batch(5, 5))
+    turn.end()
+    for subscription in (late, other):
+        hub.drop(subscription)
+    sizes = [len(PLAIN.batches("c", [batch(*ends)])) for ends in ((1, 3), (4, 4), (5, 5))]
+    assert (early.taken, late.taken, other.taken) == (sum(sizes[:2]), sum(sizes[1:]), sum(sizes))
 
 
 def test_a_listener_with_a_writer_is_written_to_there_and_delivered_to_once_it_has_none(hub: Hub, turn: Turn) -> None:

@@ -36,12 +36,21 @@ class CacheCounts:
     def stored(self, route: str, size: int) -> None:
         self._stored.add((route,), size)
 
-    def figures(self) -> dict[str, int]:
-        """Return all of it, since the start."""
+    @property
+    def outcomes(self) -> Counter[str]:
+        """Of all routes together."""
         outcomes: Counter[str] = Counter()
         for (_, outcome), count in self._outcomes.items():
             outcomes[outcome] += int(count)
-        return {**outcomes, "bytes_served": self.bytes_served, "bytes_stored": int(sum(self._stored.values()))}
+        return outcomes
+
+    @property
+    def bytes_stored(self) -> int:
+        return int(sum(self._stored.values()))
+
+    def figures(self) -> dict[str, int]:
+        """Return all of it, since the start."""
+        return {**self.outcomes, "bytes_served": self.bytes_served, "bytes_stored": self.bytes_stored}
 
     def snapshot(self) -> Snapshot:
         return {
