@@ -106,7 +106,7 @@ class Process(Gateway):
             self.kill()
             raise
 
-    def wait_until_ready(self, within: float = 20.0) -> None:
+    def wait_until_ready(self, within: float = 60.0) -> None:
         deadline = time.monotonic() + within
         while True:
             assert self.process.poll() is None, "the gateway ended at its start"
