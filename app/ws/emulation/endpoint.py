@@ -158,7 +158,7 @@ class StreamOpener:
         if connection.gone:
             admission.release(held)
         else:
-            await self._serve(connection, commands, held, request.context_of(scope))
+            await self._serve(connection, commands, held, context_of(request.scope))
         await request.end()
 
     async def _commands(self, request: Request) -> bytes | None:
