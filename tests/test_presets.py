@@ -1,12 +1,15 @@
 """Configurations that come with the program: where they are found, and what is laid over them."""
 
+import pickle
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from app.config import load_config, preset_names, preset_summary
+from app.config import Source, load_config, preset_names, preset_summary
 from app.errors import ConfigError
+from app.http.route_checks import unreachable_routes
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,6 +63,43 @@ def test_routes_of_the_file_replace_those_of_the_same_place_and_else_come_first(
     assert [route.path for route in routes] == ["/mine", "/tts/*", *(route.path for route in before)]
     assert (routes[0].label, routes[1].methods, routes[-1].auth) == ("l", ("GET",), "none")
     assert routes[2:-1] == before[:-1]
+
+
+def test_a_route_of_the_file_replaces_all_that_it_covers_wherever_the_prefix_lies(write):
+    path = write(
+        "[[routes]]\npath = '/v2/images/generation/{id}'\nupstream = 'images'\nauth = 'optional'\n"
+        "[[routes]]\npath = '${API_PREFIX}/code/generate'\nmethods = ['post']\nhosts = ['A.example']\n"
+        "upstream = 'code'\n"
+    )
+    config = load_config(path, {"API_PREFIX": "/v2"}, preset="screenshot-to-code")
+    same = [route for route in config.routes if route.path == "/v2/images/generation/{id}"]
+    assert [(route.auth, len(route.methods)) for route in same] == [("optional", 7)]
+    assert [route.hosts for route in config.routes if route.path.endswith("code/generate")] == [("a.example",), ()]
+    assert unreachable_routes(config.routes) == []
+
+
+def test_what_is_no_route_is_told_as_such(write):
+    with pytest.raises(ConfigError, match=r"over\.toml: routes\[0\] must be a table"):
+        load_config(write("routes = [3]\n"), {}, preset="demo")
+    with pytest.raises(ConfigError, match=r"over\.toml: routes\[0\]\.path needs the variable NONE"):
+        load_config(write("[[routes]]\npath = '${NONE}'\nupstream = 'chat'\n"), {}, preset="demo")
+
+
+def test_an_open_gateway_is_refused_in_production():
+    environ = {"ENABLE_AUTHENTICATION": "false", "ENVIRONMENT": "production", "JWT_SECRET": "s" * 32}
+    with pytest.raises(ConfigError, match=r"realtime\.insecure is for development only"):
+        load_config(None, environ, preset="screenshot-to-code")
+
+
+def test_a_preset_is_read_again_with_what_lies_over_it(write):
+    path = write("[upstreams.chat]\nconnect_timeout = 1\n")
+    load = partial(load_config, path, {}, None, "demo")
+    started = load()
+    path.write_text("[upstreams.chat]\nconnect_timeout = 2\n")
+    reloaded = pickle.loads(pickle.dumps(Source(load, started))).reload(started)
+    assert reloaded.config.upstreams["chat"].connect_timeout == 2
+    assert reloaded.config.routes == started.routes
+    assert reloaded.needs_restart == ()
 
 
 def test_a_fault_says_whether_the_file_or_the_preset_is_wrong(write):

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from app.config.environment import UnknownVariable, key_of
 from app.config.faults import faults_of
 from app.config.model import Config
+from app.config.overlay import overlaid
 from app.config.presets import preset_file
 from app.config.schema import Key, dotted
 from app.config.variables import expanded, variables_in
@@ -44,7 +45,7 @@ def load_config(
         draft = _Draft(_read(path), file)
     else:
         draft = _Draft(_read(preset_file(preset)), f"the preset {preset}")
-        draft.overlay_file(_read(path), file)
+        draft.overlay_file(_read(path), file, environ)
     draft.overlay_environment(environ)
     draft.overlay_flags(overrides or {})
     draft.expand(environ)
@@ -81,27 +82,22 @@ class _Draft:
         """Of the keys that did not come from the file."""
         self._faults: dict[Key, str] = {}
 
-    def overlay_file(self, data: Mapping[str, Any], file: str, above: Key = ()) -> None:
+    def overlay_file(self, data: Mapping[str, Any], file: str, environ: Mapping[str, str], above: Key = ()) -> None:
         """Put another file's values over these: table by table, and what is no table whole, but for routes."""
         self._files.add(file)
         for name, value in data.items():
             key = (*above, name)
             if key == ("routes",) and isinstance(value, list):
-                self._overlay_routes(value, file)
+                self._overlay_routes(value, file, environ)
             elif isinstance(value, dict):
-                self.overlay_file(value, file, key)
+                self.overlay_file(value, file, environ, key)
             else:
                 self._put(key, value, file)
 
-    def _overlay_routes(self, routes: list[Any], file: str) -> None:
-        """A route takes the place of the one that has the same path, methods and hosts; the others stand in front."""
-        mine = {_place(route): route for route in routes}
-        old: list[Any] = self._data.get("routes", [])
-        replaced = {_place(route) for route in old} & mine.keys()
-        front = [route for route in routes if _place(route) not in replaced]
-        self._data["routes"] = front + [mine.get(_place(route), route) for route in old]
-        for index, route in enumerate(self._data["routes"]):
-            if any(route is other for other in routes):
+    def _overlay_routes(self, routes: list[Any], file: str, environ: Mapping[str, str]) -> None:
+        joined = self._data["routes"] = overlaid(self._data.get("routes", []), routes, environ)
+        for index, route in enumerate(joined):
+            if any(route is mine for mine in routes):
                 self._authors["routes", index] = file
 
     def overlay_environment(self, environ: Mapping[str, str]) -> None:
@@ -216,15 +212,3 @@ def _texts(value: Any, key: Key = ()) -> Iterator[tuple[Key, str]]:
     elif isinstance(value, dict | list):
         for name, below in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _texts(below, (*key, name))
-
-
-def _place(route: Any) -> tuple[str, ...] | int:
-    """Return what tells a route of a file from others."""
-    if not isinstance(route, dict):
-        return id(route)  # The model will say what is wrong with it.
-    methods, hosts = ([str(each).upper() for each in _listed(route.get(key))] for key in ("methods", "hosts"))
-    return (str(route.get("path")), *sorted(methods), "", *sorted(hosts))
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
