@@ -1,0 +1,6 @@
+"""``python -m loadtests`` is ``tidegate-load``."""
+
+from loadtests.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""A protocol that nobody understands: messages are sent as they were, and what comes is counted."""
+
+from __future__ import annotations
+
+from loadtests.replay.desk import Desk, Seat
+from loadtests.replay.plan import Step
+
+__all__ = ["Raw"]
+
+
+class Raw:
+    """One page's side. Whether something was lost can't be told."""
+
+    def __init__(self, desk: Desk, seat: Seat) -> None:
+        self._desk = desk
+        self._seat = seat
+
+    def sign_in(self, token: str) -> None:
+        """There is nothing to wait for: see :meth:`come_back`."""
+
+    def refresh(self, token: str) -> None:
+        """Nobody knows how."""
+
+    def come_back(self, now: int) -> None:
+        self._seat.caught_up(now)
+
+    def command(self, step: Step, scheduled: int) -> None:
+        """A raw recording has no commands."""
+
+    def receive(self, payload: bytes, now: int) -> None:
+        self._desk.tally.unnumbered += 1

@@ -1,0 +1,118 @@
+"""What a process of virtual users has seen: counters, histograms and a series of seconds. They add up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from loadtests.replay.histogram import Histogram
+
+__all__ = ["KINDS", "TIMES", "Tally"]
+
+TIMES = ("connect", "subscribe", "reply", "first_token", "inter_token", "added", "reconnect", "rest", "lag")
+"""Microseconds each. ``added``: from the producer's writing of a token to its arrival here. ``lag``: by how much the
+process itself was late."""
+KINDS = 50
+"""Different descriptions of one sort that are kept; a hostile server can invent any number."""
+_SERIES = ("messages", "tokens", "open", "drops", "resumes", "lost")
+
+
+@dataclass(slots=True)
+class Tally:
+    """Plain numbers unless said otherwise."""
+
+    users: int = 0
+    finished_users: int = 0
+    connected: int = 0
+    """Sockets that were opened and signed in, reconnects included."""
+    open: int = 0
+    """Sockets that are open now."""
+    messages: int = 0
+    """Data frames received."""
+    bytes_in: int = 0
+    bytes_out: int = 0
+    commands: int = 0
+    delivered: int = 0
+    """Offsets that came, each once; a merged message counts those that it stands for."""
+    unnumbered: int = 0
+    """Publications without an offset: of channels that keep no log."""
+    replayed: int = 0
+    """Of ``delivered``: what was caught up with."""
+    lost: int = 0
+    doubled: int = 0
+    reordered: int = 0
+    leaked: int = 0
+    """Messages with another user's data."""
+    gaps: int = 0
+    """Announced by the server."""
+    gap_offsets: int = 0
+    """What those gaps held, as far as it is known."""
+    epoch_changes: int = 0
+    """Logs that began anew without a word."""
+    after_terminal: int = 0
+    streams: int = 0
+    completed: int = 0
+    unfinished: int = 0
+    """Generations without a terminal when their time was over."""
+    receipts_right: int = 0
+    receipts_wrong: int = 0
+    receipts_unchecked: int = 0
+    resumes_right: int = 0
+    resumes_partial: int = 0
+    resumes_failed: int = 0
+    drops: int = 0
+    """Sockets that this program broke."""
+    lost_sockets: int = 0
+    """Sockets that the server closed, or that broke."""
+    stalls: int = 0
+    """Pauses of more than 250 ms between two tokens of a stream."""
+    refreshes: int = 0
+    unanswered: int = 0
+    """Commands and calls to which no answer came."""
+    times: dict[str, Histogram] = field(default_factory=lambda: {name: Histogram() for name in TIMES})
+    added_by_second: dict[int, Histogram] = field(default_factory=dict)
+    series: dict[str, Counter[int]] = field(default_factory=lambda: {name: Counter() for name in _SERIES})
+    """By the run's second."""
+    close_codes: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[str] = field(default_factory=Counter)
+    """Connections that came to nothing, by why."""
+    errors: Counter[str] = field(default_factory=Counter)
+    """Error answers, by their code."""
+    divergences: Counter[str] = field(default_factory=Counter)
+
+    def note(self, name: str, what: str, count: int = 1) -> None:
+        """Count a description of a sort: ``close_codes``, ``refusals``, ``errors`` or ``divergences``."""
+        counter: Counter[str] = getattr(self, name)
+        what = what[:160]
+        counter[what if what in counter or len(counter) < KINDS else "others"] += count
+
+    def merge(self, other: Tally) -> None:
+        for each in fields(self):
+            mine, theirs = getattr(self, each.name), getattr(other, each.name)
+            if isinstance(mine, int):
+                setattr(self, each.name, mine + theirs)
+            elif isinstance(mine, Counter):
+                mine.update(theirs)
+            elif each.name == "series":
+                for name, counter in theirs.items():
+                    self.series[name].update(counter)
+            else:
+                _merge_times(mine, theirs)
+
+    def summary(self) -> dict[str, int]:
+        """Return the plain numbers."""
+        return {each.name: value for each in fields(self) if isinstance(value := getattr(self, each.name), int)}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all but the plain numbers."""
+        return {
+            "histograms": {name: histogram.as_json() for name, histogram in self.times.items()},
+            "added_by_second": {str(at): each.as_json() for at, each in sorted(self.added_by_second.items())},
+            "series": {name: {str(at): n for at, n in sorted(each.items())} for name, each in self.series.items()},
+        }
+
+
+def _merge_times(mine: dict[Any, Histogram], theirs: dict[Any, Histogram]) -> None:
+    for name, histogram in theirs.items():
+        mine.setdefault(name, Histogram()).merge(histogram)

@@ -1,0 +1,260 @@
+"""Replays against real replicas, right ones and wrong ones."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.config import DEVELOPMENT_SECRET
+from tests.loadtests.broken import Fault, breaking, server_frame
+from tests.loadtests.support import TOKENS, centrifuge_chat, native_chat, replay
+from tests.support.gateway import Gateway, free_port, running, settings
+from tests.support.valkey import ValkeyServer
+
+SECRET = ("--jwt-secret", DEVELOPMENT_SECRET)
+
+
+def config(port: int, **sections: Any):
+    generations = {"lease": 2.0, "max_running_per_user": 100, "kinds": {"chat": {"upstream": "chat"}}}
+    namespace = {"history_size": 100, "history_ttl": 60, "allow_subscribe": True, "allow_publish": True}
+    realtime = {"namespaces": {"room": namespace}, **sections.pop("realtime", {})}
+    return settings(f"http://127.0.0.1:{port}", generations=generations, realtime=realtime, **sections)
+
+
+@contextlib.asynccontextmanager
+async def replicas(valkey: ValkeyServer, prefix: str) -> AsyncIterator[tuple[int, Gateway, Gateway]]:
+    """Two gateways whose upstream is to be the producer on the port that comes first."""
+    port, broker = free_port(), {"redis_url": valkey.url, "key_prefix": prefix}
+    async with running(config(port, broker=broker)) as a, running(config(port, broker=broker)) as b:
+        yield port, a, b
+
+
+def right(verdict: dict[str, Any], users: int, streams: int | None = None) -> None:
+    faults = ("lost", "doubled", "reordered", "leaked", "gaps", "epoch_changes", "after_terminal", "unfinished",
+              "receipts_wrong", "receipts_unchecked", "resumes_failed", "resumes_partial", "divergence_count",
+              "unanswered", "lost_sockets", "refused")  # fmt: skip
+    assert {name: verdict[name] for name in faults if verdict[name]} == {}, verdict["said"]
+    streams = streams or users
+    assert verdict["streams"] == verdict["completed"] == verdict["receipts_right"] == streams
+    assert verdict["delivered"] == verdict["expected"] == streams * (len(TOKENS) + 2)
+    assert verdict["users"] == verdict["finished_users"] == users
+
+
+@pytest.mark.parametrize("protocol", ["native", "centrifuge"])
+async def test_nothing_is_lost_when_sockets_break_and_come_back_on_the_other_replica(
+    valkey: ValkeyServer, prefix: str, tmp_path: Path, protocol: str
+) -> None:
+    make = native_chat if protocol == "native" else centrifuge_chat
+    path = "/api/v1/ws" if protocol == "native" else "/connection/websocket"
+    async with replicas(valkey, prefix) as (port, a, b):
+        urls = [each for gateway in (a, b) for each in ("--url", f"ws://127.0.0.1:{gateway.port}{path}")]
+        chaos = ("--drop-every", "0.8s", "--offline", "0.2s", "--storm", "1.5s", "--processes", 2)
+        producer = ("--with-producer", "--producer-port", port)
+        verdict = await replay(
+            make(tmp_path / "s.jsonl"), "-n", 40, *urls, *SECRET, *chaos, *producer, "--allow-void",
+            "--html", tmp_path / "r.html",
+        )  # fmt: skip
+    right(verdict, 40)
+    assert verdict["drops"] >= 60
+    assert verdict["resumes_right"] >= 40
+    assert verdict["replayed"] > 0
+    assert verdict["added_p50"] > 0
+    assert verdict["first_token_p50"] > 0
+    assert len(verdict["generator"]) == 2
+    assert "<svg" in (tmp_path / "r.html").read_text()
+
+
+async def test_users_of_one_channel_and_of_one_each_are_all_served(
+    valkey: ValkeyServer, prefix: str, tmp_path: Path
+) -> None:
+    session = native_chat(tmp_path / "s.jsonl", pause=0.005, channel="room:one")
+    async with replicas(valkey, prefix) as (port, a, _):
+        producer = ("--with-producer", "--producer-port", port, "--url", a.ws, *SECRET, "--allow-void")
+        for mapping in ("one", "each"):
+            right(await replay(session, "-n", 3, "--map", mapping, *producer), 3)
+
+
+@pytest.mark.parametrize("pace", ["gated", "asap"])
+async def test_a_gated_user_waits_for_what_the_recorded_one_waited_for(tmp_path: Path, pace: str) -> None:
+    port = free_port()
+    session = native_chat(tmp_path / "s.jsonl", pause=0.02)
+    options = ("--with-producer", "--producer-port", port, "--pace", pace, "--loop", "--duration", "4s", "--speed", 2)
+    async with running(config(port)) as gateway:
+        verdict = await replay(session, "-n", 2, "--url", gateway.ws, *SECRET, *options, "--allow-void")
+    right(verdict, 2, verdict["streams"])
+    assert verdict["streams"] >= 4
+
+
+async def test_tokens_that_expire_are_refreshed_or_their_sockets_come_back(tmp_path: Path) -> None:
+    port = free_port()
+    session = native_chat(tmp_path / "s.jsonl")
+    options = ("--with-producer", "--producer-port", port, "--token-ttl", "2s", "--allow-void")
+    async with running(config(port)) as gateway:
+        refreshed = await replay(session, "-n", 3, "--url", gateway.ws, *SECRET, *options)
+        expired = await replay(session, "-n", 3, "--url", gateway.ws, *SECRET, *options, "--no-refresh")
+    right(refreshed, 3)
+    assert refreshed["refreshes"] >= 3
+    assert expired["lost"] == expired["doubled"] == expired["unfinished"] == 0
+    assert expired["receipts_right"] == 3
+    assert sum(count for code, count in expired["close_codes"].items() if code.startswith("4401")) >= 3
+    assert expired["resumes_right"] >= 3
+
+
+async def test_a_slow_reader_is_slow_and_nobody_else_is(tmp_path: Path) -> None:
+    port = free_port()
+    session = native_chat(tmp_path / "s.jsonl", tokens=["word " * 40] * 60, pause=0.01)
+    options = ("--with-producer", "--producer-port", port, "--slow", "25%@8KB/s", "--allow-void", "--settle", "20s")
+    async with running(config(port)) as gateway:
+        verdict = await replay(session, "-n", 4, "--url", gateway.ws, *SECRET, *options)
+    right(verdict, 4)
+    assert verdict["added_max"] > 500
+    assert verdict["added_p50"] < 500
+
+
+def skip(number: int, message: bytes) -> list[bytes]:
+    return [] if number == 20 else [message]
+
+
+def double(number: int, message: bytes) -> list[bytes]:
+    return [message, message] if number == 20 else [message]
+
+
+def leak_a_stream(number: int, message: bytes) -> list[bytes]:
+    return [message, re.sub(rb"gen_[\w-]+", b"gen_ofSomebodyElse", message)] if number == 20 else [message]
+
+
+def leak_a_text(number: int, message: bytes) -> list[bytes]:
+    return [message.replace(b".load-0~", b".load-7~")] if number == 20 else [message]
+
+
+def change_a_text(number: int, message: bytes) -> list[bytes]:
+    return [message.replace(b" tok", b" tik")] if number == 20 else [message]
+
+
+def swap() -> Fault:
+    held: list[bytes] = []
+
+    def fault(number: int, message: bytes) -> list[bytes]:
+        if number == 20:
+            held.append(message)
+            return []
+        return [message, *held] if number == 21 else [message]
+
+    return fault
+
+
+def garble(number: int, message: bytes) -> list[bytes]:
+    return (
+        [b"{nonsense", b"[]", b'{"type":"event"}', b'{"type":"later version"}', message] if number == 20 else [message]
+    )
+
+
+@pytest.mark.parametrize("protocol", ["native", "centrifuge"])
+@pytest.mark.parametrize(
+    ("fault", "shows"),
+    [
+        (lambda: skip, {"lost": 1, "receipts_unchecked": 1, "delivered": len(TOKENS) + 1}),
+        (lambda: double, {"doubled": 1, "receipts_right": 1}),
+        (swap, {"reordered": 1, "lost": 0, "receipts_unchecked": 1, "delivered": len(TOKENS) + 2}),
+        (lambda: leak_a_stream, {"leaked": 1, "receipts_right": 1}),
+        (lambda: leak_a_text, {"leaked": 1, "receipts_wrong": 1}),
+        (lambda: change_a_text, {"receipts_wrong": 1}),
+        (lambda: garble, {"receipts_right": 1}),
+    ],
+    ids=["skipped", "doubled", "swapped", "leaked stream", "leaked text", "changed text", "garbled"],
+)
+async def test_a_gateways_fault_is_reported(
+    broken: Callable[[Callable[[], Fault], str], Any], fault: Callable[[], Fault], shows: dict[str, int], protocol: str
+) -> None:
+    verdict = await broken(fault, protocol)
+    found = {name: verdict[name] for name in ("lost", "doubled", "reordered", "leaked", "receipts_wrong")}
+    assert found == {"lost": 0, "doubled": 0, "reordered": 0, "leaked": 0, "receipts_wrong": 0, **{
+        name: value for name, value in shows.items() if name in found
+    }}, verdict["said"]  # fmt: skip
+    assert {name: verdict[name] for name in shows} == shows
+    assert verdict["expected"] == len(TOKENS) + 2
+    if fault() is garble:
+        assert verdict["divergence_count"] >= 2
+
+
+@pytest.fixture
+async def broken(tmp_path: Path) -> AsyncIterator[Callable[[Callable[[], Fault], str], Any]]:
+    """Replays one user through a proxy with a fault."""
+    port = free_port()
+    async with running(config(port)) as gateway:
+
+        async def run(fault: Callable[[], Fault], protocol: str) -> dict[str, Any]:
+            make = native_chat if protocol == "native" else centrifuge_chat
+            path = "/api/v1/ws" if protocol == "native" else "/connection/websocket"
+            options = ("--with-producer", "--producer-port", port, "--allow-void", "--settle", "3s")
+            async with breaking(gateway.port, fault) as wrong:
+                session = make(tmp_path / "s.jsonl", pause=0.004)
+                return await replay(session, "--url", f"ws://127.0.0.1:{wrong}{path}", *SECRET, *options)
+
+        yield run
+
+
+@contextlib.asynccontextmanager
+async def strange(answer: Callable[[asyncio.StreamWriter], Any]) -> AsyncIterator[str]:
+    """A server that does what ``answer`` does with each connection once it has its request."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            await reader.readuntil(b"\r\n\r\n")
+            await answer(writer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/api/v1/ws"
+    finally:
+        server.close()
+
+
+async def refuse(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n")
+
+
+async def stall(writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(30)
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"")
+
+
+async def lie(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: wrong\r\n\r\n" + server_frame(1, b"{}"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (refuse, "HTTP 503"),
+        (stall, "no answer within 0.5 s"),
+        (hang_up, "closed during the handshake"),
+        (lie, "HTTP 101 with a wrong Sec-WebSocket-Accept"),
+    ],
+)
+async def test_a_server_that_opens_no_socket_is_counted_and_the_run_is_void(
+    tmp_path: Path, answer: Callable[[asyncio.StreamWriter], Any], said: str
+) -> None:
+    async with strange(answer) as url:
+        options = ("--url", url, "--duration", "1.5s", "--settle", "0.2s", "--connect-timeout", "0.5s")
+        verdict = await replay(native_chat(tmp_path / "s.jsonl"), "-n", 3, *options, status=3)
+    assert verdict["refusals"][said] >= 3
+    assert "nothing was connected" in verdict["doubts"]
+    assert verdict["refused"] == sum(verdict["refusals"].values())
+
+
+async def test_a_server_that_is_not_there_is_counted(tmp_path: Path) -> None:
+    url = f"ws://127.0.0.1:{free_port()}/api/v1/ws"
+    options = ("--url", url, "--duration", "0.5s", "--settle", "0.2s")
+    verdict = await replay(native_chat(tmp_path / "s.jsonl"), *options, status=3)
+    assert verdict["refusals"]["ECONNREFUSED"] >= 1
