@@ -1,4 +1,4 @@
-# make install · demo · test · check · bench · soak · autobahn · cache-tests · format · docs · clean
+# make install · demo · test · check · bench · soak · load · autobahn · cache-tests · format · docs · clean
 # Needs python3 (3.11 or newer) with its venv module, and nothing else; everything is kept in .venv.
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench soak autobahn cache-tests format docs clean
+.PHONY: help install demo test check bench soak load autobahn cache-tests format docs clean
 
 help:
 	@echo "make install   build .venv with the pinned versions of constraints.txt"
@@ -18,6 +18,7 @@ help:
 	@echo "make check     format, lint, types, layers"
 	@echo "make bench     measure this machine"
 	@echo "make soak      hold sockets for MINUTES (2), cut them again and again, and look for loss and growth"
+	@echo "make load      replay a session as 500 users over two replicas, cut them all the time, and judge (MINUTES=2)"
 	@echo "make autobahn  run the Autobahn WebSocket test suite (needs a Python 2.7 beside)"
 	@echo "make cache-tests  run the http-cache-tests suite (needs node and npm)"
 	@echo "make format    rewrite the code in the project's format"
@@ -56,6 +57,9 @@ bench: $(STAMP)
 MINUTES ?= 2
 soak: $(STAMP)
 	$(BIN)/python -m loadtests.soak --minutes $(MINUTES)
+
+load: $(STAMP)
+	$(BIN)/python -m loadtests.long_replay --minutes $(MINUTES)
 
 autobahn: $(STAMP)
 	$(BIN)/python -m tests.support.autobahn

@@ -213,7 +213,10 @@ def _judge(verdict: Verdict, conditions: list[Condition], *, allow_void: bool) -
 
 
 def _read(file: Path) -> Verdict:
-    value: Any = _checked(orjson.loads, _checked(file.read_bytes))
+    try:
+        value: Any = orjson.loads(_checked(file.read_bytes))
+    except orjson.JSONDecodeError:
+        value = None
     if not isinstance(value, dict) or value.get("tidegate_verdict") != 1:
         raise _stop(f"{file} is no verdict")
     return value

@@ -20,9 +20,9 @@ from typing import Any, Self
 from loadtests.bench import machine
 from loadtests.bench.process import ROOT, StartFailed, free_port, output, running
 
-__all__ = ["Lab", "Target", "floor_folder", "has_valkey"]
+__all__ = ["SECRET", "Lab", "Target", "floor_folder", "has_valkey"]
 
-_SECRET = "a-secret-for-load-tests-on-this-machine-only"
+SECRET = "a-secret-for-load-tests-on-this-machine-only"
 _CONFIG = """
 [server]
 port = {port}
@@ -112,7 +112,7 @@ class Lab:
         port = free_port()
         config = self._folder / f"gateway-{port}.toml"
         broker = "" if redis_url is None else f'redis_url = "{redis_url}"'
-        config.write_text(_CONFIG.format(port=port, secret=_SECRET, upstream=upstream, broker=broker))
+        config.write_text(_CONFIG.format(port=port, secret=SECRET, upstream=upstream, broker=broker))
         if self._claims is None:
             token = output([sys.executable, "-m", "app.cli", "token", "--sub", "bench", "--config", str(config)])
             self._claims = _claims(token)
@@ -200,5 +200,5 @@ def _sign(claims: dict[str, Any]) -> str:
     """Return a token (RFC 7519) signed with HS256."""
     parts = [json.dumps(part, separators=(",", ":")).encode() for part in ({"alg": "HS256", "typ": "JWT"}, claims)]
     signed = b".".join([base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts])
-    signature = hmac.new(_SECRET.encode(), signed, hashlib.sha256).digest()
+    signature = hmac.new(SECRET.encode(), signed, hashlib.sha256).digest()
     return (signed + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()

@@ -56,6 +56,13 @@ class Outcome:
     interrupted: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    process: BaseProcess
+    orders: Connection
+    reports: Connection
+
+
 class Crew:
     """Runs one replay. ``told`` is called with the figures of all workers, several times a second."""
 
@@ -79,24 +86,24 @@ class Crew:
             stack.callback(signal.signal, signal.SIGINT, before)
             return self._follow(workers)
 
-    def _stop(self, workers: list[tuple[BaseProcess, Connection]]) -> None:
+    def _stop(self, workers: list[_Worker]) -> None:
         """Have all come to their end; the second time, leave at once."""
         self._stopped += 1
         if self._stopped > 1:
             raise KeyboardInterrupt
-        for _, pipe in workers:
+        for worker in workers:
             with contextlib.suppress(OSError):
-                pipe.send(("stop", None))
+                worker.orders.send(("stop", None))
 
-    def _follow(self, workers: list[tuple[BaseProcess, Connection]]) -> Outcome:
+    def _follow(self, workers: list[_Worker]) -> Outcome:
         outcome = Outcome(restarts=self._restarts)
         self._ready(workers)
         origin = time.monotonic_ns()
-        for _, pipe in workers:
-            pipe.send(("go", origin))
+        for worker in workers:
+            worker.orders.send(("go", origin))
         start = origin / 1e9
         figures: dict[int, dict[str, Any]] = {}
-        open_ = {pipe: index for index, (_, pipe) in enumerate(workers)}
+        open_ = {worker.reports: index for index, worker in enumerate(workers)}
         running: list[tuple[Restart, subprocess.Popen[bytes]]] = []
         looked = 0.0
         while open_:
@@ -136,27 +143,30 @@ class Crew:
             outcome.failures.append(str(value))
         del open_[pipe]
 
-    def _ready(self, workers: list[tuple[BaseProcess, Connection]]) -> None:
-        for process, pipe in workers:
-            if not pipe.poll(_START):
+    def _ready(self, workers: list[_Worker]) -> None:
+        for worker in workers:
+            if not worker.reports.poll(_START):
                 raise CrewFailed("a process did not start")
             try:
-                kind, value = pipe.recv()
+                kind, value = worker.reports.recv()
             except EOFError:
-                raise CrewFailed(f"a process ended at its start ({process.exitcode})") from None
+                raise CrewFailed(f"a process ended at its start ({worker.process.exitcode})") from None
             if kind != "ready":
                 raise CrewFailed(str(value))
 
     @contextlib.contextmanager
-    def _worker(self, index: int) -> Iterator[tuple[BaseProcess, Connection]]:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=work, args=(self._options, index, theirs), daemon=True)
+    def _worker(self, index: int) -> Iterator[_Worker]:
+        heard, orders = self._context.Pipe(duplex=False)
+        reports, told = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=work, args=(self._options, index, heard, told), daemon=True)
         process.start()
-        theirs.close()
+        heard.close()
+        told.close()
         try:
-            yield process, ours
+            yield _Worker(process, orders, reports)
         finally:
-            ours.close()
+            orders.close()
+            reports.close()
             _end(process)
 
     @contextlib.contextmanager

@@ -93,7 +93,7 @@ def show(console: Console, verdict: dict[str, Any]) -> None:
                     f"{get('resumes_failed', 0):,} failed; {get('gaps', 0):,} gaps announced"),
         ("receipts", f"{get('receipts_right', 0):,} right, {get('receipts_wrong', 0):,} wrong, "
                      f"{get('receipts_unchecked', 0):,} could not be checked"),
-        ("sockets", f"{get('connected', 0):,} opened, {get('refused', 0):,} refused, {get('drops', 0):,} dropped by us, "
+        ("sockets", f"{get('connected', 0):,} opened, {get('refused', 0):,} refused, {get('drops', 0):,} dropped, "
                     f"{get('lost_sockets', 0):,} by the server"),
     ]  # fmt: skip
     for name in ("connect", "subscribe", "first_token", "inter_token", "added", "reconnect", "rest"):

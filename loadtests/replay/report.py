@@ -26,16 +26,17 @@ h2{font-size:16px;margin:28px 0 10px}p{margin:4px 0;color:var(--soft)}.state{fon
 .state.bad{color:var(--bad)}.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(132px,1fr));gap:10px;
 margin:16px 0}.tile{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:10px 12px}
 .tile b{display:block;font-size:20px;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
-.tile span{color:var(--soft);font-size:13px}.tile.bad b{color:var(--bad)}.tile.good b{color:var(--good)}.plots{display:grid;gap:12px;
-grid-template-columns:repeat(auto-fit,minmax(min(330px,100%),1fr))}figure{margin:0;background:var(--card);
+.tile span{color:var(--soft);font-size:13px}.tile.bad b{color:var(--bad)}.tile.good b{color:var(--good)}
+.plots{display:grid;gap:12px;grid-template-columns:repeat(auto-fit,minmax(min(330px,100%),1fr))}figure{margin:0;background:var(--card);
 border:1px solid var(--line);border-radius:10px;padding:10px 12px;min-width:0}figcaption{font-weight:600;font-size:14px}
 figcaption small,.legend{color:var(--soft);font-weight:400;font-size:12.5px}svg{display:block;width:100%;height:auto}
 svg text{fill:var(--soft);font-size:10.5px}.grid{stroke:var(--line);stroke-width:1}
 polyline{fill:none;stroke-width:1.7;stroke-linejoin:round}.legend{display:flex;flex-wrap:wrap;gap:2px 12px}
-.legend i{display:inline-block;width:12px;height:3px;margin-right:5px;vertical-align:middle;border-radius:2px}.scroll{overflow-x:auto;background:var(--card);
+.legend i{display:inline-block;width:12px;height:3px;
+margin-right:5px;vertical-align:middle;border-radius:2px}.scroll{overflow-x:auto;background:var(--card);
 border:1px solid var(--line);border-radius:10px}table{border-collapse:collapse;width:100%;font-size:13.5px}
 th,td{text-align:right;padding:6px 10px;border-bottom:1px solid var(--line);font-variant-numeric:tabular-nums;
-white-space:nowrap}th:first-child,td:first-child{text-align:left;white-space:normal;overflow-wrap:anywhere}
+white-space:nowrap}th:first-child,td:first-child{text-align:left;white-space:normal;min-width:8.5em;overflow-wrap:break-word}
 tr:last-child td{border-bottom:0}
 """
 _COLOURS = "".join(
@@ -63,8 +64,9 @@ def write_report(verdict: Verdict, name: str) -> str:
 
 def _how(verdict: Verdict) -> str:
     options: Mapping[str, Any] = verdict.get("options") or {}
+    processes = options.get("processes", 1)
     words = [f"{options.get('clients', 0):,} clients", f"pace {options.get('pace')}", f"speed {options.get('speed')}",
-             f"{options.get('processes')} processes", f"{verdict.get('seconds', 0):.1f} s"]  # fmt: skip
+             f"{processes} process{'es' if processes != 1 else ''}", f"{verdict.get('seconds', 0):.1f} s"]  # fmt: skip
     if options.get("drop_every"):
         words.append(f"a drop every {options['drop_every']:g} s for {options['offline']:g} s")
     words += [f"storm at {at:g} s" for at in options.get("storms") or ()]

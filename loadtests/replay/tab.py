@@ -64,7 +64,7 @@ def microseconds() -> int:
 
 
 class Tab:
-    """Connects when opened, and again whenever it has lost its socket, until it is closed. Itself its protocol's seat."""
+    """Connects when opened, and again whenever its socket is lost, until it is closed. It is its protocol's seat."""
 
     def __init__(self, run: Run, number: int, names: Names, answered: set[int], progress: Callable[[], None]) -> None:
         self._run = run

@@ -2,7 +2,7 @@
 
 To its parent it sends ``("ready", None)``, ``("now", figures)`` twice a second, and at the end ``("done", Result)`` or
 ``("failed", why)``. It hears ``("go", origin)`` (monotonic nanoseconds, one clock for all processes) and
-``("stop", None)``.
+``("stop", None)`` on another pipe: an event loop makes the one that it listens to non-blocking.
 """
 
 from __future__ import annotations
@@ -56,20 +56,20 @@ class Result:
     """Users that had to be stopped."""
 
 
-def work(options: Options, index: int, pipe: Connection) -> None:
+def work(options: Options, index: int, orders: Connection, pipe: Connection) -> None:
     """Run the users ``index``, ``index + processes``, … of ``options.clients``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
-        result = uvloop.run(_work(options, index, pipe))
+        result = uvloop.run(_work(options, index, orders, pipe))
     except (BadSession, OSError, TokensFailed, ValueError) as error:
         pipe.send(("failed", f"{type(error).__name__}: {error}"))
     else:
         pipe.send(("done", result))
 
 
-async def _work(options: Options, index: int, pipe: Connection) -> Result:
+async def _work(options: Options, index: int, orders: Connection, pipe: Connection) -> Result:
     session = load(Path(options.session))
     plan = make_plan(session)
     tls = ssl.create_default_context()
@@ -78,7 +78,7 @@ async def _work(options: Options, index: int, pipe: Connection) -> Result:
     tally = Tally()
     tokens = Tokens(options)
     addresses = [Address.parse(url, tls) for url in options.urls]
-    heard = _Orders(pipe)
+    heard = _Orders(orders)
     pipe.send(("ready", None))
     origin = await heard.go
     wall = time.time_ns() // 1000 - time.monotonic_ns() // 1000

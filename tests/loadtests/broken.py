@@ -1,10 +1,10 @@
-"""A gateway that does wrong: a proxy before a right one, which breaks what it says to its clients, message by message."""
+"""A gateway that does wrong: a proxy before a right one, which breaks what that says, message by message."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from loadtests.replay.wire import Frames
 
@@ -21,8 +21,9 @@ def server_frame(opcode: int, payload: bytes) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def breaking(port: int, fault: Callable[[], Fault]) -> AsyncIterator[int]:
-    """Yield the port of a proxy to ``port``. Each connection has a fault of its own."""
+async def breaking(port: int, faults: Sequence[Fault]) -> AsyncIterator[int]:
+    """Yield the port of a proxy to ``port``. Each connection has the next one of ``faults``."""
+    left = list(faults)
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -30,7 +31,7 @@ async def breaking(port: int, fault: Callable[[], Fault]) -> AsyncIterator[int]:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(pump(reader, up_writer))
-                group.create_task(answer(up_reader, writer, fault()))
+                group.create_task(answer(up_reader, writer, left.pop(0)))
         except* OSError:
             pass
         finally:

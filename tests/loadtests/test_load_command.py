@@ -1,0 +1,155 @@
+"""The command ``tidegate-load``, and the page that it writes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from loadtests.cli import app
+from loadtests.replay.crew import Outcome, Restart
+from loadtests.replay.options import Options
+from loadtests.replay.report import write_report
+from loadtests.replay.tally import Tally
+from loadtests.replay.verdict import make_verdict
+from loadtests.replay.worker import Result
+from tests.loadtests.support import native_chat
+from tests.support.browser import chromium, recorded_page
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(each) for each in arguments], env={"COLUMNS": "400", "NO_COLOR": "1"})
+    return result.exit_code, result.output
+
+
+def outcome(lag: int = 1000, **counts: int) -> Outcome:
+    tally = Tally(connected=3, messages=100, delivered=90, **counts)
+    for second in range(30):
+        tally.series["messages"][second] = second * 10
+        tally.series["open"][second] = 3
+        by_second = tally.added_by_second.setdefault(second, type(tally.times["added"])())
+        by_second.add(1000 * second)
+        tally.times["added"].add(1000 * second)
+    tally.times["lag"].add(lag)
+    tally.note("close_codes", "4401 <script>alert(1)</script>")
+    return Outcome([Result(tally, 1.0, 10.0, 10**7, 10.0, 0)], wall=10.0)
+
+
+def verdict(lag: int = 1000, **counts: int) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(json.dumps(make_verdict(Options("s", ["ws://h"]), outcome(lag, **counts))))
+    return made
+
+
+def test_every_option_of_the_page_is_one_of_the_command() -> None:
+    page = (ROOT / "docs/load-testing.md").read_text()
+    status, text = run("replay", "--help")
+    assert status == 0
+    named = set(re.findall(r"(--[a-z][a-z-]+)", page)) - {"--host"}
+    assert len(named) > 20
+    assert [each for each in sorted(named) if each not in text] == []
+
+
+def test_every_key_of_the_page_is_one_of_a_verdict() -> None:
+    page = (ROOT / "docs/load-testing.md").read_text()
+    table = page[page.index("| key | |") : page.index("A channel that keeps no log")]
+    keys = {key for row in table.splitlines() if row for key in re.findall(r"`([a-z]\w+)`", row.split("|")[1])}
+    have = set(verdict()) | set(verdict()["histograms"])
+    assert len(keys) > 20
+    assert keys <= have, keys - have
+
+
+def test_a_verdict_is_judged_shown_and_compared(tmp_path: Path) -> None:
+    good, bad, void = tmp_path / "good.json", tmp_path / "bad.json", tmp_path / "void.json"
+    good.write_text(json.dumps(verdict()))
+    bad.write_text(json.dumps(verdict(lost=2)))
+    void.write_text(json.dumps(verdict(lag=90_000)))
+    assert run("verdict", good, "--fail-if", "lost>0")[0] == 0
+    status, text = run("verdict", bad, "--fail-if", "lost>0", "--fail-if", "doubled>0")
+    assert status == 1
+    assert "FAILED: lost>0" in text
+    assert "90 of 92" in text
+    status, text = run("verdict", void)
+    assert status == 3
+    assert "90 ms late" in text
+    assert run("verdict", void, "--allow-void")[0] == 0
+    assert run("compare", good, good)[0] == 0
+    status, text = run("compare", good, bad)
+    assert status == 1
+    assert re.search(r"lost .* worse", text)
+    assert run("compare", good, void)[0] == 3
+
+
+def test_what_is_wrong_with_a_command_is_said_in_one_line(tmp_path: Path) -> None:
+    session = native_chat(tmp_path / "s.jsonl")
+    (tmp_path / "bad.jsonl").write_text("{}")
+    for arguments, says in [
+        (("replay", tmp_path / "none.jsonl"), "No such file"),
+        (("replay", tmp_path / "bad.jsonl"), "this is no session"),
+        (("replay", session, "--url", "http://h"), "is no ws:// or wss:// URL"),
+        (("replay", session, "--ramp", "soon"), "is no duration"),
+        (("replay", session, "--fail-if", "lost"), "is no condition"),
+        (("replay", session, "--slow", "5"), "5%@1KB/s"),
+        (("replay", session, "--claims", "{"), "Expecting"),
+        (("replay", session, "--pace", "fast"), "none of recorded, gated, asap"),
+        (("replay", session, "--restart-command", "true"), "belong together"),
+        (("verdict", session), "is no verdict"),
+        (("report", tmp_path / "bad.jsonl", tmp_path / "x.html"), "is no verdict"),
+    ]:
+        status, text = run(*arguments)
+        assert status == 2, (arguments, text)
+        assert says in re.sub(r"\s+", " ", text), (arguments, text)
+        assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (Outcome(failures=["OSError: no"]), "a process failed: OSError: no"),
+        (Outcome(), "nothing was connected"),
+        (outcome(doubled=50), "over 100 %"),
+        (outcome(lag=30_000), "30 ms late"),
+    ],
+)
+def test_a_run_that_measured_itself_is_void(made: Outcome, says: str) -> None:
+    assert any(says in each for each in make_verdict(Options("s", ["ws://h"]), made)["doubts"])
+
+
+def test_clocks_that_differ_and_ports_that_run_short_make_a_run_void() -> None:
+    made = outcome()
+    made.results[0].tally.times["added"].add(-5_000)
+    made.results[0].tally.note("refusals", "EADDRNOTAVAIL")
+    made.results[0].cpu = 9.9
+    made.restarts.append(Restart("false", 1.0, 1))
+    verdict = make_verdict(Options("s", ["ws://h"], jwt_secret="hidden"), made)
+    assert [each for each in verdict["doubts"] if "5.0 ms before" in each]
+    assert "ports ran short (EADDRNOTAVAIL)" in verdict["doubts"]
+    assert [each for each in verdict["doubts"] if "99% of its core" in each]
+    assert verdict["warnings"] == ["false: exit status 1"]
+    assert "hidden" not in json.dumps(verdict), "a verdict is shown to others"
+
+
+def test_the_report_is_one_page_that_fits_a_phone_and_runs_nothing(tmp_path: Path) -> None:
+    told = verdict(lost=1)
+    told["servers"] = {"pid 1": {"cpu_share": 0.5, "memory_first": 1e8, "memory_last": 1e8, "memory_most": 1e8,
+                                 "cpu_by_second": {"0": 0.5}, "memory_by_second": {"0": 1e8, "10": 2e8}}}  # fmt: skip
+    page = tmp_path / "report.html"
+    page.write_text(write_report(told, "<b>session</b>"))
+    text = page.read_text()
+    assert "<script" not in text
+    assert not re.search(r"(src|href)=", text)
+    with chromium() as browser:
+        for width, scheme in ((375, "light"), (1200, "dark")):
+            context = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme}
+            with recorded_page(browser, **context) as (tab, troubles):
+                tab.goto(page.as_uri())
+                assert tab.evaluate("document.documentElement.scrollWidth") <= width
+                assert tab.locator("svg polyline").count() >= 6
+                assert tab.locator(".tile.bad b").inner_text() == "1"
+                assert "4401 <script>alert(1)</script>" in tab.locator("table").last.inner_text()
+                assert troubles == []
