@@ -43,3 +43,47 @@ async def counted(windows: RedisWindows) -> None:
             with contextlib.suppress(BrokerUnavailable):
                 await windows.take([Ask("other", 1000, 1.0)])
                 return
+
+
+class Counting(Client):
+    """Notes how many calls go in each round trip."""
+
+    def __init__(self, *arguments, **options) -> None:
+        super().__init__(*arguments, **options)
+        self.trips: list[int] = []
+
+    async def each_script(self, script, calls):
+        self.trips.append(len(calls))
+        return await super().each_script(script, calls)
+
+
+async def test_what_is_asked_in_one_turn_of_the_loop_is_one_round_trip_and_counted_exactly(valkey, prefix) -> None:
+    client = Counting(standalone(valkey.url, 5.0), timeout=5.0, patience=5.0)
+    windows = RedisWindows(client, Layout(prefix), patience=5.0)
+    counts = await asyncio.gather(*[windows.take([Ask("same", 7, 30.0)]) for _ in range(50)])
+    assert client.trips == [50]
+    assert sum(count.wait == 0 for [count] in counts) == 7
+    await client.close()
+
+
+async def test_an_ask_that_fails_fails_alone(valkey, prefix) -> None:
+    client = Client(standalone(valkey.url, 5.0), timeout=5.0, patience=5.0)
+    layout = Layout(prefix)
+    windows = RedisWindows(client, layout, patience=5.0)
+    await client.command("SADD", layout.window("spoilt"), "no list")
+    asks = [Ask("a", 1, 30.0), Ask("spoilt", 1, 30.0), Ask("b", 1, 30.0)]
+    first, spoilt, last = await asyncio.gather(*[windows.take([ask]) for ask in asks], return_exceptions=True)
+    assert isinstance(spoilt, BrokerUnavailable)
+    assert [count.wait for count in (*first, *last)] == [0, 0]
+    await client.close()
+
+
+async def test_who_stops_waiting_leaves_the_others_their_answers(valkey, prefix) -> None:
+    client = Client(standalone(valkey.url, 5.0), timeout=5.0, patience=5.0)
+    windows = RedisWindows(client, Layout(prefix), patience=5.0)
+    async with asyncio.TaskGroup() as group:
+        gone, stays = [group.create_task(windows.take([Ask("k", 5, 30.0)])) for _ in range(2)]
+        await asyncio.sleep(0)
+        gone.cancel()
+    assert [count.wait for count in stays.result()] == [0]
+    await client.close()

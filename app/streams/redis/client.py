@@ -64,13 +64,17 @@ class Client:
 
     async def scripts(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
         """Run ``script`` for each (keys, arguments), in one round trip for each server."""
+        return _checked(await self.each_script(script, calls))
+
+    async def each_script(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+        """Do what :meth:`scripts` does; where a call failed its error stands in the place of the reply."""
         commands = [("EVALSHA", script.sha, len(keys), *keys, *arguments) for keys, arguments in calls]
         sources = [("EVAL", script.source, *command[2:]) for command in commands]
         return await self._all(commands, sources)
 
     async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """Send ``commands`` in one round trip for each server and return their replies in order."""
-        return await self._all(commands, None)
+        return _checked(await self._all(commands, None))
 
     async def each_master(self, commands: Callable[[Master], Sequence[Command]]) -> list[Any]:
         """Send each master what ``commands`` has for it, and return all replies, master by master."""
@@ -82,7 +86,7 @@ class Client:
                 link = await self._link(lambda master=master: self._links.to(master))  # type: ignore[misc]
                 sent.append(link.calls(packed))
             replies = [reply for replies in await asyncio.gather(*sent) for reply in replies]
-            return [_checked(reply) for reply in replies]
+            return _checked([_translated(reply) for reply in replies])
 
     async def require_all(self) -> None:
         """Raise unless every master can be reached."""
@@ -103,7 +107,10 @@ class Client:
             raise BrokerUnavailable from error
 
     async def _all(self, commands: Sequence[Command], sources: Sequence[Command] | None) -> list[Any]:
-        """Send ``commands``; those of scripts that a server does not know it gets as in ``sources``."""
+        """Send ``commands``; those of scripts that a server does not know it gets as in ``sources``.
+
+        A reply that is an error stands in its place.
+        """
         packed = _packed(commands)
         replies: list[Any] = [None] * len(packed)
         todo = list(range(len(packed)))
@@ -116,7 +123,7 @@ class Client:
                 todo = [index for index in failed if self._worth_another(index, replies, packed, sources, detours)]
                 if any(str(replies[index]).startswith(_AGAIN) for index in todo):
                     await asyncio.sleep(_PAUSE)
-        return [_checked(reply) for reply in replies]
+        return [_translated(reply) for reply in replies]
 
     def _worth_another(
         self,
@@ -206,10 +213,19 @@ def _packed(commands: Sequence[Command]) -> list[bytes]:
         raise BrokerUnavailable from error
 
 
-def _checked(reply: Any) -> Any:
-    if isinstance(reply, hiredis.ReplyError):
-        raise BrokerUnavailable from reply
-    return reply
+def _translated(reply: Any) -> Any:
+    if not isinstance(reply, hiredis.ReplyError):
+        return reply
+    error = BrokerUnavailable()
+    error.__cause__ = reply
+    return error
+
+
+def _checked(replies: list[Any]) -> list[Any]:
+    for reply in replies:
+        if isinstance(reply, BrokerUnavailable):
+            raise reply
+    return replies
 
 
 async def _calls(link: Link, group: Sequence[tuple[int, bytes]], detours: dict[int, Master]) -> list[Any]:
