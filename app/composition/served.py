@@ -17,6 +17,7 @@ from app.http.api.served.caller import ServedCaller
 from app.http.api.served.chat import chat_router
 from app.http.api.served.images import images_router
 from app.http.api.served.responses import responses_router
+from app.http.api.served.ui_chat import ui_chat_router
 from app.http.served_stream import ServedStreams
 from app.streams.broker import Keys
 
@@ -30,11 +31,13 @@ _OPENAI_PATHS = (
     "/v1/responses",
     "/v1/responses/*",
 )
+_CHAT_PATHS = ("/api/chat", "/api/chat/*")
 
 
 def served_paths(config: Config) -> tuple[str, ...]:
     """Return where they are, in the form of a route's path: routes that only cover them come after them."""
-    return _OPENAI_PATHS if config.served.openai.enabled else ()
+    openai = _OPENAI_PATHS if config.served.openai.enabled else ()
+    return openai + (_CHAT_PATHS if config.served.vercel.enabled else ())
 
 
 def served_routers(
@@ -48,4 +51,6 @@ def served_routers(
         responses = Responses(generations, keys, served)
         routers += [chat_router(answers, time.time), images_router(answers, time.time)]
         routers.append(responses_router(answers, responses))
+    if config.served.vercel.enabled:
+        routers.append(ui_chat_router(answers, keys))
     return routers

@@ -44,6 +44,8 @@ class _Written:
         self._wire = wire
         self.refused: Failure | None = None
         """Set when the generation ended, and not well, before anything was said."""
+        self.over = False
+        """Whether its terminal was written."""
         self._said = begun
 
     def batches(self, channel: str, batches: Sequence[Batch]) -> bytes:
@@ -56,8 +58,10 @@ class _Written:
         written = []
         for item in items:
             block = self._wire.take(item)
-            if not self._said and is_terminal(item) and (event := loaded(item)).get("type") != "completed":
-                self.refused = failure_of(event)
+            if is_terminal(item):
+                self.over = True
+                if not self._said and (event := loaded(item)).get("type") != "completed":
+                    self.refused = failure_of(event)
             self._said = self._said or bool(block)
             written.append(block)
         return b"".join(written)
@@ -83,7 +87,7 @@ class ServedStreams:
     def end_revoked(self, revoked: Callable[[Identity], bool]) -> None:
         """End those whose reader's token is not taken any more."""
         for answer in [answer for answer in self.open if revoked(answer.identity)]:
-            answer.leave()
+            answer.send_away()
 
 
 class _Answer(Response):
@@ -97,6 +101,8 @@ class _Answer(Response):
         self._streams = streams
         self._listener = listener
         self._subscription = subscription
+        self._gone = False
+        """Whether the client went away, or was sent away, before the end."""
         streams.open.add(self)
 
     async def __call__(
@@ -115,13 +121,18 @@ class _Answer(Response):
         self._listener.ended(self._subscription.channel)
         self._streams.open.discard(self)
 
+    def send_away(self) -> None:
+        """End it before its end."""
+        self._gone = True
+        self.leave()
+
     async def _answer(self, send: Callable[[Any], Awaitable[None]]) -> None:
         raise NotImplementedError
 
     async def _watch(self, receive: Callable[[], Awaitable[Any]]) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        self.leave()
+        self.send_away()
 
 
 class ServedStream(_Answer):
@@ -137,12 +148,15 @@ class ServedStream(_Answer):
         headers: Headers,
         head_wait: float,
         refusal: Callable[[Failure], Response],
+        delivered: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """``delivered`` is called when all was sent to a client who was there to the end."""
         super().__init__(streams, listener, subscription, identity)
         self._stream = listener
         self._more = headers
         self._head_wait = head_wait
         self._refusal = refusal
+        self._delivered = delivered
 
     async def _answer(self, send: Callable[[Any], Awaitable[None]]) -> None:
         stream = self._stream
@@ -162,6 +176,8 @@ class ServedStream(_Answer):
                 await send({"type": "http.response.body", "body": block, "more_body": True})
             block = await stream.next()
         await send({"type": "http.response.body", "body": b""})
+        if self._delivered is not None and stream.written.over and not self._gone:
+            await self._delivered()
 
     async def _first(self) -> bytes | None:
         """Return the first bytes there are, and not those that only keep the connection open."""
@@ -184,15 +200,10 @@ class ServedAnswer(_Answer):
         super().__init__(streams, waiter, subscription, identity)
         self._waiter = waiter
         self._build = build
-        self._left = False
-
-    def leave(self) -> None:
-        self._left = True
-        super().leave()
 
     async def _answer(self, send: Callable[[Any], Awaitable[None]]) -> None:
         await self._waiter.over.wait()
-        if not self._left:
+        if not self._gone:
             answer = await self._build()
             await answer({"type": "http"}, _nobody, send)
 

@@ -49,6 +49,15 @@ async def test_a_value_can_be_read_again_and_again_until_its_time_is_over(pair: 
     assert await pair.b.keys.read("k") is None
 
 
+async def test_what_is_put_takes_the_place_of_what_was_there(pair: Pair) -> None:
+    await pair.a.keys.reserve("k", b"first", 30.0)
+    await pair.b.keys.put("k", b"second", 30.0)
+    assert await pair.a.keys.read("k") == b"second"
+    await pair.a.keys.put("k", b"third", 0.1)
+    await pair.pass_time(0.15)
+    assert await pair.b.keys.read("k") is None
+
+
 async def test_values_are_any_bytes(pair: Pair) -> None:
     value = bytes(range(256))
     await pair.a.keys.reserve("k", value, 30.0)

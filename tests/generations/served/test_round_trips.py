@@ -13,6 +13,7 @@ from app.generations.formats import STREAM_DECODERS
 from app.generations.formats.served.chat_completions import ChatStream
 from app.generations.formats.served.images import ImageStream
 from app.generations.formats.served.responses import ResponseSse, ResponseStream
+from app.generations.formats.served.ui_messages import UiMessageStream
 from app.generations.formats.served.wire import Wire
 from app.generations.merging import EventMergeRule
 from tests.support.recordings import RECORDINGS
@@ -21,6 +22,7 @@ RECEIPT = Receipt(9, 1, "0" * 64)
 WIRES: dict[str, Callable[[], Wire]] = {
     "openai-chat": lambda: ChatStream("chatcmpl-1", "m1", 1_730_000_000, usage=True),
     "openai-responses": lambda: ResponseSse(ResponseStream("resp_1", 1_730_000_000, "m1", {})),
+    "vercel-ai": lambda: UiMessageStream("gen_1"),
 }
 TEXT = ["openai-chat", "openai-responses", "anthropic", "ollama", "ollama-generate", "vercel-ai"]
 each_wire = pytest.mark.parametrize("wire", WIRES)

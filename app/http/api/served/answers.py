@@ -57,6 +57,7 @@ class Answers:
         limit: int = LIMIT,
         begun: bool = False,
         refusal: Callable[[Failure], Response] | None = None,
+        delivered: Callable[[], Awaitable[None]] | None = None,
     ) -> Response:
         """Answer with a generation's events from its beginning, as ``wire`` writes them."""
         listener = ServedListener(wire, rule=rule, limit=limit, begun=begun)
@@ -76,6 +77,7 @@ class Answers:
             headers=more,
             head_wait=head_wait,
             refusal=refusal or openai_refusal,
+            delivered=delivered,
         )
 
     async def whole(
