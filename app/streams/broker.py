@@ -233,9 +233,6 @@ class Keys(Protocol):
     async def reserve(self, key: str, value: bytes, ttl: float) -> bytes | None:
         """Set ``key`` unless it is there: None when it was set, else the value that stands."""
 
-    async def put(self, key: str, value: bytes, ttl: float) -> None:
-        """Set ``key``, whatever was there."""
-
     async def read(self, key: str) -> bytes | None:
         """Return the value."""
 

@@ -304,10 +304,6 @@ class MemoryKeys:
         self._values[key] = (now + ttl, value)
         self._size += len(value)
 
-    async def put(self, key: str, value: bytes, ttl: float) -> None:
-        self._forget(key)
-        await self.reserve(key, value, ttl)
-
     async def read(self, key: str) -> bytes | None:
         entry = self._values.get(key)
         return entry[1] if entry is not None and entry[0] > self._clock() else None

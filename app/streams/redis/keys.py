@@ -20,9 +20,6 @@ class RedisKeys:
         standing: bytes | None = await self._client.command("SET", name, value, "NX", "GET", "PX", round(ttl * 1000))
         return standing
 
-    async def put(self, key: str, value: bytes, ttl: float) -> None:
-        await self._client.command("SET", self._layout.value(key), value, "PX", round(ttl * 1000))
-
     async def read(self, key: str) -> bytes | None:
         value: bytes | None = await self._client.command("GET", self._layout.value(key))
         return value
