@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 import uvloop
 
+from tests.support.postgres import NoPostgres, PostgresServer
 from tests.support.redis_servers import ClusterServers, SentinelServers, closing
 from tests.support.valkey import ValkeyServer
 
@@ -60,6 +61,25 @@ def cluster_servers() -> Iterator[ClusterServers]:
     """Three masters for all tests of a run."""
     with closing(ClusterServers()) as servers:
         yield servers
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One PostgreSQL for all tests of a run; without any here, those who need it are skipped."""
+    try:
+        server = PostgresServer()
+    except NoPostgres as error:
+        pytest.skip(str(error))
+    with closing(server):
+        server.start()
+        yield server
+
+
+@pytest.fixture
+async def postgres_url(postgres_server: PostgresServer) -> str:
+    """A database of its own for a test."""
+    postgres_server.heal()
+    return await postgres_server.create_database()
 
 
 @pytest.fixture

@@ -40,6 +40,13 @@ def run(capsys):
     return run
 
 
+@pytest.mark.parametrize("command", ["migrate", "report"])
+def test_help_of_the_commands_about_events_shows_an_example(run, command):
+    status, out, _ = run("events", command, "--help")
+    assert status == 0
+    assert f"tidegate events {command}" in out.split("Example:")[1]
+
+
 @pytest.mark.parametrize("command", ["serve", "demo", "check", "token", "chat", "drain"])
 def test_help_shows_an_example(run, command):
     status, out, _ = run(command, "--help")
@@ -49,7 +56,7 @@ def test_help_shows_an_example(run, command):
 
 def test_help_lists_the_commands(run):
     _, out, _ = run("--help")
-    assert all(command in out for command in ("serve", "demo", "check", "token", "chat", "drain"))
+    assert all(command in out for command in ("serve", "demo", "check", "token", "chat", "drain", "events"))
 
 
 def test_the_version_is_told(run):

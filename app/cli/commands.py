@@ -23,6 +23,7 @@ from app.cli.checking import show, show_presets, show_routes
 from app.cli.conversation import Conversation, ConversationFailed, End
 from app.cli.draining import DrainFailed, drain_timeout
 from app.cli.draining import drain as run_drain
+from app.cli.events import application as events
 from app.config import AuthConfig, IssuerConfig, Source, load_config
 from app.errors import ConfigError, TidegateError
 
@@ -39,6 +40,8 @@ application = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+application.add_typer(events, name="events")
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", metavar="FILE", help="The TOML file; without it the defaults count.")

@@ -21,6 +21,7 @@ from app.auth.tokens import TokenVerifier
 from app.composition.broker import create_backend
 from app.composition.cache import create_cache
 from app.composition.edge import Edge
+from app.composition.events import create_events
 from app.composition.limiting import Limiting
 from app.composition.measures import Measured, Measures
 from app.composition.metrics_port import MetricsPort
@@ -95,6 +96,7 @@ class Parts:
         self._limiting = Limiting(self._backend, config)
         self._revocations = Revocations(config.auth, self._backend.revocations, self._tell_revocation)
         self._verifier = TokenVerifier(config.auth, kept_claims(config.routes), self._revocations.revoked)
+        self._events = create_events(config, self._transport, self._service_of)
         self._generations = self._create_generations(config)
         self._replicas = Replicas(self._node, self._backend.signals, self._generations.receive_signal)
         self._hub.on_signal = self._replicas.receive
@@ -176,6 +178,8 @@ class Parts:
         self._config, self._own = config, own
 
     def _start(self) -> None:
+        if self._events is not None:
+            self._events.start(self._observing.outcomes, self._observing.generations)
         for name, run in self._backend.tasks.items():
             self._tasks.start(run(), name)
         self._tasks.start(self._revocations.follow(), "revocations")
@@ -251,6 +255,8 @@ class Parts:
         await self._limiting.close()
         self.edge.close()
         await self._backend.close()
+        if self._events is not None:
+            await self._events.close(self._config.events.stop_timeout)
         await self._transport.close()
         self._observing.close()
 
@@ -289,6 +295,7 @@ class Parts:
             "event_loop_lag_seconds": round(self._measures.lag.last, 6),
             "redis": {link.name: link._asdict() for link in self._backend.figures().links},
             "messages_unwritten": self._backend.figures().unwritten,
+            "events": {} if self._events is None else self._events.figures(),
             "cache": {} if self._cache is None else self._cache.counts.figures(),
             "upstreams": {name: self._transport.figures(name) for name in self._config.upstreams},
         }
@@ -328,6 +335,11 @@ class Parts:
             outcomes=self._observing.outcomes,
             ended=self._observing.passed_on_ended,
         )
+
+    def _service_of(self, kind: str) -> str:
+        """Return what events call the service of a kind of generations."""
+        config = self._config.generations.kinds.get(kind)
+        return (config and config.analytics) or kind
 
     def _socket_count(self) -> int:
         return len(self.sockets.sessions) + len(self._passed_on)

@@ -8,6 +8,7 @@ from app.config.auth import AuthConfig, ServerApiConfig
 from app.config.broker import BrokerConfig
 from app.config.cache import CacheConfig, RouteCacheConfig
 from app.config.edge import CompressionConfig, CorsConfig, RequestsConfig, SecurityHeadersConfig
+from app.config.events import EVENT_FIELDS, EventsConfig, EventSinkConfig
 from app.config.generations import GenerationConfig, GenerationsConfig
 from app.config.issuers import DEVELOPMENT_SECRET, KNOWN_SECRETS, IssuerConfig
 from app.config.jobs import JobConfig
@@ -25,6 +26,7 @@ from app.config.upstreams import BreakerConfig, HealthConfig, HedgeConfig, Retri
 
 __all__ = [
     "DEVELOPMENT_SECRET",
+    "EVENT_FIELDS",
     "KNOWN_SECRETS",
     "AnswerConfig",
     "AuthConfig",
@@ -37,6 +39,8 @@ __all__ = [
     "Config",
     "CorsConfig",
     "EmulationConfig",
+    "EventSinkConfig",
+    "EventsConfig",
     "GenerationConfig",
     "GenerationsConfig",
     "HeadersConfig",

@@ -55,6 +55,8 @@ class GenerationConfig(Section):
 
     upstream: str
     """The name of a table under `[upstreams]`."""
+    analytics: str = Field("", pattern=r"^[A-Za-z0-9_-]{0,64}$")
+    """The service of which its generations are events, for example `llm_chat`; empty for the kind's own name."""
     path: str | None = None
     """Where the upstream takes the request; none: where its format has it, `/v1/chat/completions` for `openai-chat`."""
     format: Literal[

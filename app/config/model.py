@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from app.config.auth import AuthConfig, ServerApiConfig
 from app.config.broker import BrokerConfig
 from app.config.cache import CacheConfig
+from app.config.events import EventsConfig
 from app.config.generations import GenerationsConfig
 from app.config.issuers import KNOWN_SECRETS, known_secrets, unsafe_in_production
 from app.config.limits import RateLimitConfig
@@ -42,6 +43,7 @@ class Config(Section):
     )
     """`[limits.burst]` is a limit that routes name as `burst`."""
     cache: CacheConfig = CacheConfig()
+    events: EventsConfig = EventsConfig()
     metrics: MetricsConfig = MetricsConfig()
     tracing: TracingConfig = TracingConfig()
     upstreams: dict[str, UpstreamConfig] = Field(default_factory=dict)
@@ -61,6 +63,9 @@ class Config(Section):
             if kind not in self.generations.kinds:
                 what = f"names {kind!r}, which is not under [generations.kinds]. Add a table [generations.kinds.{kind}]"
                 raise WrongSetting(("served", *below), what)
+        for index, sink in enumerate(self.events.sinks):
+            if sink.upstream and sink.upstream not in self.upstreams:
+                raise WrongSetting(("events", "sinks", index, "upstream"), _not_an_upstream(sink.upstream))
         for index, route in enumerate(self.routes):
             for place, limit in enumerate(route.limits):
                 if limit not in self.limits:

@@ -74,7 +74,9 @@ class RouteConfig(Section):
     cache: RouteCacheConfig | None = None
     """`[routes.cache]`: answers to GET and HEAD are stored and given again."""
     label: str = ""
-    """What logs, metrics and analytics call the route; empty for its path."""
+    """What logs and metrics call the route; empty for its path."""
+    analytics: str = Field("", pattern=r"^[A-Za-z0-9_-]{0,64}$")
+    """The service of which its requests are events, for example `llm_chat`; empty for no events."""
     strip_prefix: str = ""
     """What is taken off the front of the path before it is passed on."""
     rewrite: str = ""

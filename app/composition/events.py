@@ -1,0 +1,100 @@
+"""The sinks of events that the configuration asks for, joined with the transport."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from app.config import Config, EventSinkConfig
+from app.errors import ConfigError
+from app.events.courier import Courier
+from app.events.events import Events
+from app.events.port import Sink
+from app.events.sinks.http import HttpSink, Reply
+from app.events.sinks.log import LogSink
+from app.http.transport import HttpTransport
+from app.http.upstreams.plan import Plan
+
+__all__ = ["UpstreamPost", "create_events"]
+
+_LONGEST_ANSWER = 64 * 1024
+"""Bytes of an answer that are read, so that its connection can be used again."""
+_PLAN = "events"
+
+
+class UpstreamPost:
+    """Posts to an upstream, once, for what is tried again is the courier's business.
+
+    A :class:`~app.events.sinks.http.Post`.
+    """
+
+    def __init__(self, transport: HttpTransport, upstream: str, timeout: float) -> None:
+        """``timeout`` (seconds) is for the answer's head, and for each silence after it."""
+        self._transport = transport
+        self._upstream = upstream
+        self._plan = Plan(_PLAN, timeout, retries=0, hedge=False)
+        self._timeout = timeout
+
+    async def __call__(self, path: str, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Reply:
+        answer = await self._transport.request(
+            self._upstream, "POST", path, headers, body, idle_timeout=self._timeout, plan=self._plan
+        )
+        try:
+            size = 0
+            while size < _LONGEST_ANSWER and (data := await answer.read()):
+                size += len(data)
+        finally:
+            answer.abort()
+        waits = [value for name, value in answer.headers if name == b"retry-after"]
+        return Reply(answer.status, _wait(waits[0].decode("latin-1")) if waits else None)
+
+
+def create_events(config: Config, transport: HttpTransport, service_of: Callable[[str], str]) -> Events | None:
+    """Return what makes and delivers events; None where nobody wants any.
+
+    Raises :exc:`~app.errors.ConfigError` for a sink that needs packages which are not installed.
+    """
+    if not config.events.enabled or not config.events.sinks:
+        return None
+    couriers = [Courier(sink.label, _sink(sink, transport), config.events) for sink in config.events.sinks]
+    return Events(couriers, service_of)
+
+
+def _wait(value: str) -> float | None:
+    """Return the seconds of a ``Retry-After``, which may be a number or a date (RFC 9110 section 10.2.3)."""
+    if value.strip().isdigit():
+        return float(value.strip()[:10])
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def _sink(config: EventSinkConfig, transport: HttpTransport) -> Sink:
+    if config.kind == "log":
+        return LogSink()
+    if config.kind == "http":
+        return HttpSink(
+            UpstreamPost(transport, config.upstream, config.timeout),
+            config.path,
+            batch=config.batch,
+            fields=config.fields,
+            headers={name: value.get_secret_value() for name, value in config.headers.items()},
+            concurrency=config.concurrency,
+        )
+    return _sql_sink(config)
+
+
+def _sql_sink(config: EventSinkConfig) -> Sink:
+    try:
+        from app.events.sinks.sql import SqlSink  # noqa: PLC0415  (only who stores events needs SQLAlchemy)
+    except ImportError as error:
+        raise ConfigError(
+            f"events.sinks: kind sql needs a package that is not installed ({error.name}). "
+            "Install it: pip install 'tidegate[sql]'"
+        ) from error
+    assert config.url is not None, "the configuration sees to it"
+    days = config.retention_days
+    retention = None if days is None else days * 86_400
+    return SqlSink(config.url.get_secret_value(), timeout=config.timeout, retention=retention)
