@@ -63,17 +63,21 @@ class Edge:
         self._told = told
         self._peers = Peers(config.trusted_proxies, config.forwarded_header)
         self._trusting = bool(self._peers)
+        self.draining = draining
+        self.packing = Packing(config.compression) if config.compression.enabled else None
+        self.packers = Packers(config.compression)
+        self.reload(config)
+
+    def reload(self, config: ServerConfig) -> None:
+        """Take other hosts, origins and headers, from the next request on."""
         self._hosts = Hosts(config.trusted_hosts)
         self._trace_share = config.trace_share
-        self.draining = draining
         self.cors = Cors(config.cors, config.allowed_origins)
         self.secure = {scheme: security_headers(config.security_headers, https=scheme == "https")
                        for scheme in ("http", "https")}  # fmt: skip
         self.secure_names = frozenset(name for name, _ in self.secure["https"])
         self.special = self.secure_names | _OURS
         """Fields of which an answer has no more than one, ours or its own."""
-        self.packing = Packing(config.compression) if config.compression.enabled else None
-        self.packers = Packers(config.compression)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         fields: Fields = dict(scope["headers"])

@@ -169,6 +169,7 @@ class Parts:
         self._service_keys.take(_service_keys(config))
         self._generations.reload(config.generations)
         self.sockets.reload(config)
+        self.edge.reload(config.server)
         limits = self._limiting.limits(config)
         if self._cache is None:
             self._cache = create_cache(config)

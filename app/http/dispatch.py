@@ -55,6 +55,8 @@ class Dispatch:
             host = host_name(context_of(scope).host) if table.by_host else ""
             match = table.match(scope["method"], scope["raw_path"], host)
         except TidegateError as error:
+            if scope["raw_path"] == b"*" and scope["method"] == "OPTIONS":  # of the server as a whole: RFC 9110, 9.3.7
+                return _answer_nothing(send)
             return self._refuse(scope, send, error)
         if match is None:
             return self._fallback(scope, receive, send)
@@ -83,3 +85,8 @@ class Dispatch:
             await self._fallback(scope, receive, send)
         else:
             await self._sockets(scope, receive, send, match)
+
+
+async def _answer_nothing(send: Send) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})

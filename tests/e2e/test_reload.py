@@ -304,6 +304,8 @@ async def test_keys_limits_and_origins_hold_at_once_and_the_rest_is_named(tmp_pa
                     new = {"Authorization": f"Bearer {mint('another secret of thirty-two bytes', 'alice')}"}
                     assert (await rest.get("/v1/x", headers=new)).status_code == 200
                     assert (await rest.post("/v1/x", headers=new, content=b"x" * 11)).status_code == 413
+                    page = await rest.get("/v1/x", headers=new | {"Origin": "https://app.test"})
+                    assert page.headers["access-control-allow-origin"] == "https://app.test"
                     info = await rest.post("/api/info", headers={"X-API-Key": "k"}, content=b"{}")
                     assert info.status_code == 200
                     async with connect(url, additional_headers=new, origin="https://app.test", proxy=None) as other:

@@ -113,6 +113,14 @@ async def test_a_request_without_one_valid_host_is_400(host, path):
         assert not own.scopes
 
 
+async def test_options_of_the_server_itself_are_answered_and_no_other_method_has_that_target():
+    async with door() as (port, own):
+        assert (await send(port, "OPTIONS * HTTP/1.1\nHost: a\n"))[0] == 204
+        for method in ("GET", "POST", "DELETE"):
+            assert (await send(port, f"{method} * HTTP/1.1\nHost: a\n"))[0] == 400
+        assert not own.scopes
+
+
 async def test_http_1_0_needs_no_host():
     async with door() as (port, _):
         assert (await send(port, "GET /own HTTP/1.0\n"))[0] == 200

@@ -119,6 +119,8 @@ def _check_target(method: bytes, target: bytes, hosts: list[bytes]) -> None:
         raise BadRequest("The target holds a fragment, which stays with the client.")
     match = _ABSOLUTE.fullmatch(target)
     if match is None:
+        if method == b"OPTIONS" and target == b"*":
+            return
         raise BadRequest("The target must begin with a slash.")
     scheme, authority, _ = (part.lower() for part in match.groups())
     port = _PORTS[scheme]
