@@ -327,6 +327,7 @@ class Parts:
             self._verifier,
             self._service_keys,
             self._tickets,
+            self.sockets.admission,
             self._limiting.limits(config),
             config.realtime,
             origin_allowed=self.sockets.origin_allowed,

@@ -79,6 +79,7 @@ class Sockets:
         realtime, server = config.realtime, config.server
         self.gate = Gate(server.storm, Peers(server.trusted_proxies, server.forwarded_header))
         self.ticker = Ticker(time.time)
+        self.admission = Admission(realtime.limits, slots)
         self.sessions = Sessions()
         services = Services(
             config=realtime,
@@ -88,7 +89,7 @@ class Sockets:
             broker=backend.broker,
             ticker=self.ticker,
             drain=drain,
-            admission=Admission(realtime.limits, slots),
+            admission=self.admission,
             tasks=tasks,
             sessions=self.sessions,
             encoder=NativeEncoder(),

@@ -22,7 +22,9 @@ __all__ = ["Reloaded", "Source"]
 
 _AUTH_STAYS = frozenset({"ticket_ttl", "revocation_ttl", "revocation_limit", "revocation_check"})
 _GENERATIONS_STAY = frozenset({"lease", "retention"})
-_SERVER_CHANGES = frozenset({"allowed_origins", "body_limit", "cors", "security_headers", "trace_share", "trusted_hosts"})
+_SERVER_CHANGES = frozenset(
+    {"allowed_origins", "body_limit", "cors", "security_headers", "trace_share", "trusted_hosts"}
+)
 
 
 def _changes_at_once(key: Key) -> bool:

@@ -531,6 +531,41 @@ async def test_a_gateway_that_stops_closes_with_1012() -> None:
             assert (await behind.ends.get())[0] == 1001
 
 
+async def test_they_count_among_all_sockets_of_a_user_until_they_end() -> None:
+    limits = {"limits": {"sockets_per_user": 2}}
+    async with passed_on(route={"auth": "required"}, realtime=limits) as (gateway, behind):
+        alice = {"additional_headers": bearer("alice")}
+        async with client(gateway, "/api/v1/ws", **alice), client(gateway, **alice) as live:
+            for path in ("/live/x", "/api/v1/ws"):
+                assert (await refused(gateway, path, **alice)).status_code == 429
+            assert len(behind.seen) == 1, "nobody asked the service for a socket that may not be"
+            async with client(gateway, additional_headers=bearer("bob")) as other:
+                await other.send("x")
+                assert await other.recv() == "x"
+            await live.close()
+            await behind.ends.get()
+            async with asyncio.timeout(15), httpx.AsyncClient(base_url=gateway.http) as rest:
+                while (await rest.get("/health/detailed")).json()["sockets_passed_on"]:
+                    await asyncio.sleep(0.01)
+            async with client(gateway, **alice) as again:
+                await again.send("y")
+                assert await again.recv() == "y"
+
+
+async def test_a_socket_that_the_service_does_not_take_counts_no_more() -> None:
+    def no(connection: ServerConnection, request: Any) -> Any:
+        return connection.respond(403, "no")
+
+    limits = {"limits": {"sockets_per_ip": 1}}
+    async with passed_on(served={"process_request": no}, realtime=limits) as (gateway, behind):
+        for _ in range(3):
+            assert (await refused(gateway)).status_code == 403
+        async with client(gateway, "/api/v1/ws", additional_headers=bearer()) as own:
+            await own.recv()
+            assert (await refused(gateway)).status_code == 429
+        assert not behind.seen
+
+
 async def _switching(reader: asyncio.StreamReader, more: bytes = b"") -> bytes:
     """Read a handshake, and return its answer as a service writes it by hand."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")

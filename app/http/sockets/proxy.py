@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
@@ -32,7 +33,7 @@ from app.http.sockets.handshake import Offer, answered_headers, asked_headers, c
 from app.http.sockets.splice import Clockwork, Splice, Terms
 from app.http.transport import HttpTransport
 from app.http.upstream_response import UpstreamResponse
-from app.limits.limits import Limits, Verdict
+from app.limits.limits import Limits
 from app.observe.outcomes import Ended, Outcome, Outcomes
 from app.observe.request_context import context_of
 
@@ -65,6 +66,19 @@ class ClientSocket(Protocol):
     def direct(self) -> asyncio.Transport: ...
 
 
+Held = tuple[str, ...]
+"""What a socket holds of the limits of sockets."""
+
+
+class Admission(Protocol):
+    """The count of sockets, of whatever kind."""
+
+    async def admit(self, held: Held = (), *, address: str | None, identity: Identity) -> Held:
+        """Return what a socket from ``address`` holds. Raises ``TooManySockets``, ``BrokerUnavailable``."""
+
+    def release(self, held: Held) -> None: ...
+
+
 class TicketOffice(Protocol):
     async def redeem(self, ticket: str) -> Identity:
         """Raises :exc:`~app.errors.InvalidToken`, ``TokenExpired`` and ``BrokerUnavailable``."""
@@ -79,6 +93,7 @@ class SocketProxy:
         verifier: Verifier,
         service_keys: ServiceKeys,
         tickets: TicketOffice,
+        admission: Admission,
         limits: Limits,
         config: RealtimeConfig,
         *,
@@ -97,6 +112,7 @@ class SocketProxy:
         self._verifier = verifier
         self._service_keys = service_keys
         self._tickets = tickets
+        self._admission = admission
         self._limits = limits
         self._config = config
         self._origin_allowed = origin_allowed
@@ -119,8 +135,7 @@ class SocketProxy:
         request_id = context.id
         outcome = Outcome(context, route, match.route.label, "GET", match.path)
         answer: UpstreamResponse | None = None
-        verdict = Verdict()
-        joined = False
+        holding = ExitStack()
         try:
             offer = read_offer(
                 scope["headers"],
@@ -135,16 +150,18 @@ class SocketProxy:
             outcome.user_id, outcome.company_id = identity.user_id, identity.company_id
             if route.limits:
                 verdict = await admit_request(limits, scope, match.route, identity)
+                holding.callback(limits.release, verdict)
                 send = telling(send, verdict)
                 if verdict.refusal is not None:
                     raise verdict.refusal
+            held = await self._admission.admit(address=context_of(scope).client, identity=identity)
+            holding.callback(self._admission.release, held)
             key = base64.b64encode(token_bytes(16))
             answer = await self._ask(scope, match, offer, identity, key, outcome)
             if answer.tunnel is None:
                 await _pass_refusal(answer, send, match, outcome)
                 return
-            ends = partial(limits.release, verdict)
-            joined = await self._join(scope, send, match, offer, identity, answer, outcome, key, ends)
+            await self._join(scope, send, match, offer, identity, answer, outcome, key, holding)
         except TidegateError as error:
             failed = isinstance(error, UpstreamError)
             outcome.ended, outcome.error = Ended.UPSTREAM if failed else Ended.REFUSED, error.code
@@ -154,8 +171,7 @@ class SocketProxy:
                              request_id=request_id.decode("ascii"), cause=repr(error.__cause__))  # fmt: skip
             await refuse_socket(send, error, request_id)
         finally:
-            if not joined:
-                limits.release(verdict)
+            holding.close()
             if answer is not None and answer.tunnel is None:
                 answer.abort()
             if outcome.status != _SWITCHED:
@@ -216,9 +232,9 @@ class SocketProxy:
         answer: UpstreamResponse,
         outcome: Outcome,
         key: bytes,
-        ends: Callable[[], None],
-    ) -> bool:
-        """Join the two sockets; ``ends`` is called when they have parted. False when the client is gone already."""
+        holding: ExitStack,
+    ) -> None:
+        """Join the two sockets, unless the client is gone already. What they are ``holding`` is freed at their end."""
         tunnel, route = answer.tunnel, match.route.config
         assert tunnel is not None, "the caller looked"
         joined = False
@@ -233,8 +249,9 @@ class SocketProxy:
             connection: ClientSocket = scope["extensions"][EXTENSION]
             await send({"type": "websocket.accept", "subprotocol": chosen or offer.marker, "headers": headers})
             if connection.direct.is_closing():
-                return False
+                return
             outcome.status = _SWITCHED
+            ends = holding.pop_all().close
             splice = Splice(
                 identity,
                 connection.direct,
@@ -253,7 +270,6 @@ class SocketProxy:
             tunnel.carry(splice.upstream)
             if not clean:
                 splice.end(1002, "a message came before the handshake was answered")
-            return True
         finally:
             if not joined:
                 tunnel.close()
