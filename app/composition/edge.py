@@ -29,6 +29,7 @@ from app.observe.counts import HttpCounts
 from app.observe.outcomes import Ended, Outcome
 from app.observe.request_context import KEY, RequestContext
 from app.observe.trace_context import new_trace, received_trace, valid_request_id
+from app.observe.tracing import Tracing
 
 __all__ = ["Edge"]
 
@@ -56,8 +57,10 @@ class Edge:
         draining: Callable[[], bool],
         counts: HttpCounts | None = None,
         told: Callable[[Outcome], None] = lambda outcome: None,
+        tracing: Tracing | None = None,
     ) -> None:
-        """``told`` is told of the requests that are answered here."""
+        """``told`` is told of the requests that are answered here; ``tracing`` makes spans of sampled ones."""
+        self._tracing = tracing
         self._app = app
         self._counts = counts or HttpCounts()
         self._told = told
@@ -98,6 +101,8 @@ class Edge:
                 self._tell(scope, context, Misdirected.status, Misdirected.code)
         finally:
             self._counts.in_flight -= 1
+            if context.span is not None:
+                context.span.end()
             if answer.packer is not None:
                 answer.packer.close()
 
@@ -124,9 +129,28 @@ class Edge:
         if named is None or not valid_request_id(named):
             named = b"%032x" % getrandbits(128)
         trace = received_trace(scope["headers"]) if b"traceparent" in fields else None
+        begins = trace is None
         if trace is None:
             trace = new_trace(getrandbits(192), share=self._trace_share)
-        return RequestContext(named, trace, began, address, chain, scheme, host)
+        context = RequestContext(named, trace, began, address, chain, scheme, host)
+        if self._tracing is not None and trace.sampled:
+            self._begin_span(self._tracing, context, scope, begins=begins)
+        return context
+
+    def _begin_span(self, tracing: Tracing, context: RequestContext, scope: Scope, *, begins: bool) -> None:
+        """Put a span of the gateway's own where the client's stood: what goes upstream names it."""
+        method = scope.get("method", "GET")
+        span = context.span = tracing.begin(method, context.trace, "server", root=begins)
+        assert span is not None, "the trace is sampled"
+        context.trace = span.trace
+        span.note(
+            {
+                "http.request.method": method,
+                "url.scheme": context.scheme,
+                "client.address": context.client,
+                "tidegate.request_id": context.id.decode("ascii"),
+            }
+        )
 
     def _serves(self, context: RequestContext, path: str) -> bool:
         """Whether the gateway answers under the name by which it is asked. Probes ask by addresses."""
@@ -135,6 +159,13 @@ class Edge:
         return valid_host(context.host) and host_name(context.host) in self._hosts
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send, context: RequestContext) -> None:
+        try:
+            await self._shake_hands(scope, receive, send, context)
+        finally:
+            if context.span is not None:
+                context.span.end()
+
+    async def _shake_hands(self, scope: Scope, receive: Receive, send: Send, context: RequestContext) -> None:
         if self._serves(context, scope["path"]):
             await self._app(scope, receive, send)
             return

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from app.composition.measures import Tallies
 from app.config import Config
 from app.http.sockets.proxy import PassedOn
 from app.observe.access_log import AccessLog
 from app.observe.lines import Lines
-from app.observe.outcomes import GenerationOutcomes, Outcomes
+from app.observe.outcomes import Ended, GenerationOutcome, GenerationOutcomes, Outcome, Outcomes
+from app.observe.tracing import create_tracing
 from app.ws.session import Session
 
 __all__ = ["Observing"]
@@ -16,7 +19,9 @@ __all__ = ["Observing"]
 class Observing:
     """Made before the parts that tell it. Close it after them."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, node: str, version: str) -> None:
+        """Raises :exc:`~app.errors.ConfigError` where spans are wanted and their extra is missing."""
+        self.tracing = create_tracing(config.tracing, version, node)
         server = config.server
         self.tallies = Tallies()
         self.lines = Lines()
@@ -31,6 +36,10 @@ class Observing:
             self.outcomes.listen(self._log.request)
             self.own.listen(self._log.request)
             self.generations.listen(self._log.generation)
+        if self.tracing is not None:
+            self.outcomes.listen(_trace_request)
+            self.own.listen(_trace_request)
+            self.generations.listen(_trace_generation)
 
     def socket_ended(self, protocol: str, session: Session, seconds: float) -> None:
         """A session is over."""
@@ -79,5 +88,41 @@ class Observing:
             trace_id=outcome.context.trace.trace_id,
         )
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Write and send what waits."""
         self.lines.close()
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
+
+
+def _trace_request(outcome: Outcome) -> None:
+    """Write into a request's span what came of it; who began it ends it."""
+    span = outcome.context.span
+    if span is None:
+        return
+    span.rename(f"{outcome.method} {outcome.label}")
+    span.note({"http.route": outcome.label, "http.response.status_code": outcome.status})
+    if outcome.attempts:
+        span.note(
+            {
+                "tidegate.upstream": outcome.route.upstream,
+                "tidegate.attempts": outcome.attempts,
+                "tidegate.head_seconds": outcome.head_seconds,
+            }
+        )
+    if outcome.error or outcome.ended is Ended.GATEWAY:
+        span.fail(outcome.error or outcome.ended.value)
+
+
+def _trace_generation(outcome: GenerationOutcome) -> None:
+    span = outcome.span
+    if span is None:
+        return
+    span.note({"tidegate.terminal": outcome.terminal, "tidegate.upstream": outcome.upstream})
+    if outcome.completion_tokens is not None:
+        span.note({"gen_ai.usage.output_tokens": outcome.completion_tokens})
+    if outcome.first_seconds is not None:
+        span.note({"tidegate.first_seconds": outcome.first_seconds})
+    if outcome.code:
+        span.fail(outcome.code)
+    span.end()

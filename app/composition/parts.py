@@ -85,7 +85,7 @@ class Parts:
         self._tasks = TaskSet()
         self._node = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
-        self._observing = observing = Observing(config)
+        self._observing = observing = Observing(config, self._node, version())
         self._transport = HttpTransport(config.upstreams, meter=observing.tallies.upstreams)
         self._transport.start()
         self._hub = Hub(loop.call_soon, ends_channel)
@@ -135,7 +135,7 @@ class Parts:
         self._own = self.sockets.beside(create_rest_api(config, self._routers(config)))
         told = observing.own.tell
         self._dispatch = Dispatch(table, self._proxy, self._own, self._passed_on, told)
-        self.edge = Edge(self._dispatch, config.server, self.draining, observing.tallies.http, told)
+        self.edge = Edge(self._dispatch, config.server, self.draining, observing.tallies.http, told, observing.tracing)
         self._metrics_port: MetricsPort | None = None
 
     async def start(self) -> None:
@@ -206,6 +206,7 @@ class Parts:
             self._transport,
             self._observing.generations,
             shared=config.broker.shared,
+            tracing=self._observing.tracing,
         )
 
     def _create_proxy(self, config: Config, table: RouteTable) -> Proxy:
@@ -259,7 +260,7 @@ class Parts:
         if self._events is not None:
             await self._events.close(self._config.events.stop_timeout)
         await self._transport.close()
-        self._observing.close()
+        await self._observing.close()
 
     async def _tell_progress(self, pid_file: Path) -> None:
         """Say how much is left, for ``tidegate drain``, until the end."""

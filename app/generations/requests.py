@@ -12,6 +12,7 @@ import orjson
 
 from app.auth.identity import Identity
 from app.errors import BadRequest
+from app.observe.trace_context import TraceContext, parse_traceparent
 
 __all__ = ["Info", "Policy", "StartRequest", "parse_policy"]
 
@@ -46,8 +47,10 @@ class StartRequest:
     idempotency_key: str | None = None
     on_last_disconnect: str | None = None
     attended: bool = False
+    trace: TraceContext | None = None
+    """The trace that it belongs to, if its asker has one."""
 
-    FIELDS = ("kind", "input", "upstream", "idempotency_key", "on_last_disconnect")
+    FIELDS = ("kind", "input", "upstream", "idempotency_key", "on_last_disconnect", "traceparent")
 
     @classmethod
     def parse(cls, value: Mapping[str, Any], *, attended: bool) -> StartRequest:
@@ -65,7 +68,9 @@ class StartRequest:
             raise BadRequest("upstream must be a text.")
         if policy is not None:
             parse_policy(policy)
-        return cls(kind, input_, upstream, key, policy, attended)
+        parent = value.get("traceparent")
+        trace = parse_traceparent(parent.encode()) if isinstance(parent, str) and parent.isascii() else None
+        return cls(kind, input_, upstream, key, policy, attended, trace)
 
     def digest(self) -> bytes:
         """Return a hash of what was asked, so that one key can't stand for two requests."""
@@ -89,6 +94,8 @@ class Info:
     created: float
     job: Mapping[str, Any] | None = None
     """What another replica needs to go on with it: ``by``, the place of its configuration, and its ``id`` there."""
+    trace: str | None = None
+    """Its place in a trace, as ``traceparent`` says it."""
 
     def encode(self) -> bytes:
         return orjson.dumps(self)

@@ -21,6 +21,8 @@ from app.generations.requests import Info
 from app.generations.sources.port import Patience, Source, Transport
 from app.observe.outcomes import GenerationOutcome, GenerationOutcomes
 from app.observe.tasks import TaskSet
+from app.observe.trace_context import TraceContext
+from app.observe.tracing import Span, Tracing
 from app.streams.broker import History, Ledger, OwnedStream, Record, Succession
 
 __all__ = ["Running"]
@@ -39,7 +41,9 @@ class Running:
         succession: Succession,
         transport: Transport,
         outcomes: GenerationOutcomes,
+        tracing: Tracing | None = None,
     ) -> None:
+        self._tracing = tracing
         self.config = config
         self.places = places
         self.relays: dict[str, Relay] = {}
@@ -74,8 +78,9 @@ class Running:
         *,
         max_bytes: int | None = None,
         told: Snapshot | None = None,
+        span: Span | None = None,
     ) -> Relay:
-        """Run a generation whose stream is ours."""
+        """Run a generation whose stream is ours. ``span`` ends with it."""
         stream = owned.stream
         self.started[info.kind] += 1
         relay = Relay(
@@ -83,7 +88,7 @@ class Running:
             self._ledger,
             source,
             patience,
-            _outcome(info),
+            _outcome(info, span),
             self._outcomes,
             max_bytes=max_bytes or self.config.max_bytes,
             note=self._noting(owned, info),
@@ -93,6 +98,18 @@ class Running:
         task = self._tasks.start(relay.run(self._transport), f"relay {stream}")
         task.add_done_callback(lambda _: self.relays.pop(stream, None))
         return relay
+
+    def traced(
+        self, kind: str, generation_id: str, trace: TraceContext | None
+    ) -> tuple[TraceContext | None, Span | None]:
+        """Return a generation's place in the ``trace`` of who asks for it, and its own span where that is recorded."""
+        if self._tracing is None or trace is None:
+            return trace, None
+        span = self._tracing.begin(f"generation {kind}", trace, "internal")
+        if span is None:
+            return trace, None
+        span.note({"tidegate.generation_id": generation_id, "tidegate.kind": kind})
+        return span.trace, span
 
     async def adopt(self, record: Record, log: History, told: Snapshot) -> bool:
         """Go on with a generation whose replica is gone; False where that can't be. Raises ``BrokerUnavailable``.
@@ -145,7 +162,8 @@ class Running:
         return note
 
 
-def _outcome(info: Info) -> GenerationOutcome:
+def _outcome(info: Info, span: Span | None) -> GenerationOutcome:
     outcome = GenerationOutcome(info.id, info.kind, info.upstream, info.user, info.company)
+    outcome.span = span
     outcome.seconds = max(0.0, time() - info.created)
     return outcome

@@ -28,6 +28,8 @@ from app.generations.sources.port import Transport
 from app.generations.starts import Starts
 from app.generations.watch import Watch
 from app.observe.outcomes import GenerationOutcomes
+from app.observe.trace_context import parse_traceparent
+from app.observe.tracing import Span, Tracing
 from app.streams.broker import Broker, Keys, Ledger, Record, Succession
 from app.streams.catchup import join
 from app.streams.hub import Hub, Listener, Subscription
@@ -49,6 +51,16 @@ CancelStatus = Literal["cancelled", "cancelling", "finished"]
 def _is_interrupted(data: bytes) -> bool:
     event = orjson.loads(data) if data else {}
     return event.get("type") == "failed" and event.get("code") == Interrupted.code
+
+
+def _watching(tracing: Tracing, record: Record) -> Span | None:
+    """Return the span of a reader who joins, on whatever replica, below the generation's own."""
+    info = Info.decode(record.info)
+    trace = None if info.trace is None else parse_traceparent(info.trace.encode())
+    span = None if trace is None else tracing.begin(f"watch {info.kind}", trace, "consumer")
+    if span is not None:
+        span.note({"tidegate.generation_id": info.id, "tidegate.offset": record.top})
+    return span
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +87,7 @@ class Generations:
         outcomes: GenerationOutcomes | None = None,
         *,
         shared: bool,
+        tracing: Tracing | None = None,
     ) -> None:
         """``outcomes`` are told of every terminal that this replica writes. ``shared``: the log outlives this process,
         and other replicas may go on with what it leaves.
@@ -84,7 +97,8 @@ class Generations:
         self._broker = broker
         self._ledger = ledger
         self._shared = shared
-        self._running = Running(config, places_of(config), ledger, succession, transport, outcomes)
+        self._running = Running(config, places_of(config), ledger, succession, transport, outcomes, tracing)
+        self._tracing = tracing
         self._relays = self._running.relays
         self._watch = Watch(config, hub, broker, ledger, self._relays, self._running.adopt, outcomes)
         self._starts = Starts(ledger, keys, self._watch, self._running)
@@ -129,6 +143,21 @@ class Generations:
         raises.
         """
         record = await self.record(identity, generation_id)
+        span = None if self._tracing is None else _watching(self._tracing, record)
+        try:
+            return await self._watching(record, listener, since, send, rule)
+        finally:
+            if span is not None:
+                span.end()
+
+    async def _watching(
+        self,
+        record: Record,
+        listener: Listener,
+        since: Position | None,
+        send: Callable[[Recovery], None],
+        rule: MergeRule,
+    ) -> Subscription:
         place = None if since is None else await self.place(record, since)
 
         def sent(recovery: Recovery) -> None:

@@ -21,6 +21,7 @@ from app.generations.sources.job import Beginning
 from app.generations.sources.port import Source
 from app.generations.sources.stream import Call, StreamSource
 from app.generations.watch import Watch
+from app.observe.trace_context import TraceContext
 from app.streams.broker import Keys, Ledger, OwnedStream
 from app.streams.position import Position
 
@@ -51,11 +52,20 @@ class Starts:
             if record is not None:
                 return generation_id, Position(record.epoch, 0)
         self._running.check_room(identity)
-        info = Info(generation_id, request.kind, identity.user_id, identity.company_id, kind.upstream, time())
+        trace, span = self._running.traced(request.kind, generation_id, request.trace)
+        info = Info(
+            generation_id,
+            request.kind,
+            identity.user_id,
+            identity.company_id,
+            kind.upstream,
+            time(),
+            trace=None if trace is None else trace.traceparent.decode("ascii"),
+        )
         owned = await self._ledger.claim(channel_of(generation_id), info.encode())
         if isinstance(owned, OwnedStream):
-            source = _source(request.kind, kind, body, generation_id, identity)
-            relay = self._running.launch(owned, info, source, patience_of(kind), max_bytes=kind.max_bytes)
+            source = _source(request.kind, kind, body, generation_id, identity, trace)
+            relay = self._running.launch(owned, info, source, patience_of(kind), max_bytes=kind.max_bytes, span=span)
             if policy.cancel_after is not None:
                 self._watch.add(relay, policy.cancel_after, attended=request.attended)
         return generation_id, Position(owned.epoch, 0)
@@ -94,9 +104,15 @@ def _body(kind: GenerationConfig, request: StartRequest) -> bytes:
     return passed_on({**request.input, **kind.preset}, kind.model)
 
 
-def _source(name: str, kind: GenerationConfig, body: bytes, generation_id: str, identity: Identity) -> Source:
+def _source(
+    name: str, kind: GenerationConfig, body: bytes, generation_id: str, identity: Identity, trace: TraceContext | None
+) -> Source:
     """Return what asks the upstream, who is told whose it is, as by the proxy, and under which id to report."""
     headers = ((b"x-generation-id", generation_id.encode()), *identity_headers(identity))
+    if trace is not None:
+        headers = (*headers, (b"traceparent", trace.traceparent))
+        if trace.state:
+            headers = (*headers, (b"tracestate", trace.state))
     if kind.job is not None:
         beginning = Beginning(kind.path_or_default, (*_JSON, *headers), body)
         return job_source(kind_place(name, kind), identity, generation_id, beginning=beginning)

@@ -16,6 +16,7 @@ import structlog
 
 from app.config import RouteConfig
 from app.observe.request_context import RequestContext
+from app.observe.tracing import Span
 
 __all__ = ["Ended", "GenerationOutcome", "GenerationOutcomes", "Listeners", "Outcome", "Outcomes"]
 
@@ -115,6 +116,7 @@ class GenerationOutcome:
         "model",
         "prompt_tokens",
         "seconds",
+        "span",
         "terminal",
         "tokens_source",
         "upstream",
@@ -127,6 +129,8 @@ class GenerationOutcome:
         self.upstream = upstream
         self.user_id = user_id
         self.company_id = company_id
+        self.span: Span | None = None
+        """Of its trace, where that is recorded; ended by whoever is told."""
         self.model: str | None = None
         self.terminal = ""
         """``completed``, ``failed`` or ``cancelled``."""

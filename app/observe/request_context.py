@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from app.observe.trace_context import TraceContext
+from app.observe.tracing import Span
 
 __all__ = ["KEY", "RequestContext", "context_of"]
 
@@ -16,7 +17,7 @@ KEY = "tidegate.request"
 class RequestContext:
     """Made once, in front of everything else (:mod:`app.composition.edge`)."""
 
-    __slots__ = ("began", "chain", "client", "host", "id", "scheme", "trace")
+    __slots__ = ("began", "chain", "client", "host", "id", "scheme", "span", "trace")
 
     def __init__(
         self, id: bytes, trace: TraceContext, began: float, client: str, chain: bytes, scheme: str, host: bytes
@@ -26,6 +27,8 @@ class RequestContext:
         self.trace = trace
         """The client's where it is valid, or begun here. Replace it where the gateway has a span of its own
         (:meth:`~app.observe.trace_context.TraceContext.below`): what goes upstream is what stands here."""
+        self.span: Span | None = None
+        """The gateway's own span of this request, where traces are recorded and this one is sampled."""
         self.began = began
         """When the request's head had come (``time.perf_counter``, seconds)."""
         self.client = client

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Response
@@ -20,6 +20,7 @@ from app.http.api.caller import Caller
 from app.http.api.models import CancelAnswer, GenerationAnswer, ProblemAnswer, StartAnswer, StartBody
 from app.http.event_stream import EventStreams, SseListener, parse_event_id
 from app.http.waiting import Waiter
+from app.observe.request_context import context_of
 from app.streams.position import Position
 
 __all__ = ["generations_router"]
@@ -52,6 +53,7 @@ class _Routes:
         identity = await self._caller(request)
         streamed = "text/event-stream" in (accept or "")
         asked = StartRequest.parse(body.model_dump(), attended=streamed or wait)
+        asked = replace(asked, trace=context_of(request.scope).trace)
         generation_id, position = await self._generations.start(identity, asked)
         if streamed:
             return await self._events(identity, generation_id, None)

@@ -1,0 +1,197 @@
+"""Spans, as a collector gets them over OTLP, link up from a browser through two replicas to the upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app.config import Config
+from tests.http.support import answers, ok, raw_server
+from tests.support.client import connected
+from tests.support.gateway import bearer, free_port, running, settings
+from tests.support.upstream import Call, scripted
+from tests.support.valkey import ValkeyServer
+from tests.support.ws import eventually
+
+
+@dataclass
+class Collector:
+    """Takes spans as an OpenTelemetry collector does."""
+
+    url: str = ""
+    spans: list[Span] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    raw: bytes = b""
+
+    def named(self, name: str) -> list[Span]:
+        return [span for span in self.spans if span.name == name]
+
+    async def take(self, request: Request) -> Response:
+        body = await request.body()
+        if request.headers.get("content-encoding") == "gzip":
+            body = gzip.decompress(body)
+        self.raw += body
+        self.headers.append(dict(request.headers))
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            for scope in resource.scope_spans:
+                self.spans += scope.spans
+        return Response(b"", media_type="application/x-protobuf")
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def, override]
+        yield
+
+
+@contextlib.asynccontextmanager
+async def collecting() -> AsyncIterator[Collector]:
+    collector, port = Collector(), free_port()
+    app = Starlette(routes=[Route("/v1/traces", collector.take, methods=["POST"])])
+    server = _Server(uvicorn.Config(app, port=port, log_config=None, access_log=False, lifespan="off"))
+    task = asyncio.create_task(server.serve())
+    await eventually(lambda: server.started)
+    collector.url = f"http://127.0.0.1:{port}/v1/traces"
+    try:
+        yield collector
+    finally:
+        server.should_exit = True
+        await task
+
+
+def traced(upstream: str, collector: Collector, **sections: Any) -> Config:
+    tracing = {"enabled": True, "endpoint": collector.url, "flush_interval": 0.1, "headers": {"X-Key": "k1"}}
+    server = {"port": 0, "log_level": "error", **sections.pop("server", {})}
+    return settings(upstream, tracing=tracing, server=server, **sections)
+
+
+def browser(flags: str = "01") -> tuple[str, str, dict[str, str]]:
+    """Return a trace's id, a span's, and the header that says them."""
+    trace_id, span_id = secrets.token_hex(16), secrets.token_hex(8)
+    return trace_id, span_id, {"traceparent": f"00-{trace_id}-{span_id}-{flags}", "tracestate": "vendor=x"}
+
+
+async def test_a_request_has_a_span_between_the_clients_and_the_upstreams() -> None:
+    async with (
+        collecting() as collector,
+        raw_server(answers(ok(b"{}"))) as server,
+        running(traced(server.url, collector)) as gateway,
+        httpx.AsyncClient(base_url=gateway.http) as client,
+    ):
+        trace_id, span_id, headers = browser()
+        assert (await client.get("/v1/x?token=canary", headers={**bearer(), **headers})).status_code == 200
+        await eventually(lambda: collector.named("GET /v1/*"), timeout=20)
+        (span,) = collector.named("GET /v1/*")
+    assert (span.trace_id.hex(), span.parent_span_id.hex()) == (trace_id, span_id)
+    assert span.kind == Span.SPAN_KIND_SERVER
+    attributes = {pair.key: pair.value for pair in span.attributes}
+    assert attributes["http.route"].string_value == "/v1/*"
+    assert attributes["http.response.status_code"].int_value == 200
+    assert attributes["tidegate.upstream"].string_value == "chat"
+    assert collector.headers[0]["x-key"] == "k1"
+    assert b"canary" not in collector.raw
+
+
+async def test_a_trace_that_begins_here_begins_with_the_gateways_span() -> None:
+    async with (
+        collecting() as collector,
+        running(traced("http://127.0.0.1:1", collector)) as gateway,
+        httpx.AsyncClient(base_url=gateway.http) as client,
+    ):
+        assert (await client.get("/v1/x", headers=bearer())).status_code == 502
+        await eventually(lambda: collector.named("GET /v1/*"), timeout=20)
+        (span,) = collector.named("GET /v1/*")
+    assert span.parent_span_id == b""
+    assert span.status.code == 2
+    assert span.status.message == "upstream_unreachable"
+
+
+async def test_what_is_not_sampled_has_no_spans() -> None:
+    async with (
+        collecting() as collector,
+        raw_server(answers(ok(b"{}"))) as server,
+        running(traced(server.url, collector, server={"trace_share": 0})) as gateway,
+        httpx.AsyncClient(base_url=gateway.http) as client,
+    ):
+        for headers in ({}, browser("00")[2]):
+            await client.get("/v1/x", headers={**bearer(), **headers})
+        sampled = browser()
+        await client.get("/v1/x", headers={**bearer(), **sampled[2]})
+        await eventually(lambda: collector.spans, timeout=20)
+    assert [span.trace_id.hex() for span in collector.spans] == [sampled[0]]
+
+
+@pytest.mark.parametrize("way", ["rest", "socket"])
+async def test_a_generation_and_its_readers_on_another_replica_are_one_trace(
+    valkey: ValkeyServer, prefix: str, way: str
+) -> None:
+    go_on, heads = asyncio.Event(), []
+
+    async def script(call: Call) -> None:
+        heads.append(call.headers)
+        await go_on.wait()
+        await call.answer(["Hello"])
+
+    broker = {"redis_url": valkey.url, "key_prefix": prefix}
+    trace_id, span_id, headers = browser()
+    async with collecting() as collector, scripted(script) as upstream:
+        config = traced(upstream.url, collector, broker=broker)
+        async with (
+            running(config) as one,
+            running(config) as two,
+            httpx.AsyncClient(base_url=one.http, timeout=20) as first,
+            httpx.AsyncClient(base_url=two.http, timeout=20) as second,
+            connected(one) as socket,
+        ):
+            start = {"kind": "chat", "input": {"message": "canary-prompt"}}
+            if way == "rest":
+                answer = await first.post("/api/v1/generations", json=start, headers={**bearer(), **headers})
+                generation_id = answer.json()["id"]
+            else:
+                reply = await socket.command("generate", **start, traceparent=headers["traceparent"])
+                generation_id = reply["generation_id"]
+            await upstream.call()
+            async with second.stream("GET", f"/api/v1/generations/{generation_id}/events", headers=bearer()) as events:
+                go_on.set()
+                async for _ in events.aiter_bytes():
+                    pass
+            await eventually(lambda: collector.named("generation chat"), timeout=20)
+        (generation,) = collector.named("generation chat")
+        mine = {span.span_id: span for span in collector.spans if span.trace_id.hex() == trace_id}
+    watching = [span for span in mine.values() if span.name == "watch chat"]
+    assert generation.trace_id.hex() == trace_id
+    assert heads[0]["traceparent"].split("-")[1:3] == [trace_id, generation.span_id.hex()]
+    assert any(span.parent_span_id == generation.span_id for span in watching), "the reader's span is not below it"
+    if way == "rest":
+        request = mine[generation.parent_span_id]
+        assert request.kind == Span.SPAN_KIND_SERVER
+        assert request.parent_span_id.hex() == span_id
+    else:
+        assert generation.parent_span_id.hex() == span_id
+    assert b"canary" not in collector.raw
+
+
+async def test_a_collector_that_is_away_harms_nobody() -> None:
+    away = Collector(f"http://127.0.0.1:{free_port()}/v1/traces")
+    async with (
+        raw_server(answers(ok(b"{}"))) as server,
+        running(traced(server.url, away)) as gateway,
+        httpx.AsyncClient(base_url=gateway.http) as client,
+    ):
+        for _ in range(20):
+            assert (await client.get("/v1/x", headers=bearer())).status_code == 200
