@@ -1,4 +1,4 @@
-# make install · demo · test · check · bench · soak · load · autobahn · cache-tests · format · docs · clean
+# make install · demo · test · check · bench · soak · large · load · autobahn · cache-tests · format · docs · clean
 # Needs python3 (3.11 or newer) with its venv module, and nothing else; everything is kept in .venv.
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench soak load autobahn cache-tests format docs clean
+.PHONY: help install demo test check bench soak large load autobahn cache-tests format docs clean
 
 help:
 	@echo "make install   build .venv with the pinned versions of constraints.txt"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench     measure this machine"
 	@echo "make soak      hold sockets for MINUTES (2), cut them again and again, and look for loss and growth"
 	@echo "make load      replay a session as 500 users over two replicas, cut them all the time, and judge (MINUTES=2)"
+	@echo "make large     pass BODY_MB (1024) megabytes each way, and look for growth"
 	@echo "make autobahn  run the Autobahn WebSocket test suite (needs a Python 2.7 beside)"
 	@echo "make cache-tests  run the http-cache-tests suite (needs node and npm)"
 	@echo "make format    rewrite the code in the project's format"
@@ -60,6 +61,10 @@ soak: $(STAMP)
 
 load: $(STAMP)
 	$(BIN)/python -m loadtests.long_replay --minutes $(MINUTES)
+
+BODY_MB ?= 1024
+large: $(STAMP)
+	TIDEGATE_BODY_MB=$(BODY_MB) $(BIN)/python -m pytest -q tests/e2e/test_large_bodies.py
 
 autobahn: $(STAMP)
 	$(BIN)/python -m tests.support.autobahn

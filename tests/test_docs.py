@@ -128,3 +128,14 @@ def test_every_test_that_a_guarantee_names_exists():
     named = set(re.findall(r"`((?:\w+/)+\w+\.py)`", (ROOT / "docs/guarantees.md").read_text()))
     assert len(named) > 10
     assert [name for name in sorted(named) if not (ROOT / "tests" / name).is_file()] == []
+
+
+NAMED_TESTS = re.findall(r"`([\w/]+\.py)::(\w+)`", (ROOT / "docs" / "guarantees.md").read_text())
+
+
+def test_the_tests_that_guarantees_name_are_there():
+    assert len(NAMED_TESTS) > 40
+    for module, name in NAMED_TESTS:
+        tree = ast.parse((ROOT / "tests" / module).read_text())
+        names = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
+        assert name in names, f"{module} has no {name}"

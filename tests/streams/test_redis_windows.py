@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 
 import pytest
 
@@ -86,4 +87,15 @@ async def test_who_stops_waiting_leaves_the_others_their_answers(valkey, prefix)
         await asyncio.sleep(0)
         gone.cancel()
     assert [count.wait for count in stays.result()] == [0]
+    await client.close()
+
+
+async def test_a_replica_whose_clock_is_wrong_admits_no_more(valkey, prefix, monkeypatch) -> None:
+    client = Client(standalone(valkey.url, 5.0), timeout=5.0, patience=5.0)
+    windows = RedisWindows(client, Layout(prefix), patience=5.0)
+    admitted = sum([(await windows.take(ASK))[0].wait == 0 for _ in range(6)])
+    wall = time.time
+    monkeypatch.setattr(time, "time", lambda: wall() + 3600)
+    admitted += sum([(await windows.take(ASK))[0].wait == 0 for _ in range(6)])
+    assert admitted == 5
     await client.close()

@@ -302,6 +302,18 @@ async def test_the_routes_time_holds_for_all_tries_and_pauses():
         assert [line[3] for line in meter.of("failed")] == ["try_timeout", "try_timeout", "timeout"]
 
 
+async def test_the_routes_time_is_over_when_it_is_over():
+    took = []
+    options = {"retries": {**NO_PAUSE, "try_timeout": 0.06, "count": 10}, "breaker": NO_BREAKER}
+    async with raw_server(stalls) as server, transport(server.url, **options) as client:
+        for _ in range(5):
+            began = time.monotonic()
+            with pytest.raises(UpstreamTimeout):
+                await get(client, timeout=0.1)
+            took.append(time.monotonic() - began)
+    assert min(took) < 0.1 + 0.05, "a busy machine adds to some"
+
+
 # The breaker.
 
 
@@ -315,11 +327,15 @@ async def test_the_breaker_opens_and_comes_back_over_real_requests():
         transport(server.url, breaker=BREAKER, retries={"count": 0}, meter=meter) as client,
     ):
         assert [(await get(client))[0] for _ in range(5)] == [503] * 5
+        took = []
         for _ in range(20):
+            began = time.monotonic()
             with pytest.raises(CircuitOpen) as caught:
                 await get(client)
+            took.append(time.monotonic() - began)
             assert 0 < caught.value.retry_after <= 0.2
             assert caught.value.status == 503
+        assert min(took) < 0.005, "nobody waits for an open breaker; a busy machine adds to some"
         assert len(upstream.seen) == 5
         assert client.figures("u") == {"targets": 1, "available": 1, "panic": False, "breakers_open": 1}
         await asyncio.sleep(0.25)
