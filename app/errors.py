@@ -22,6 +22,7 @@ client may try again (``retryable``). ``docs/errors.md`` lists them; a test comp
     │   ├── InvalidToken              invalid_token          401   4501
     │   │   └── TokenRevoked          token_revoked          401   4501
     │   ├── InvalidServiceKey         invalid_service_key    401   4501
+    │   ├── InvalidSignature          invalid_signature      401   4501
     │   ├── TokenExpired              token_expired          401   4401
     │   └── AuthTimeout               auth_timeout           401   4408
     ├── PermissionDenied              permission_denied      403
@@ -76,6 +77,7 @@ __all__ = [
     "InsufficientScope",
     "Interrupted",
     "InvalidServiceKey",
+    "InvalidSignature",
     "InvalidText",
     "InvalidToken",
     "KeysUnavailable",
@@ -210,6 +212,11 @@ class TokenRevoked(InvalidToken):
 class InvalidServiceKey(Unauthenticated):
     code = "invalid_service_key"
     default_message = "Send one of the gateway's service keys as X-Service-Key."
+
+
+class InvalidSignature(Unauthenticated):
+    code = "invalid_signature"
+    default_message = "The signature is not of a secret that is good here, or not of this body."
 
 
 class TokenExpired(Unauthenticated):

@@ -22,6 +22,7 @@ from app.composition.broker import create_backend
 from app.composition.cache import create_cache
 from app.composition.edge import Edge
 from app.composition.events import create_events
+from app.composition.generations import create_generations
 from app.composition.limiting import Limiting
 from app.composition.measures import Measured, Measures
 from app.composition.metrics_port import MetricsPort
@@ -31,7 +32,6 @@ from app.composition.served import served_paths, served_routers
 from app.composition.sockets import Sockets
 from app.config import Config
 from app.generations.channels import ends_channel
-from app.generations.service import Generations
 from app.http.access import kept_claims
 from app.http.api.caller import Caller
 from app.http.api.generations import generations_router
@@ -42,6 +42,7 @@ from app.http.api.server import server_router
 from app.http.api.server_control import control_methods
 from app.http.api.server_methods import ServerMethods
 from app.http.api.tickets import tickets_router
+from app.http.api.webhooks import webhooks_router
 from app.http.cached_routes import CachedRoutes
 from app.http.dispatch import Dispatch
 from app.http.event_stream import EventStreams
@@ -97,7 +98,7 @@ class Parts:
         self._revocations = Revocations(config.auth, self._backend.revocations, self._tell_revocation)
         self._verifier = TokenVerifier(config.auth, kept_claims(config.routes), self._revocations.revoked)
         self._events = create_events(config, self._transport, self._service_of)
-        self._generations = self._create_generations(config)
+        self._generations = create_generations(config, self._hub, self._backend, self._transport, self._observing)
         self._replicas = Replicas(self._node, self._backend.signals, self._generations.receive_signal)
         self._hub.on_signal = self._replicas.receive
         self._census = Census(self._replicas, self._hub.counts, self._description)
@@ -167,7 +168,7 @@ class Parts:
             verifier()
             self._follow_keys()
         self._service_keys.take(_service_keys(config))
-        self._generations.reload(config.generations)
+        self._generations.reload(config.generations, config.routes)
         self.sockets.reload(config)
         self.edge.reload(config.server)
         limits = self._limiting.limits(config)
@@ -194,21 +195,6 @@ class Parts:
             follower.cancel()
         self._followers = [self._tasks.start(source.follow(), "keys of issuers") for source in self._verifier.sources]
 
-    def _create_generations(self, config: Config) -> Generations:
-        backend = self._backend
-        return Generations(
-            config.generations,
-            self._hub,
-            backend.broker,
-            backend.ledger,
-            backend.succession,
-            backend.keys,
-            self._transport,
-            self._observing.generations,
-            shared=config.broker.shared,
-            tracing=self._observing.tracing,
-        )
-
     def _create_proxy(self, config: Config, table: RouteTable) -> Proxy:
         return Proxy(
             self._transport,
@@ -218,6 +204,7 @@ class Parts:
             body_limit=config.server.body_limit,
             cached=self._cached(table),
             outcomes=self._observing.outcomes,
+            tracker=self._generations.tracking,
         )
 
     def _cached(self, table: RouteTable) -> CachedRoutes | None:
@@ -293,6 +280,7 @@ class Parts:
             "sockets_passed_on": len(self._passed_on),
             "channels": self._hub.channels(),
             "generations_running": self._generations.running,
+            "webhooks": dict(self._generations.posts.counts),
             "messages_delivered": self._hub.delivered,
             "event_loop_lag_seconds": round(self._measures.lag.last, 6),
             "redis": {link.name: link._asdict() for link in self._backend.figures().links},
@@ -376,6 +364,7 @@ class Parts:
         routers = [
             health_router(self, config.server.health, version()),
             generations_router(self._generations, self._event_streams, caller, self._service_keys),
+            webhooks_router(self._generations.posts),
             tickets_router(self._tickets, caller, config.auth.ticket_ttl),
             logout_router(self._revocations, caller),
         ]

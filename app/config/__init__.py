@@ -11,7 +11,7 @@ from app.config.edge import CompressionConfig, CorsConfig, RequestsConfig, Secur
 from app.config.events import EVENT_FIELDS, EventsConfig, EventSinkConfig
 from app.config.generations import GenerationConfig, GenerationsConfig
 from app.config.issuers import DEVELOPMENT_SECRET, KNOWN_SECRETS, IssuerConfig
-from app.config.jobs import JobConfig
+from app.config.jobs import JobConfig, RouteGenerationConfig
 from app.config.limits import RateLimitConfig
 from app.config.loading import load_config
 from app.config.model import Config
@@ -23,6 +23,7 @@ from app.config.schema import dotted
 from app.config.served import ServedCodeConfig, ServedConfig, ServedKeyConfig, ServedModelConfig, ServedOpenAIConfig
 from app.config.server import HealthPagesConfig, ServerConfig, StormConfig
 from app.config.upstreams import BreakerConfig, HealthConfig, HedgeConfig, RetriesConfig, UpstreamConfig
+from app.config.webhooks import WebhookConfig
 
 __all__ = [
     "DEVELOPMENT_SECRET",
@@ -57,6 +58,7 @@ __all__ = [
     "RetriesConfig",
     "RouteCacheConfig",
     "RouteConfig",
+    "RouteGenerationConfig",
     "SecurityHeadersConfig",
     "ServedCodeConfig",
     "ServedConfig",
@@ -68,6 +70,7 @@ __all__ = [
     "Source",
     "StormConfig",
     "UpstreamConfig",
+    "WebhookConfig",
     "dotted",
     "load_config",
     "preset_names",

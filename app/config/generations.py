@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from app.config.jobs import JobConfig
 from app.config.section import Section, WrongSetting
+from app.config.webhooks import WebhookConfig
 
 __all__ = ["GenerationConfig", "GenerationsConfig"]
 
@@ -123,6 +124,8 @@ class GenerationsConfig(Section):
     """Of one user's, on one replica."""
     on_last_disconnect: str = "continue"
     """When nobody listens any more and the client did not say: `continue`, `cancel`, `cancel_after:<seconds>`."""
+    webhooks: dict[str, WebhookConfig] = Field(default_factory=dict)
+    """`[generations.webhooks.replicate]` takes signed posts at `/api/v1/webhooks/replicate`."""
     kinds: dict[str, GenerationConfig] = Field(default_factory=dict)
     """What clients may ask for: `[generations.kinds.chat]` serves `"kind": "chat"`."""
 

@@ -9,13 +9,14 @@ from pydantic import Field, model_validator
 
 from app.config.section import Section, WrongSetting
 
-__all__ = ["JobConfig"]
+__all__ = ["JobConfig", "RouteGenerationConfig"]
 
 _PATH_INTO = re.compile(r"^(\$\.)?[^.\[\]]+(\.[^.\[\]]+|\[(\d+|\*)\])*$")
 _CANCEL = re.compile(r"^(GET|POST|PUT|DELETE) /\S*$")
 _OF = {
     "poll": ("jobs", "replicate", "automatic1111"),
     "stream": ("jobs", "replicate"),
+    "push": ("jobs", "replicate"),
 }
 """The formats of each source."""
 
@@ -23,8 +24,9 @@ _OF = {
 class JobConfig(Section):
     """Work that goes on after the answer to the request that began it (`[generations.kinds.<name>.job]`)."""
 
-    source: Literal["poll", "stream"] = "poll"
-    """How the gateway learns of it: it asks again and again, or it reads a stream ([sources](sources.md))."""
+    source: Literal["poll", "stream", "push"] = "poll"
+    """How the gateway learns of it: it asks again and again; it reads a stream; the upstream posts
+    ([sources](sources.md))."""
     format: Literal["jobs", "replicate", "automatic1111"] = "jobs"
     """What the upstream says there ([formats](formats.md))."""
     fields: dict[str, str] = Field(default_factory=dict)
@@ -45,6 +47,9 @@ class JobConfig(Section):
     """The beginning of links to results that only the gateway can follow: `http://image:8000`."""
     links_to: str = ""
     """What clients get in its place; empty for links on the gateway itself, by a route of the same path."""
+    webhook: str = ""
+    """The table under `[generations.webhooks]` that takes what the upstream posts; empty for
+    `/api/v1/generations/{id}/events` alone."""
 
     @model_validator(mode="after")
     def _can_be_followed(self) -> JobConfig:
@@ -52,14 +57,29 @@ class JobConfig(Section):
             raise WrongSetting(("format",), f"goes not with source = {self.source}, which has {_or(_OF[self.source])}")
         if self.fields and self.format != "jobs":
             raise WrongSetting(("fields",), 'goes with format = "jobs" alone')
-        if not self.path.startswith("/"):
+        if self.source in {"poll", "stream"} and not self.path.startswith("/"):
             raise WrongSetting(("path",), "must say where the job is asked for, for example /jobs/{id}")
         if self.cancel and not _CANCEL.fullmatch(self.cancel):
             raise WrongSetting(("cancel",), 'must be a method and a path, for example "DELETE /jobs/{id}"')
         if self.interval_max < self.interval:
             raise WrongSetting(("interval_max",), "is shorter than interval")
+        if self.webhook and self.source != "push":
+            raise WrongSetting(("webhook",), 'goes with source = "push" alone')
         check_path_into(("id",), self.id)
         return self
+
+
+class RouteGenerationConfig(JobConfig):
+    """`[routes.generation]`: an answer on this route begins a job, which is followed as a generation."""
+
+    kind: str
+    """What the generation is called: `image`. Other than a kind that clients start, it needs no table of its own."""
+    first_event_timeout: float = Field(60.0, gt=0)
+    """How long the upstream may take until it says something of the job."""
+    idle_timeout: float = Field(60.0, gt=0)
+    """How long it may then be silent, or not to be reached."""
+    total_timeout: float = Field(3600.0, gt=0)
+    """How long the job may take."""
 
 
 def check_path_into(key: tuple[str, ...], path: str) -> None:

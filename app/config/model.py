@@ -16,6 +16,7 @@ from app.config.cache import CacheConfig
 from app.config.events import EventsConfig
 from app.config.generations import GenerationsConfig
 from app.config.issuers import KNOWN_SECRETS, known_secrets, unsafe_in_production
+from app.config.jobs import JobConfig
 from app.config.limits import RateLimitConfig
 from app.config.observability import MetricsConfig, TracingConfig
 from app.config.realtime import RealtimeConfig
@@ -76,6 +77,18 @@ class Config(Section):
                 raise WrongSetting(("routes", index, "auth"), what)
             if route.upstream and route.upstream not in self.upstreams:
                 raise WrongSetting(("routes", index, "upstream"), _not_an_upstream(route.upstream))
+        return self
+
+    @model_validator(mode="after")
+    def _webhooks_exist(self) -> Config:
+        kinds, webhooks = self.generations.kinds, self.generations.webhooks
+        jobs: dict[tuple[str | int, ...], JobConfig | None]
+        jobs = {("generations", "kinds", kind, "job"): each.job for kind, each in kinds.items()}
+        jobs |= {("routes", index, "generation"): route.generation for index, route in enumerate(self.routes)}
+        for key, job in jobs.items():
+            if job is not None and job.webhook and job.webhook not in webhooks:
+                what = f"names {job.webhook!r}, which is not under [generations.webhooks]. Add a table"
+                raise WrongSetting((*key, "webhook"), f"{what} [generations.webhooks.{job.webhook}]")
         return self
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from app.config.cache import RouteCacheConfig
+from app.config.jobs import RouteGenerationConfig
 from app.config.section import LOWER_CASE, UPPER_CASE, Section, WrongSetting
 
 __all__ = ["AnswerConfig", "HeadersConfig", "RouteConfig"]
@@ -73,6 +74,8 @@ class RouteConfig(Section):
     """`[routes.answer]`: what the gateway answers by itself, instead of asking an upstream."""
     cache: RouteCacheConfig | None = None
     """`[routes.cache]`: answers to GET and HEAD are stored and given again."""
+    generation: RouteGenerationConfig | None = None
+    """`[routes.generation]`: the answer begins a job, which can be watched as a generation by the id in it."""
     label: str = ""
     """What logs and metrics call the route; empty for its path."""
     analytics: str = Field("", pattern=r"^[A-Za-z0-9_-]{0,64}$")
@@ -162,6 +165,8 @@ class RouteConfig(Section):
             raise WrongSetting(("auth",), "is upstream, which sockets know nothing of. Choose another, or no websocket")
         if self.websocket and self.answer is not None:
             raise WrongSetting(("websocket",), "needs an upstream to pass sockets on to. Keep it or the answer")
+        if self.generation is not None and self.answer is not None:
+            raise WrongSetting(("generation",), "needs an upstream that begins the job. Keep it or the answer")
         if self.cache is not None and self.answer is not None:
             raise WrongSetting(("cache",), "cannot stand beside an answer, which the gateway has at hand. Remove it")
         return self

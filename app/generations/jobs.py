@@ -5,24 +5,26 @@ A place has a name, which is kept beside a job's lease: another replica finds by
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from app.auth.headers import identity_headers
 from app.auth.identity import Identity
-from app.config import GenerationConfig, GenerationsConfig
-from app.config.jobs import JobConfig
+from app.config import GenerationConfig, GenerationsConfig, RouteConfig
+from app.config.jobs import JobConfig, RouteGenerationConfig
 from app.generations.formats import POLL_DECODERS, STREAM_DECODERS
+from app.generations.formats.decoders import PollDecoder
 from app.generations.formats.jobs import job_documents, job_events
 from app.generations.receipt import Snapshot
 from app.generations.sources.follow import StreamFollower
 from app.generations.sources.job import Beginning, Follower, Job, JobSource
 from app.generations.sources.poll import PollFollower
 from app.generations.sources.port import Patience
+from app.generations.sources.push import PushFollower
 
-__all__ = ["JobPlace", "job_source", "kind_place", "patience_of", "places_of"]
+__all__ = ["JobPlace", "job_source", "kind_place", "patience_of", "place_name", "places_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +46,23 @@ def kind_place(kind: str, config: GenerationConfig) -> JobPlace:
     return JobPlace(f"kind {kind}", kind, config.upstream, config.job, patience, config.max_bytes)
 
 
-def places_of(config: GenerationsConfig) -> dict[str, JobPlace]:
+def place_name(route: RouteConfig) -> str:
+    """Return the name of a route's place."""
+    return f"route {','.join(route.methods)} {','.join(route.hosts)}{route.path}"
+
+
+def places_of(config: GenerationsConfig, routes: Iterable[RouteConfig]) -> dict[str, JobPlace]:
     """Return all places by name."""
     places = [kind_place(kind, each) for kind, each in config.kinds.items() if each.job is not None]
+    for route in routes:
+        tracked = route.generation
+        if tracked is not None:
+            name, patience = place_name(route), patience_of(tracked)
+            places.append(JobPlace(name, tracked.kind, route.upstream, tracked, patience, None))
     return {place.name: place for place in places}
 
 
-def patience_of(config: GenerationConfig) -> Patience:
+def patience_of(config: GenerationConfig | RouteGenerationConfig) -> Patience:
     return Patience(config.first_event_timeout, config.idle_timeout, config.total_timeout)
 
 
@@ -78,5 +90,6 @@ def _follower(job: Job) -> Follower:
     if config.source == "stream":
         stream = partial(job_events, config.fields) if config.format == "jobs" else STREAM_DECODERS[config.format]
         return StreamFollower(job, stream)
+    documents: Callable[[], PollDecoder]
     documents = partial(job_documents, config.fields) if config.format == "jobs" else POLL_DECODERS[config.format]
-    return PollFollower(job, documents)
+    return PushFollower(job, documents) if config.source == "push" else PollFollower(job, documents)

@@ -74,7 +74,8 @@ class Relay:
         self.upstream_closed = asyncio.Event()
         """Set when the upstream call is over, however it ended."""
         self._note = note
-        self._noted = told is not None
+        self.heritable = False
+        """Whether another replica could go on with it."""
         self._ledger = ledger
         self._patience = patience
         self._lifecycle = Lifecycle()
@@ -102,11 +103,6 @@ class Relay:
     def ended(self) -> bool:
         """Whether nothing more is published here."""
         return self._lifecycle.ended or self.owned.closed
-
-    @property
-    def heritable(self) -> bool:
-        """Whether another replica could go on with it."""
-        return self._noted and not self.ended
 
     def cancel(self, by: str) -> bool:
         """End now, upstream call included; False when it had ended before. ``by`` is as in ``Cancelled``."""
@@ -172,7 +168,7 @@ class Relay:
 
     async def note(self, job: Mapping[str, Any]) -> None:
         """As :meth:`~app.generations.sources.port.Outlet.note`."""
-        self._noted = await self._note(job)
+        self.heritable = await self._note(job)
 
     # Private.
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+import orjson
+
 from app.errors import BadRequest
 from app.generations.events import Artifact, Preview, Progress, Queued
+from app.generations.sources.port import Post
 
-__all__ = ["MAX_REPORTS", "Report", "parse_reports"]
+__all__ = ["MAX_REPORTS", "Report", "parse_posts", "parse_reports"]
 
 MAX_REPORTS = 100
 """Events of one call."""
@@ -19,15 +22,39 @@ _MAX_DATA = 512 * 1024
 
 _N = TypeVar("_N", int, float)
 
+_PUSHED = frozenset(
+    ("queued", "started", "progress", "preview", "delta", "chunk", "artifact", "usage",
+     "completed", "failed", "cancelled")
+)  # fmt: skip
+
 Report = Queued | Progress | Preview | Artifact
 
 
 def parse_reports(value: Any) -> list[Report]:
     """Read one event, ``{"type": "progress", …}``, or ``{"events": [...]}``. Raises :exc:`~app.errors.BadRequest`."""
+    return [_parse(event, f"events[{index}]") for index, event in enumerate(_events(value))]
+
+
+def parse_posts(value: Any) -> list[Post]:
+    """Read what the upstream of a pushed job posts: events with an ``id`` each, or documents with a ``status``.
+
+    What is in them the job's decoder reads. Raises :exc:`~app.errors.BadRequest`.
+    """
+    posts = []
+    for index, event in enumerate(_events(value)):
+        fields = event if isinstance(event, Mapping) else {}
+        if fields.get("type") not in _PUSHED and not isinstance(fields.get("status"), str):
+            raise BadRequest(f"events[{index}].type must be one of {', '.join(sorted(_PUSHED))}.")
+        given = fields.get("id")
+        posts.append(Post(given if isinstance(given, str) else "", orjson.dumps(event)))
+    return posts
+
+
+def _events(value: Any) -> list[Any]:
     events = value.get("events", [value]) if isinstance(value, Mapping) else None
     if not isinstance(events, list) or not 0 < len(events) <= MAX_REPORTS:
         raise BadRequest(f'Send one event, or {{"events": [...]}} with 1 to {MAX_REPORTS} of them.')
-    return [_parse(event, f"events[{index}]") for index, event in enumerate(events)]
+    return events
 
 
 def _parse(event: Any, where: str) -> Report:

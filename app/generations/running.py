@@ -23,9 +23,9 @@ from app.observe.outcomes import GenerationOutcome, GenerationOutcomes
 from app.observe.tasks import TaskSet
 from app.observe.trace_context import TraceContext
 from app.observe.tracing import Span, Tracing
-from app.streams.broker import History, Ledger, OwnedStream, Record, Succession
+from app.streams.broker import History, Keys, Ledger, OwnedStream, Record, Succession
 
-__all__ = ["Running"]
+__all__ = ["Running", "job_key"]
 
 _log = structlog.get_logger(__name__)
 
@@ -39,6 +39,7 @@ class Running:
         places: Mapping[str, JobPlace],
         ledger: Ledger,
         succession: Succession,
+        keys: Keys,
         transport: Transport,
         outcomes: GenerationOutcomes,
         tracing: Tracing | None = None,
@@ -53,6 +54,7 @@ class Running:
         """Nothing is begun any more."""
         self._ledger = ledger
         self._succession = succession
+        self._keys = keys
         self._transport = transport
         self._outcomes = outcomes
         self._tasks = TaskSet()
@@ -94,6 +96,7 @@ class Running:
             note=self._noting(owned, info),
             told=told,
         )
+        relay.heritable = info.job is not None
         self.relays[stream] = relay
         task = self._tasks.start(relay.run(self._transport), f"relay {stream}")
         task.add_done_callback(lambda _: self.relays.pop(stream, None))
@@ -110,6 +113,13 @@ class Running:
             return trace, None
         span.note({"tidegate.generation_id": generation_id, "tidegate.kind": kind})
         return span.trace, span
+
+    async def enter(self, place: JobPlace, generation_id: str, job_id: str) -> None:
+        """Keep which generation an upstream's posts are for."""
+        webhook = place.config.webhook
+        if webhook:
+            ttl = place.patience.total + self.config.retention
+            await self._keys.put(job_key(webhook, job_id), generation_id.encode(), ttl)
 
     async def adopt(self, record: Record, log: History, told: Snapshot) -> bool:
         """Go on with a generation whose replica is gone; False where that can't be. Raises ``BrokerUnavailable``.
@@ -138,7 +148,7 @@ class Running:
         """
         self.stopped = True
         for relay in list(self.relays.values()):
-            if heirs and relay.heritable:
+            if heirs and relay.heritable and not relay.ended:
                 relay.abandon()
         if self.relays and grace > 0:
             relays = [relay.upstream_closed.wait() for relay in self.relays.values()]
@@ -167,3 +177,8 @@ def _outcome(info: Info, span: Span | None) -> GenerationOutcome:
     outcome.span = span
     outcome.seconds = max(0.0, time() - info.created)
     return outcome
+
+
+def job_key(webhook: str, job_id: str) -> str:
+    """Return where the generation of an upstream's job is kept."""
+    return f"job:{webhook}:{job_id}"

@@ -7,25 +7,27 @@ to the one that it does run on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 import structlog
 
 from app.auth.identity import Identity
-from app.config import GenerationsConfig
+from app.config import GenerationsConfig, RouteConfig
 from app.errors import BadRequest, Gone, Interrupted, NotFound, PermissionDenied
 from app.generations.channels import channel_of
 from app.generations.jobs import places_of
 from app.generations.merging import EventMergeRule
+from app.generations.posts import Posts
 from app.generations.receipt import Snapshot, fold
 from app.generations.reports import parse_reports
 from app.generations.requests import Info, StartRequest
 from app.generations.running import Running
 from app.generations.sources.port import Transport
 from app.generations.starts import Starts
+from app.generations.tracking import Tracking, alias_key
 from app.generations.watch import Watch
 from app.observe.outcomes import GenerationOutcomes
 from app.observe.trace_context import parse_traceparent
@@ -78,6 +80,7 @@ class Generations:
     def __init__(
         self,
         config: GenerationsConfig,
+        routes: Iterable[RouteConfig],
         hub: Hub,
         broker: Broker,
         ledger: Ledger,
@@ -97,15 +100,19 @@ class Generations:
         self._broker = broker
         self._ledger = ledger
         self._shared = shared
-        self._running = Running(config, places_of(config), ledger, succession, transport, outcomes, tracing)
+        places = places_of(config, routes)
+        self._running = Running(config, places, ledger, succession, keys, transport, outcomes, tracing)
         self._tracing = tracing
         self._relays = self._running.relays
         self._watch = Watch(config, hub, broker, ledger, self._relays, self._running.adopt, outcomes)
         self._starts = Starts(ledger, keys, self._watch, self._running)
+        self._keys = keys
+        self.tracking = Tracking(ledger, keys, self._running)
+        self.posts = Posts(ledger, broker, keys, self._running)
 
-    def reload(self, config: GenerationsConfig) -> None:
+    def reload(self, config: GenerationsConfig, routes: Iterable[RouteConfig]) -> None:
         """Take other kinds and limits, from the next start on. Lease and retention stay what they were."""
-        self._running.config, self._running.places = config, places_of(config)
+        self._running.config, self._running.places = config, places_of(config, routes)
 
     async def run(self) -> None:
         """Keep leases, end orphans, and cancel what nobody listens to any more, until cancelled."""
@@ -184,6 +191,29 @@ class Generations:
             raise PermissionDenied("This generation is somebody else's.")
         return record
 
+    async def find(self, identity: Identity, generation_id: str, wait: float = 0.0) -> Record:
+        """Return the record by its id, or by the id that an upstream gave the caller's job.
+
+        One that is not there (yet) is waited for, at most ``wait`` seconds. Raises what :meth:`record` raises.
+        """
+        loop = asyncio.get_running_loop()
+        deadline, pauses = loop.time() + wait, iter(_PAUSES)
+        while True:
+            try:
+                return await self.record(identity, generation_id)
+            except (NotFound, PermissionDenied):
+                alias = await self.alias(identity, generation_id)
+                if alias is not None:
+                    return await self.record(identity, alias)
+                if loop.time() >= deadline:
+                    raise
+            await asyncio.sleep(min(next(pauses, _PAUSES[-1]), max(0.01, deadline - loop.time())))
+
+    async def alias(self, identity: Identity, job_id: str) -> str | None:
+        """Return the id of the caller's generation that ``job_id`` of its upstream stands for, where it is another."""
+        alias = await self._keys.read(alias_key(identity, job_id))
+        return None if alias is None else alias.decode()
+
     async def place(self, record: Record, since: Position) -> Position | None:
         """Return where a reader who says ``since`` can go on; None when he must begin again.
 
@@ -215,8 +245,8 @@ class Generations:
         return Position(record.epoch, since.offset)
 
     async def read(self, identity: Identity, generation_id: str) -> Generation:
-        """Return all that is known of a generation. Raises what :meth:`record` raises, and ``Gone``."""
-        record = await self.record(identity, generation_id)
+        """Return all that is known of a generation. Raises what :meth:`find` raises, and ``Gone``."""
+        record = await self.find(identity, generation_id)
         history = await self._broker.history(record.stream)
         if history.top and (not history.batches or history.batches[0].first > 1):
             raise Gone("The events of this generation are no longer kept.")
@@ -224,8 +254,8 @@ class Generations:
         return Generation(Info.decode(record.info), Position(record.epoch, history.top), fold(items))
 
     async def cancel(self, identity: Identity, generation_id: str) -> CancelStatus:
-        """Cancel, wherever it runs; a second time changes nothing. Raises what :meth:`record` raises."""
-        record = await self.record(identity, generation_id)
+        """Cancel, wherever it runs; a second time changes nothing. Raises what :meth:`find` raises."""
+        record = await self.find(identity, generation_id)
         relay = self._relays.get(record.stream)
         if relay is not None:
             return "cancelled" if relay.cancel("user") else "finished"
@@ -235,30 +265,13 @@ class Generations:
             _log.warning("the replica of a generation is gone; it ends with its lease", stream=record.stream)
         return "cancelling"
 
-    async def report(self, generation_id: str, value: Any) -> None:
-        """Publish events that an upstream reports, wherever the generation runs.
-
-        ``value`` is what :func:`~app.generations.reports.parse_reports` reads. Raises :exc:`~app.errors.BadRequest`,
-        ``NotFound``, ``Gone`` when it has ended, ``BrokerUnavailable``.
-        """
-        reports = parse_reports(value)
-        stream = channel_of(generation_id)
-        relay = self._relays.get(stream)
-        if relay is not None:
-            if not relay.report(reports):
-                raise Gone("This generation has ended.")
-            return
-        record = await self._ledger.record(stream)
-        if record is None:
-            raise NotFound("There is no such generation, or it is no longer kept.")
-        message = orjson.dumps({"report": stream, "value": value})
-        if record.closed or not await self._broker.signal(record.node, message):
-            raise Gone("This generation has ended.")
-
     def receive_signal(self, message: bytes) -> None:
         """Take a message of another replica."""
         try:
             command = orjson.loads(message)
+            if "post" in command:
+                self.posts.receive(command)
+                return
             relay = self._relays.get(command.get("cancel") or command["report"])
             if relay is not None and "cancel" in command:
                 relay.cancel(str(command["by"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from functools import partial
 from time import time
 
 import orjson
@@ -64,7 +65,7 @@ class Starts:
         )
         owned = await self._ledger.claim(channel_of(generation_id), info.encode())
         if isinstance(owned, OwnedStream):
-            source = _source(request.kind, kind, body, generation_id, identity, trace)
+            source = self._source(request.kind, kind, body, generation_id, identity, trace)
             relay = self._running.launch(owned, info, source, patience_of(kind), max_bytes=kind.max_bytes, span=span)
             if policy.cancel_after is not None:
                 self._watch.add(relay, policy.cancel_after, attended=request.attended)
@@ -96,26 +97,33 @@ class Starts:
             raise IdempotencyConflict
         return earlier.decode()
 
+    def _source(
+        self,
+        name: str,
+        kind: GenerationConfig,
+        body: bytes,
+        generation_id: str,
+        identity: Identity,
+        trace: TraceContext | None,
+    ) -> Source:
+        """Return what asks the upstream, who is told whose it is, as by the proxy, and under which id to report."""
+        headers = ((b"x-generation-id", generation_id.encode()), *identity_headers(identity))
+        if trace is not None:
+            headers = (*headers, (b"traceparent", trace.traceparent))
+            if trace.state:
+                headers = (*headers, (b"tracestate", trace.state))
+        if kind.job is not None:
+            place = kind_place(name, kind)
+            beginning = Beginning(kind.path_or_default, (*_JSON, *headers), body)
+            begun = partial(self._running.enter, place, generation_id)
+            return job_source(place, identity, generation_id, beginning=beginning, begun=begun)
+        wire = format_of(kind.format, kind.fields)
+        path = kind.path_or_default
+        return StreamSource(Call(kind.upstream, path, (*wire.headers, *headers), body, wire, patience_of(kind)))
+
 
 def _body(kind: GenerationConfig, request: StartRequest) -> bytes:
     """Return the body of the upstream's request. Raises :exc:`~app.errors.BadRequest`."""
     if kind.job is None:
         return format_of(kind.format, kind.fields).request_body(request.input, kind.model)
     return passed_on({**request.input, **kind.preset}, kind.model)
-
-
-def _source(
-    name: str, kind: GenerationConfig, body: bytes, generation_id: str, identity: Identity, trace: TraceContext | None
-) -> Source:
-    """Return what asks the upstream, who is told whose it is, as by the proxy, and under which id to report."""
-    headers = ((b"x-generation-id", generation_id.encode()), *identity_headers(identity))
-    if trace is not None:
-        headers = (*headers, (b"traceparent", trace.traceparent))
-        if trace.state:
-            headers = (*headers, (b"tracestate", trace.state))
-    if kind.job is not None:
-        beginning = Beginning(kind.path_or_default, (*_JSON, *headers), body)
-        return job_source(kind_place(name, kind), identity, generation_id, beginning=beginning)
-    wire = format_of(kind.format, kind.fields)
-    path = kind.path_or_default
-    return StreamSource(Call(kind.upstream, path, (*wire.headers, *headers), body, wire, patience_of(kind)))

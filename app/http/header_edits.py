@@ -18,7 +18,7 @@ Edit = Callable[[Headers], Headers]
 class RouteHeaders:
     """What one route does with headers."""
 
-    __slots__ = ("_claims", "_names", "_request", "response")
+    __slots__ = ("_claims", "_names", "_plain", "_request", "response")
 
     def __init__(self, route: RouteConfig) -> None:
         """Raises :exc:`ValueError` where an edit would say who the caller is: only a verified token says that."""
@@ -29,6 +29,8 @@ class RouteHeaders:
                     f"request_headers cannot edit {name}, which tells who the caller is; see claim_headers"
                 )
         self._request = _edits(edited)
+        self._plain = route.generation is not None
+        """The gateway reads the answer itself."""
         self.response = _edits(route.response_headers)
         """Edits an answer's headers; None where there is nothing to edit."""
         self._claims = [(name.lower().encode("ascii"), path) for name, path in route.claim_headers.items()]
@@ -45,6 +47,9 @@ class RouteHeaders:
                 value = caller.claim(path)
                 if value is not None:
                     headers.append((name, safe_value(value)))
+        if self._plain:
+            headers = [field for field in headers if field[0] != b"accept-encoding"]
+            headers.append((b"accept-encoding", b"identity"))
         return headers if self._request is None else self._request(headers)
 
 

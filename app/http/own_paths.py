@@ -14,6 +14,7 @@ OWN_PATHS = (
     "/api/v1/ws/*",
     "/api/v1/generations",
     "/api/v1/generations/*",
+    "/api/v1/webhooks/*",
     "/connection/*",
     "/emulation",
     "/docs",

@@ -30,6 +30,7 @@ from app.http.metering import TokenMeter, read_ahead, uncompressed
 from app.http.problems import problem
 from app.http.request_body import received_body
 from app.http.routes import Match, Route
+from app.http.tracked import TrackedAnswer, Tracker
 from app.http.transport import HttpTransport
 from app.http.upstreams.plan import Plan
 from app.limits.limits import Limits
@@ -68,9 +69,11 @@ class Proxy:
         body_limit: int,
         cached: CachedRoutes | None = None,
         outcomes: Outcomes | None = None,
+        tracker: Tracker | None = None,
     ) -> None:
         """``body_limit`` (bytes) holds for routes that have none of their own. Routes with limits need ``limits``,
-        those with a cache ``cached``. ``outcomes`` are told of every request's end.
+        those with a cache ``cached``, those whose answers begin a job ``tracker``. ``outcomes`` are told of every
+        request's end.
         """
         self._service_keys = service_keys or ServiceKeys()
         self._transport = transport
@@ -79,6 +82,7 @@ class Proxy:
         self._body_limit = body_limit
         self._cached = cached
         self._outcomes = outcomes or Outcomes()
+        self._tracker = tracker
         self._watches = Watches()
         self._plans: dict[int, tuple[Route, Plan]] = {}
         """By the route's index; of routes of an earlier table there may be some."""
@@ -111,7 +115,7 @@ class Proxy:
                 return
             with ClientWatch(self._watches, receive) as watch:
                 response = await self._forward(scope, receive, match, identity, watch, fields, outcome)
-                response = response if meter is None else meter.read(response)
+                response = self._followed(response if meter is None else meter.read(response), route.config, identity)
                 try:
                     await _answer(response, send, watch, route.headers, outcome)
                 except UpstreamError as error:
@@ -187,6 +191,12 @@ class Proxy:
         response = await ask(route.upstream, method, path, headers, body, plan=plan, outcome=outcome)
         await cached.answered(scope, response.status, response.headers)
         return response
+
+    def _followed(self, response: Answer, route: RouteConfig, identity: Identity) -> Answer:
+        """Return the answer, a copy of which is looked at where it begins a job."""
+        if route.generation is None or self._tracker is None:
+            return response
+        return TrackedAnswer(response, self._tracker, route, identity)
 
     def _plan(self, route: Route) -> Plan:
         known = self._plans.get(route.index)

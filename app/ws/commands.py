@@ -41,6 +41,7 @@ __all__ = ["Asker", "NativeCommander"]
 
 _log = structlog.get_logger(__name__)
 _NEVER_MERGE = NeverMerge()
+_LEFT: Any = object()
 
 
 class Asker(Listener, Ticked, Protocol):
@@ -103,6 +104,10 @@ class NativeCommander:
             case Cancel():
                 status = await asker.services.generations.cancel(asker.identity, action.generation_id)
                 _reply(asker, action.id, generation_id=action.generation_id, status=status)
+            case Subscribe() if action.wait and action.channel not in asker.subscriptions:
+                _check_subscriptions(asker, 1)
+                asker.subscriptions[action.channel] = None  # It counts, so that waiting is bounded, too.
+                asker.services.tasks.start(self._subscribe_later(asker, action), "a subscription that waits")
             case Subscribe():
                 await _subscribe(asker, action)
             case Unsubscribe():
@@ -117,6 +122,20 @@ class NativeCommander:
                 await _resume(asker, action)
             case _:
                 raise AssertionError(f"{type(action).__name__} is no command that asks the log")
+
+    async def _subscribe_later(self, asker: Asker, action: Subscribe) -> None:
+        """Subscribe when the generation is there. The commands behind this one go on meanwhile."""
+        generation_id = action.channel[len(GENERATION_PREFIX) :]
+        try:
+            try:
+                await asker.services.generations.find(asker.identity, generation_id, action.wait)
+            finally:
+                waiting = asker.subscriptions.pop(action.channel, _LEFT) is None
+            if waiting and not asker.closed:
+                await _subscribe(asker, action)
+        except TidegateError as error:
+            if not asker.closed:
+                asker.run(self._protocol.failed(action, error))
 
     def left(self, asker: Asker, channel: str) -> None:
         """Nobody is told of it."""
@@ -170,7 +189,19 @@ async def _generate(asker: Asker, action: Generate) -> None:
 
 
 async def _subscribe(asker: Asker, action: Subscribe) -> None:
-    channel = action.channel
+    try:
+        await _subscribe_to(asker, action, action.channel)
+    except (NotFound, PermissionDenied):
+        if not action.channel.startswith(GENERATION_PREFIX):
+            raise
+        generation_id = action.channel[len(GENERATION_PREFIX) :]
+        alias = await asker.services.generations.alias(asker.identity, generation_id)
+        if alias is None:
+            raise
+        await _subscribe_to(asker, action, GENERATION_PREFIX + alias)
+
+
+async def _subscribe_to(asker: Asker, action: Subscribe, channel: str) -> None:
     if channel in asker.subscriptions:
         _reply(asker, action.id, **channel_fields(channel), **_standing(asker, channel))
         return

@@ -41,6 +41,7 @@ async def service(upstream: str):
     transport = HttpTransport(config.upstreams)
     generations = Generations(
         config.generations,
+        config.routes,
         hub,
         backend.broker,
         backend.ledger,

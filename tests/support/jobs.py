@@ -33,7 +33,7 @@ class JobServer:
 
     async def _begin(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        self.started.append({"headers": dict(request.headers), "path": request.path, "body": body})
+        self.started.append({"headers": _lower(request), "path": request.path, "body": body})
         if self.begin is not None:
             return await self.begin(request)
         return web.json_response({"generation_id": body["job"], "status": "queued"}, status=202)
@@ -41,7 +41,7 @@ class JobServer:
     async def _poll(self, request: web.Request) -> web.StreamResponse:
         job = request.match_info["job"]
         self.polls[job] = self.polls.get(job, 0) + 1
-        self.headers.append(dict(request.headers))
+        self.headers.append(_lower(request))
         answer = self.answers.get(job)
         if answer is None:
             return web.json_response({"error": "unknown"}, status=404)
@@ -136,3 +136,7 @@ def job(**more: Any) -> dict[str, Any]:
 def kind(job_: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
     """Return the configuration of a kind at a :class:`JobServer`."""
     return {"upstream": "chat", "path": "/jobs", "job": job(**(job_ or {})), **more}
+
+
+def _lower(request: web.Request) -> dict[str, str]:
+    return {name.lower(): value for name, value in request.headers.items()}

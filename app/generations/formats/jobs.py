@@ -40,6 +40,8 @@ FIELDS: Mapping[str, str] = {
 
 MAX_ARTIFACTS = 1000
 _MAX_VARIANTS = 64
+_NEVER_LATE = {"artifact", "usage", "completed", "failed", "cancelled"}
+"""Events that count whenever they come; what others would have said, the later ones said."""
 _WAITING = {"queued", "pending", "waiting", "starting", "submitted", "created", "scheduled", "not_started"}
 _RUNNING = {"running", "processing", "in_progress", "active", "started", "generating", "working"}
 _DONE = {"completed", "complete", "succeeded", "success", "successful", "finished", "done", "ready"}
@@ -77,6 +79,7 @@ class JobReader:
         self._shown: Any = None
         self._text = ""
         self._told: set[int] = set()
+        self._last = -1
         self._on: dict[str, Callable[[dict[str, Any], Answer], None]] = {
             "queued": lambda value, answer: self._wait(_one_less(value.get("position")), answer),
             "started": lambda value, answer: answer.named(value.get("model")),
@@ -98,6 +101,8 @@ class JobReader:
         """Take a document or an event."""
         status = self._look["status"](value)
         kind = value.get("type", name)
+        if self._is_late(value) and kind not in _NEVER_LATE:
+            return
         if isinstance(status, str):
             self._read_document(status.lower().replace("-", "_").replace(" ", "_"), value, answer)
         elif isinstance(kind, str) and kind in self._on:
@@ -136,6 +141,15 @@ class JobReader:
             answer.refuse(found.get("error") or {"message": value.get("message") or value.get("detail")})
         else:
             answer.cancel()
+
+    def _is_late(self, value: dict[str, Any]) -> bool:
+        """Whether an event that is numbered comes after one with a higher number."""
+        number_ = value.get("seq")
+        if type(number_) is not int:
+            return False
+        late = number_ <= self._last
+        self._last = max(self._last, number_)
+        return late
 
     def _wait(self, place: int, answer: Answer) -> None:
         if not self._begun and place != self._place:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from app.auth.identity import Identity
 from app.auth.service_keys import ServiceKeys
 from app.errors import TidegateError
-from app.generations.channels import channel_of
+from app.generations.channels import GENERATION_PREFIX, channel_of
 from app.generations.merging import EventMergeRule
 from app.generations.requests import StartRequest
 from app.generations.service import Generation, Generations
@@ -75,11 +75,13 @@ class _Routes:
         generation_id: str,
         request: Request,
         last_event_id: Annotated[str | None, Header()] = None,
+        wait: Annotated[float, Query(ge=0, le=30, description="Seconds to wait for one that is not there yet.")] = 0.0,
     ) -> Response:
         """Server-sent events from the beginning, or from after `Last-Event-ID`. 204 when nothing is left to send."""
         identity = await self._caller(request)
         since = parse_event_id(last_event_id)
-        record = await self._generations.record(identity, generation_id)
+        record = await self._generations.find(identity, generation_id, wait)
+        generation_id = record.stream.removeprefix(GENERATION_PREFIX)
         if record.closed and since is not None:
             place = await self._generations.place(record, since)
             if place is not None and place.offset == record.top:
@@ -93,9 +95,12 @@ class _Routes:
         request: Request,
         x_service_key: Annotated[str | None, Header()] = None,
     ) -> Response:
-        """For upstreams: `queued`, `progress`, `preview` and `artifact`, one or `{"events": [...]}`, in order."""
+        """For upstreams: `queued`, `progress`, `preview` and `artifact`, one or `{"events": [...]}`, in order.
+
+        Where the job is pushed, all of its events, its end among them, each with an `id` of its own.
+        """
         self._service_keys.check(request.headers.raw)
-        await self._generations.report(generation_id, body)
+        await self._generations.posts.report(generation_id, body)
         return Response(status_code=202)
 
     async def cancel(self, generation_id: str, request: Request) -> Any:

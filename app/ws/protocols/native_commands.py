@@ -35,6 +35,7 @@ __all__ = [
 _MAX_NAME = 256
 _MAX_TOKEN = 16 * 1024
 _MAX_RESUME = 256
+_MAX_WAIT = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,8 @@ class Subscribe:
     id: Any
     channel: str
     since: Position | None
+    wait: float = 0.0
+    """Seconds that a generation which is not there yet is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +165,10 @@ def _cancel(command: Mapping[str, Any], id_: Any) -> Action:
 
 
 def _subscribe_generation(command: Mapping[str, Any], id_: Any) -> Action:
-    return Subscribe(id_, GENERATION_PREFIX + _text(command, "generation_id"), _position(command))
+    wait = command.get("wait", 0)
+    if type(wait) not in {int, float} or not 0 <= wait <= _MAX_WAIT:
+        raise BadRequest(f"wait must be a number of seconds from 0 to {_MAX_WAIT}.")
+    return Subscribe(id_, GENERATION_PREFIX + _text(command, "generation_id"), _position(command), float(wait))
 
 
 def _subscribe(command: Mapping[str, Any], id_: Any) -> Action:

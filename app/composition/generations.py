@@ -1,0 +1,31 @@
+"""Generations, with what they need of the others."""
+
+from __future__ import annotations
+
+from app.composition.observing import Observing
+from app.config import Config
+from app.generations.service import Generations
+from app.http.transport import HttpTransport
+from app.streams.backend import Backend
+from app.streams.hub import Hub
+
+__all__ = ["create_generations"]
+
+
+def create_generations(
+    config: Config, hub: Hub, backend: Backend, transport: HttpTransport, observing: Observing
+) -> Generations:
+    """Return the service."""
+    return Generations(
+        config.generations,
+        config.routes,
+        hub,
+        backend.broker,
+        backend.ledger,
+        backend.succession,
+        backend.keys,
+        transport,
+        observing.generations,
+        shared=config.broker.shared,
+        tracing=observing.tracing,
+    )
