@@ -18,8 +18,8 @@ __all__ = ["TERMINALS", "Stream"]
 TERMINALS = frozenset({"completed", "failed", "cancelled"})
 _REMEMBERED = 10_000
 """Missing offsets of a stream that are remembered one by one."""
-_GATHERED = 4096
-"""Bytes of text that are hashed together."""
+_GATHERED = 64
+"""Texts that are hashed together."""
 
 
 class Stream:
@@ -34,7 +34,7 @@ class Stream:
         self._tally = tally
         self._missing: set[int] = set()
         self._hash = hashlib.sha256()
-        self._gathered = bytearray()
+        self._gathered: list[str] = []
         self._characters = 0
         self._files: dict[str, str] = {}
         self.epoch = epoch
@@ -55,9 +55,10 @@ class Stream:
     @property
     def characters(self) -> int:
         """Characters of the text so far, without the producer's marks."""
+        self._hash_text()
         return self._characters - self.marks
 
-    def take(self, epoch: str, offset: int, merged: int, second: int) -> bool:
+    def take(self, epoch: str, offset: int, merged: int) -> bool:
         """Book a message that stands for the ``merged`` offsets up to ``offset``; return whether it is news."""
         tally = self._tally
         if epoch != self.epoch:
@@ -69,9 +70,9 @@ class Stream:
             if offset <= self.catch_up_to:
                 tally.replayed += merged
             return True
-        return self._surprise(offset, merged, second)
+        return self._surprise(offset, merged)
 
-    def _surprise(self, offset: int, merged: int, second: int) -> bool:
+    def _surprise(self, offset: int, merged: int) -> bool:
         tally, missing = self._tally, self._missing
         if self.terminal is not None and offset > self.offset:
             tally.after_terminal += 1
@@ -80,7 +81,7 @@ class Stream:
         if (hole := first - self.offset - 1) > 0:
             self.checked = False
             tally.lost += hole
-            tally.series["lost"][second] += hole
+            tally.series["lost"][tally.second] += hole
             missing.update(range(self.offset + 1, min(first, self.offset + 1 + _REMEMBERED - len(missing))))
         new = max(0, offset - max(self.offset, first - 1))
         late = missing.intersection(range(first, min(offset, self.offset) + 1)) if first <= self.offset else set()
@@ -106,12 +107,16 @@ class Stream:
 
     def text(self, text: str) -> None:
         """Add to the text."""
-        self._characters += len(text)
         gathered = self._gathered
-        gathered += text.encode("utf-8", "surrogatepass")
+        gathered.append(text)
         if len(gathered) > _GATHERED:
-            self._hash.update(gathered)
-            gathered.clear()
+            self._hash_text()
+
+    def _hash_text(self) -> None:
+        text = "".join(self._gathered)
+        self._gathered.clear()
+        self._characters += len(text)
+        self._hash.update(text.encode("utf-8", "surrogatepass"))
 
     def file(self, event: Mapping[str, Any]) -> None:
         """Apply a ``set`` or a ``patch``; one that does not apply shows in the receipt."""
@@ -132,7 +137,7 @@ class Stream:
         if not isinstance(receipt, dict):
             tally.receipts_unchecked += 1
             return
-        self._hash.update(self._gathered)
+        self._hash_text()
         top = receipt.get("offset")
         if isinstance(top, int) and top != self.offset:
             right = False

@@ -209,7 +209,7 @@ class Centrifuge:
             return
         tags = publication.get("tags")
         merged = int(tags.get("merged", 1)) if tags else 1
-        if not stream.take(publication.get("epoch") or stream.epoch, offset, merged, desk.second):
+        if not stream.take(publication.get("epoch") or stream.epoch, offset, merged):
             return
         data = publication["data"]
         if stream.generation and isinstance(data, dict) and desk.event(stream, data, now):

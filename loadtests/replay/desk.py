@@ -71,8 +71,6 @@ class Desk:
         self.tally = tally
         self.names = names
         self.user = user
-        self.second = 0
-        """The run's second; whoever reads a socket keeps it."""
         self.streams: dict[str, Stream] = {}
         """By the live name."""
         self.known: set[str] = set()
@@ -210,7 +208,7 @@ class Desk:
 
     def _token(self, stream: Stream, text: str, now: int) -> None:
         tally = self.tally
-        tally.series["tokens"][self.second] += 1
+        tally.tokens += 1
         live = stream.offset > stream.catch_up_to
         if not stream.last_token:
             tally.times["first_token"].add(now - stream.since)
@@ -232,7 +230,7 @@ class Desk:
             if live:
                 age = now + self._wall - int(found[1])
                 tally.times["added"].add(age)
-                by_second = tally.added_by_second.get(self.second)
+                by_second = tally.added_by_second.get(tally.second)
                 if by_second is None:
-                    by_second = tally.added_by_second[self.second] = type(tally.times["added"])()
+                    by_second = tally.added_by_second[tally.second] = type(tally.times["added"])()
                 by_second.add(age)

@@ -32,7 +32,8 @@ class Histogram:
             self.least = value
         if value > self.most:
             self.most = value
-        value = max(value, 0)
+        if value < 0:
+            value = 0
         self.total += value
         shift = value.bit_length() - _BITS
         index = value if shift <= 0 else shift * _HALF + (value >> shift)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
+from loadtests.replay.tally import Tally
 from loadtests.replay.wire import CLOSE, PING, PONG, BadFrame, Frames, accepts, close_frame, frame, handshake
 
 __all__ = ["Address", "Line", "LineOwner", "Refused", "open_line"]
@@ -41,8 +42,6 @@ class LineOwner(Protocol):
 
     def received(self, opcode: int, payload: bytes, now: int) -> None:
         """Take a data message. ``now`` in microseconds of the monotonic clock."""
-
-    def bytes_in(self, size: int) -> None: ...
 
     def closed(self, line: Line, code: int, reason: str) -> None:
         """The line is over. 1006: without a close frame."""
@@ -77,11 +76,12 @@ class Address:
 class Line(asyncio.Protocol):
     """``opened`` is done when the handshake is. Raises nothing into the loop, whatever the server sends."""
 
-    def __init__(self, owner: LineOwner, request: bytes, key: str, rate: float | None) -> None:
+    def __init__(self, owner: LineOwner, request: bytes, key: str, rate: float | None, tally: Tally) -> None:
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._owner = owner
         self._request = request
         self._key = key
+        self._tally = tally
         self._rate = rate
         """Bytes a second that are read; None: all."""
         self._frames: Frames | None = None
@@ -100,7 +100,7 @@ class Line(asyncio.Protocol):
         self._owner.closed(self, self._code, self._reason)
 
     def data_received(self, data: bytes) -> None:
-        self._owner.bytes_in(len(data))
+        self._tally.bytes_in += len(data)
         if self._rate is not None:
             self._pause(len(data) / self._rate)
         if self._frames is None:
@@ -182,6 +182,7 @@ async def open_line(
     headers: dict[str, str],
     rate: float | None,
     within: float,
+    tally: Tally,
 ) -> Line:
     """Open a socket. Raises :exc:`Refused`, :exc:`OSError` (ports, descriptors, no server) and :exc:`TimeoutError`."""
     loop = asyncio.get_running_loop()
@@ -190,7 +191,7 @@ async def open_line(
     request = handshake(address.authority, address.target.replace("$%7Btoken%7D", token), key, offered, headers)
 
     def make() -> Line:
-        return Line(owner, request, key, rate)
+        return Line(owner, request, key, rate, tally)
 
     async with asyncio.timeout(within):
         where: dict[str, Any] = {"host": address.host, "port": address.port}

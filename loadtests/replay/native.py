@@ -82,7 +82,7 @@ class Native:
             if stream is None:
                 desk.stranger(name)
             elif (
-                stream.take(message["epoch"], message["offset"], message.get("merged", 1), desk.second)
+                stream.take(message["epoch"], message["offset"], message.get("merged", 1))
                 and desk.event(stream, message["event"], now)
             ):  # fmt: skip
                 desk.ended(name, stream)
@@ -183,7 +183,7 @@ class Native:
         elif not message.get("epoch"):
             desk.tally.unnumbered += 1
         else:
-            stream.take(message["epoch"], message["offset"], message.get("merged", 1), desk.second)
+            stream.take(message["epoch"], message["offset"], message.get("merged", 1))
 
     def _gap(self, message: dict[str, Any], now: int) -> None:
         name = message.get("generation_id") or message["channel"]

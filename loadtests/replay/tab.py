@@ -122,7 +122,7 @@ class Tab:
         """Break the socket, as a network does."""
         if self._line is not None and self._signed_in:
             self._run.tally.drops += 1
-            self._run.tally.series["drops"][self.desk.second] += 1
+            self._run.tally.series["drops"][self._run.tally.second] += 1
             self._dropped = True
             self._line.abort()
 
@@ -171,7 +171,7 @@ class Tab:
         if self._reconnecting:
             self._reconnecting = False
             self._run.tally.times["reconnect"].add(now - self._began)
-            self._run.tally.series["resumes"][self.desk.second] += 1
+            self._run.tally.series["resumes"][self._run.tally.second] += 1
         outbox, self._outbox = self._outbox, []
         for step, scheduled in outbox:
             self.command(step, scheduled)
@@ -208,10 +208,7 @@ class Tab:
 
     def received(self, opcode: int, payload: bytes, now: int) -> None:
         tally = self._run.tally
-        second = (now - self._run.origin) // 1_000_000
-        self.desk.second = second
         tally.messages += 1
-        tally.series["messages"][second] += 1
         if opcode == 2 and not isinstance(self._dialect, Raw):
             tally.note("divergences", "a binary message")
             return
@@ -219,9 +216,6 @@ class Tab:
             self._dialect.receive(payload, now)
         except _NONSENSE as error:
             tally.note("divergences", f"a message that can't be understood: {type(error).__name__}")
-
-    def bytes_in(self, size: int) -> None:
-        self._run.tally.bytes_in += size
 
     def closed(self, line: Line, code: int, reason: str) -> None:
         if line is not self._line:
@@ -282,7 +276,7 @@ class Tab:
             token = self._token = await run.tokens.get(self._number, fresh=self._fresh)
             await open_line(
                 self, address, token=token, subprotocols=run.header.subprotocols, headers=self._headers(token),
-                rate=self._rate, within=options.connect_timeout,
+                rate=self._rate, within=options.connect_timeout, tally=run.tally,
             )  # fmt: skip
         except Refused as refused:
             run.tally.note("refusals", str(refused))

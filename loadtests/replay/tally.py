@@ -22,6 +22,8 @@ _SERIES = ("messages", "tokens", "open", "drops", "resumes", "lost")
 class Tally:
     """Plain numbers unless said otherwise."""
 
+    second: int = 0
+    """The run's present second, which the process keeps."""
     users: int = 0
     finished_users: int = 0
     connected: int = 0
@@ -33,6 +35,8 @@ class Tally:
     bytes_in: int = 0
     bytes_out: int = 0
     commands: int = 0
+    tokens: int = 0
+    """Events with text."""
     delivered: int = 0
     """Offsets that came, each once; a merged message counts those that it stands for."""
     unnumbered: int = 0
@@ -90,6 +94,8 @@ class Tally:
     def merge(self, other: Tally) -> None:
         for each in fields(self):
             mine, theirs = getattr(self, each.name), getattr(other, each.name)
+            if each.name == "second":
+                continue
             if isinstance(mine, int):
                 setattr(self, each.name, mine + theirs)
             elif isinstance(mine, Counter):
@@ -102,7 +108,8 @@ class Tally:
 
     def summary(self) -> dict[str, int]:
         """Return the plain numbers."""
-        return {each.name: value for each in fields(self) if isinstance(value := getattr(self, each.name), int)}
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "second"}
+        return {name: value for name, value in values.items() if isinstance(value, int)}
 
     def as_json(self) -> dict[str, Any]:
         """Return all but the plain numbers."""

@@ -87,6 +87,8 @@ class Frames:
         """Return the messages that ``data`` completes, each with its opcode. Raises :exc:`BadFrame`."""
         if self._rest:
             data = self._rest + data
+        elif self._parts is None and (payload := _one_text(data)) is not None:
+            return [(TEXT, payload)]
         found: list[tuple[int, bytes]] = []
         at, end = 0, len(data)
         while end - at >= 2:
@@ -124,3 +126,15 @@ class Frames:
         if first & 0x80:
             found.append((self._kind, b"".join(self._parts)))
             self._parts = None
+
+
+def _one_text(data: bytes) -> bytes | None:
+    """Return the payload if ``data`` is one small text message and no more, as most reads are."""
+    size = len(data)
+    if size < 2 or data[0] != 0x81:
+        return None
+    if data[1] == size - 2 < 126:
+        return data[2:]
+    if data[1] == 126 and size >= 4 and (data[2] << 8 | data[3]) == size - 4:
+        return data[4:]
+    return None

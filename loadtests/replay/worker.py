@@ -162,18 +162,18 @@ class _Orders:
 @contextlib.asynccontextmanager
 async def _watching(run: Run, pipe: Connection) -> AsyncIterator[None]:
     """Look at this process's own lateness, and tell the parent how things are."""
-    tally = run.tally
+    tally, counted = run.tally, {"messages": 0, "tokens": 0}
 
     async def ticks() -> None:
-        lag, open_ = tally.times["lag"], tally.series["open"]
-        told = time.monotonic()
+        lag, open_, told = tally.times["lag"], tally.series["open"], time.monotonic()
         while True:
             before = time.monotonic()
             await asyncio.sleep(_TICK)
             now = time.monotonic()
             lag.add(int((now - before - _TICK) * 1e6))
-            second = int(now - run.origin / 1e6)
-            open_[second] = tally.open
+            _count(tally, counted)
+            tally.second = int(now - run.origin / 1e6)
+            open_[tally.second] = tally.open
             if now - told >= _REPORT:
                 told = now
                 pipe.send(("now", _figures(tally)))
@@ -184,6 +184,14 @@ async def _watching(run: Run, pipe: Connection) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        _count(tally, counted)
+
+
+def _count(tally: Tally, counted: dict[str, int]) -> None:
+    """Book in the present second what has come since the last time: one sum a tick, and nothing for each message."""
+    for name, total in (("messages", tally.messages), ("tokens", tally.tokens)):
+        tally.series[name][tally.second] += total - counted[name]
+        counted[name] = total
 
 
 def _figures(tally: Tally) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def booked(*messages: tuple[int, int]) -> tuple[Tally, Stream]:
     tally = Tally()
     stream = Stream(tally, "e", 0, 0)
     for offset, merged in messages:
-        stream.take("e", offset, merged, 0)
+        stream.take("e", offset, merged)
     return tally, stream
 
 
@@ -135,15 +135,15 @@ def test_a_receipt_covers_text_and_files() -> None:
     receipt = {"offset": 2, "characters": 7, "sha256": digests[0], "files": files}
     stream.end({"type": "completed", "receipt": receipt})
     assert (tally.receipts_right, tally.receipts_wrong) == (1, 0)
-    assert not stream.take("e", 3, 1, 0)
+    assert not stream.take("e", 3, 1)
     assert tally.after_terminal == 1
 
 
 def test_an_announced_gap_is_no_loss_and_a_silent_new_epoch_is_one_of_its_own() -> None:
     tally, stream = booked((1, 1))
     stream.stand("e", 5, announced=4)
-    assert stream.take("e", 6, 1, 0)
-    assert stream.take("other", 1, 1, 0)
+    assert stream.take("e", 6, 1)
+    assert stream.take("other", 1, 1)
     assert (tally.lost, tally.gap_offsets, tally.epoch_changes, tally.delivered) == (0, 4, 1, 3)
 
 
