@@ -65,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(
         f"{options.sockets} sockets, {verdict['messages']:,} messages: {min(busiest):,} a second in the busiest three, "
         f"{cpu * 1e6:.1f} µs of CPU each ({1 / cpu:,.0f} a second for a core), "
-        f"own lag p99 {process['lag_p99']:.1f} ms, {process['memory'] / 1e6:.0f} MB; {verdict['receipts_right']:,} receipts right, wrong: {wrong or 'nothing'}"
+        f"own lag p99 {process['lag_p99']:.1f} ms, {process['memory'] / 1e6:.0f} MB; "
+        f"{verdict['receipts_right']:,} receipts right, wrong: {wrong or 'nothing'}"
     )
     return 0 if not wrong else 1
 
