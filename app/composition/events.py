@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from app.config import Config, EventSinkConfig
+from app.config import Config, EventSinkConfig, GenerationsConfig
 from app.errors import ConfigError
 from app.events.courier import Courier
 from app.events.events import Events
@@ -50,15 +50,18 @@ class UpstreamPost:
         return Reply(answer.status, _wait(waits[0].decode("latin-1")) if waits else None)
 
 
-def create_events(config: Config, transport: HttpTransport, service_of: Callable[[str], str]) -> Events | None:
-    """Return what makes and delivers events; None where nobody wants any.
+def create_events(config: Config, transport: HttpTransport, kinds: Callable[[], GenerationsConfig]) -> Events:
+    """Return what makes and delivers events, of nobody and to nobody where none are wanted. ``kinds`` are those of now.
 
     Raises :exc:`~app.errors.ConfigError` for a sink that needs packages which are not installed.
     """
-    if not config.events.enabled or not config.events.sinks:
-        return None
-    couriers = [Courier(sink.label, _sink(sink, transport), config.events) for sink in config.events.sinks]
-    return Events(couriers, service_of)
+
+    def service_of(kind: str) -> str:
+        known = kinds().kinds.get(kind)
+        return (known and known.analytics) or kind
+
+    sinks = config.events.sinks if config.events.enabled else ()
+    return Events([Courier(sink.label, _sink(sink, transport), config.events) for sink in sinks], service_of)
 
 
 def _wait(value: str) -> float | None:

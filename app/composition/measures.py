@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,6 +65,7 @@ class Measured:
     cache: Callable[[], ResponseCache | None]
     draining: Callable[[], bool]
     lines: Lines
+    events: Callable[[], Mapping[str, Mapping[str, int]]]
 
 
 class Measures:
@@ -106,6 +107,7 @@ class Measures:
             **_broker(parts.backend),
             **self.lag.snapshot(),
             **process_figures(),
+            **_events(parts.events()),
             "tidegate_log_lines_dropped_total": {(): parts.lines.dropped},
             "tidegate_workers": {(): 1},
             "tidegate_draining": {(): int(parts.draining())},
@@ -163,4 +165,13 @@ def _broker(backend: Backend) -> Snapshot:
         "tidegate_broker_connects_total": {(link.name,): link.connects for link in figures.links},
         "tidegate_broker_failures_total": {(link.name,): link.failures for link in figures.links},
         "tidegate_broker_lag_seconds": {(link.name,): link.lag for link in figures.links},
+    }
+
+
+def _events(sinks: Mapping[str, Mapping[str, int]]) -> Snapshot:
+    ends = ("delivered", "dropped", "refused", "lost")
+    return {
+        "tidegate_events_total": {(sink, end): figures[end] for sink, figures in sinks.items() for end in ends},
+        "tidegate_events_waiting": {(sink,): figures["waiting"] for sink, figures in sinks.items()},
+        "tidegate_events_retries_total": {(sink,): figures["retries"] for sink, figures in sinks.items()},
     }

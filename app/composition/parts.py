@@ -50,7 +50,7 @@ from app.http.own_paths import OWN_PATHS, SERVER_API_PATHS, OwnPaths
 from app.http.proxy import Proxy
 from app.http.routes import RouteTable
 from app.http.served_stream import ServedStreams
-from app.http.sockets.proxy import SocketProxy
+from app.http.sockets.proxy import PassedOn, SocketProxy
 from app.http.transport import HttpTransport
 from app.observe.pidfile import Progress
 from app.observe.tasks import TaskSet
@@ -97,7 +97,7 @@ class Parts:
         self._limiting = Limiting(self._backend, config)
         self._revocations = Revocations(config.auth, self._backend.revocations, self._tell_revocation)
         self._verifier = TokenVerifier(config.auth, kept_claims(config.routes), self._revocations.revoked)
-        self._events = create_events(config, self._transport, self._service_of)
+        self._events = create_events(config, self._transport, lambda: self._config.generations)
         self._generations = create_generations(config, self._hub, self._backend, self._transport, self._observing)
         self._replicas = Replicas(self._node, self._backend.signals, self._generations.receive_signal)
         self._hub.on_signal = self._replicas.receive
@@ -180,8 +180,7 @@ class Parts:
         self._config, self._own = config, own
 
     def _start(self) -> None:
-        if self._events is not None:
-            self._events.start(self._observing.outcomes, self._observing.generations)
+        self._events.start(self._observing.outcomes, self._observing.generations)
         for name, run in self._backend.tasks.items():
             self._tasks.start(run(), name)
         self._tasks.start(self._revocations.follow(), "revocations")
@@ -244,8 +243,7 @@ class Parts:
         await self._limiting.close()
         self.edge.close()
         await self._backend.close()
-        if self._events is not None:
-            await self._events.close(self._config.events.stop_timeout)
+        await self._events.close(self._config.events.stop_timeout)
         await self._transport.close()
         await self._observing.close()
 
@@ -285,7 +283,7 @@ class Parts:
             "event_loop_lag_seconds": round(self._measures.lag.last, 6),
             "redis": {link.name: link._asdict() for link in self._backend.figures().links},
             "messages_unwritten": self._backend.figures().unwritten,
-            "events": {} if self._events is None else self._events.figures(),
+            "events": self._events.figures(),
             "cache": {} if self._cache is None else self._cache.counts.figures(),
             "upstreams": {name: self._transport.figures(name) for name in self._config.upstreams},
         }
@@ -304,6 +302,7 @@ class Parts:
             cache=lambda: self._cache,
             draining=self.draining,
             lines=self._observing.lines,
+            events=self._events.figures,
         )
 
     def _metrics_page(self) -> MetricsPage:
@@ -324,13 +323,12 @@ class Parts:
             clockwork=self.sockets.ticker,
             delay=self._drain.delay,
             outcomes=self._observing.outcomes,
-            ended=self._observing.passed_on_ended,
+            ended=self._passed_on_ended,
         )
 
-    def _service_of(self, kind: str) -> str:
-        """Return what events call the service of a kind of generations."""
-        config = self._config.generations.kinds.get(kind)
-        return (config and config.analytics) or kind
+    def _passed_on_ended(self, socket: PassedOn, seconds: float) -> None:
+        self._observing.passed_on_ended(socket, seconds)
+        self._events.parted(socket.outcome, socket.splice.ending)
 
     def _socket_count(self) -> int:
         return len(self.sockets.sessions) + len(self._passed_on)

@@ -9,10 +9,14 @@ from time import time
 
 from app.events.courier import Courier
 from app.events.event import AnalyticsEvent, call_event, generation_event, weight
-from app.observe.outcomes import GenerationOutcome, GenerationOutcomes, Outcome, Outcomes
+from app.observe.outcomes import Ended, GenerationOutcome, GenerationOutcomes, Outcome, Outcomes
 from app.observe.tasks import TaskSet
 
 __all__ = ["Events"]
+
+_GOOD_CLOSES = frozenset({1000, 1001, 1005})
+"""Codes of a WebSocket that both sides were done with (RFC 6455 section 7.4.1)."""
+_ABNORMAL = 1006
 
 
 class Events:
@@ -30,7 +34,9 @@ class Events:
         self._numbers = count(1)
 
     def start(self, outcomes: Outcomes, generations: GenerationOutcomes) -> None:
-        """Begin to listen and to deliver."""
+        """Begin to listen and to deliver, if there is anybody to deliver to."""
+        if not self._couriers:
+            return
         outcomes.listen(self.called)
         generations.listen(self.generated)
         for courier in self._couriers:
@@ -40,6 +46,18 @@ class Events:
         """Take the end of a request. Its route says whether it is an event."""
         if outcome.route.analytics:
             self._put(call_event(outcome, self._new_id(), self._clock()))
+
+    def parted(self, outcome: Outcome, ending: tuple[int, bool] | None) -> None:
+        """Take the end of a WebSocket that was passed on: the code of its close, and whether the client closed it."""
+        code, by_client = ending or (_ABNORMAL, False)
+        if not self._couriers:
+            return
+        outcome.ended = Ended.COMPLETE
+        if code == _ABNORMAL and by_client:
+            outcome.ended = Ended.CLIENT
+        elif code not in _GOOD_CLOSES:
+            outcome.error = f"close_{code}"
+        self.called(outcome)
 
     def generated(self, outcome: GenerationOutcome) -> None:
         """Take the end of a generation."""

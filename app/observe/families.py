@@ -191,6 +191,11 @@ FAMILIES: tuple[Family, ...] = (
     Family("tidegate_broker_lag_seconds", "gauge",
            "How long the last probe took, or takes, to come back behind what was sent before it: on the link "
            "`broker` how far the reader is behind.", ("link",), "max"),
+    # Analytics events.
+    Family("tidegate_events_total", "counter", "Events by what became of them: `delivered`, `dropped` (the queue was "
+           "full), `refused` by the sink, `lost` at a stop.", ("sink", "result")),
+    Family("tidegate_events_waiting", "gauge", "Events that wait for a sink, those on their way included.", ("sink",)),
+    Family("tidegate_events_retries_total", "counter", "Deliveries that had to be tried again.", ("sink",)),
     # The process.
     Family("tidegate_event_loop_lag_seconds", "histogram",
            "How late the event loop is, looked at twice a second.", (), bounds=LATENCY),

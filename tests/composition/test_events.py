@@ -11,6 +11,7 @@ from app.composition.events import create_events
 from app.config import Config, EventSinkConfig
 from app.errors import ConfigError
 from app.http.transport import HttpTransport
+from app.observe.outcomes import GenerationOutcomes, Outcomes
 
 
 def config(*sinks, **events):
@@ -20,12 +21,15 @@ def config(*sinks, **events):
 
 
 def created(made: Config):
-    return create_events(made, HttpTransport(made.upstreams), str)
+    return create_events(made, HttpTransport(made.upstreams), lambda: made.generations)
 
 
 def test_without_sinks_or_switched_off_nothing_is_made():
-    assert created(config()) is None
-    assert created(config({"kind": "log"}, enabled=False)) is None
+    outcomes, generations = Outcomes(), GenerationOutcomes()
+    for made in (created(config()), created(config({"kind": "log"}, enabled=False))):
+        made.start(outcomes, generations)
+        assert made.figures() == {}
+    assert outcomes._listeners == generations._listeners == ()
 
 
 async def test_each_sink_has_a_queue_of_its_own():

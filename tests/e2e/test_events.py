@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import statistics
 import time
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
 
 from tests.events.support import Receiver, receiver, until
 from tests.http.support import answers, ok, raw_server
@@ -119,6 +122,33 @@ def config_file(folder: Path, chat: str, sink: str) -> Path:
         f'[events]\nflush_interval = 60\nstop_timeout = 5\n[[events.sinks]]\nkind = "http"\nupstream = "analytics"\n'
     )
     return path
+
+
+@pytest.mark.parametrize(("code", "told"), [(1000, None), (4000, "close_4000")])
+async def test_a_socket_that_was_passed_on_is_an_event_at_its_end(code: int, told: str | None) -> None:
+    async def answer(connection: ServerConnection) -> None:
+        await connection.recv()
+        await connection.close(code)
+
+    async with receiver() as sink, serve(answer, "127.0.0.1", 0) as behind, contextlib.AsyncExitStack() as stack:
+        port = next(iter(behind.sockets)).getsockname()[1]
+        config = configured(f"http://127.0.0.1:{port}", sink.server.url)
+        routes = tuple(route.model_copy(update={"websocket": True}) for route in config.routes)
+        gateway = await stack.enter_async_context(running(config.model_copy(update={"routes": routes})))
+        async with connect(f"ws://127.0.0.1:{gateway.port}/v1/live", additional_headers=bearer()) as socket:
+            await asyncio.sleep(0.05)
+            assert not sink.taken
+            await socket.send("bye")
+            await socket.wait_closed()
+        await until(lambda: bool(sink.taken))
+        async with httpx.AsyncClient() as http:
+            page = (await http.get(f"{gateway.http}/metrics")).text
+    (seen,) = sink.taken
+    assert (seen["kind"], seen["status_code"], seen["error_code"], seen["user_id"]) == ("call", 101, told, "alice")
+    assert seen["latency_ms"] >= 50
+    assert re.search(
+        r'^tidegate_events_total\{(?=.*sink="http")(?=.*result="delivered").*\} 1(\.0)?$', page, re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
