@@ -17,10 +17,12 @@ import uvloop
 
 from loadtests.bench import machine
 from loadtests.bench.channel_scenarios import connect, cut, publish
-from loadtests.bench.http_scenarios import rest, sse
+from loadtests.bench.http_scenarios import sse
 from loadtests.bench.lab import floor_folder, has_valkey
 from loadtests.bench.process import ROOT, StartFailed
+from loadtests.bench.proxies import PROXIES, installed
 from loadtests.bench.report import Row, table, write_between
+from loadtests.bench.rest_scenarios import flat, limited, paced, rest, streams
 from loadtests.bench.scenarios import Plan, fanout, latency, memory, replicas, tokens
 
 _PAGE = ROOT / "docs" / "benchmarks.md"
@@ -30,6 +32,10 @@ _SCENARIOS: dict[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "latency": latency,
     "memory": memory,
     "rest": rest,
+    "limited": limited,
+    "flat": flat,
+    "paced": paced,
+    "streams": streams,
     "sse": sse,
     "fanout": fanout,
     "publish": publish,
@@ -93,9 +99,11 @@ async def _measure(names: Sequence[str], plan: Plan) -> str:
     notes: list[str] = []
     began = time.monotonic()
     for name in names:
-        if name == "replicas" and not has_valkey():
-            notes.append("No Valkey or Redis server was found: replicas were not measured.")
+        if name in ("replicas", "limited") and not has_valkey():
+            notes.append(f"No Valkey or Redis server was found: {name} was not measured.")
             continue
+        if name == "rest":
+            notes += [f"{proxy} is not installed and not beside it." for proxy in PROXIES if not installed(proxy)]
         print(f"measuring {name} …", file=sys.stderr, flush=True)
         rows += await _SCENARIOS[name](plan)
     return "\n".join([table(rows), "", *_circumstances(plan, time.monotonic() - began), *notes])

@@ -107,12 +107,12 @@ class Lab:
         self.load_pids.append(pid)
         return port
 
-    def gateway(self, upstream: int, redis_url: str | None = None) -> Target:
-        """Start a gateway as its users do: from a configuration file, by its command."""
+    def gateway(self, upstream: int, redis_url: str | None = None, more: str = "") -> Target:
+        """Start a gateway as its users do: from a configuration file (``more`` stands at its end), by its command."""
         port = free_port()
         config = self._folder / f"gateway-{port}.toml"
         broker = "" if redis_url is None else f'redis_url = "{redis_url}"'
-        config.write_text(_CONFIG.format(port=port, secret=SECRET, upstream=upstream, broker=broker))
+        config.write_text(_CONFIG.format(port=port, secret=SECRET, upstream=upstream, broker=broker) + more)
         if self._claims is None:
             token = output([sys.executable, "-m", "app.cli", "token", "--sub", "bench", "--config", str(config)])
             self._claims = _claims(token)
@@ -138,6 +138,23 @@ class Lab:
         """Start a server of :mod:`~loadtests.bench.peers`."""
         port = free_port()
         pid = self._start(["-m", "loadtests.bench.peers", name, "--port", port], port, machine.SERVER_CORE)
+        return Target(port, pid, "/", b"\r\n\r\n", self._token_for)
+
+    def proxy(self, name: str, upstream: int) -> Target:
+        """Start another proxy, of :data:`loadtests.bench.proxies.PROXIES`."""
+        port = free_port()
+        command = [
+            "-m",
+            "loadtests.bench.proxies",
+            name,
+            "--port",
+            port,
+            "--upstream",
+            upstream,
+            "--folder",
+            self._folder,
+        ]
+        pid = self._start(command, port, machine.SERVER_CORE)
         return Target(port, pid, "/", b"\r\n\r\n", self._token_for)
 
     def valkey(self) -> tuple[int, str]:

@@ -25,11 +25,16 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A target: at most so many times the floor, or at most so much, which may have a ``name``."""
+    """A target: at most, or ``least``, so many times the floor, or so much, which may have a ``name``."""
 
     value: float
     times_floor: bool = False
     name: str = ""
+    least: bool = False
+
+    @property
+    def sign(self) -> str:
+        return "≥" if self.least else "≤"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,9 @@ class Row:
         if self.limit is None:
             return None
         value = self.ratio if self.limit.times_floor else self.gateway
-        return None if value is None else value <= self.limit.value
+        if value is None:
+            return None
+        return value >= self.limit.value if self.limit.least else value <= self.limit.value
 
 
 def pair(what: str, unit: str, gateway: Sequence[Figure], floor: Sequence[Figure], limit: Limit | None = None) -> Row:
@@ -124,9 +131,10 @@ def _doubts(rows: Sequence[Row]) -> list[str]:
 
 def _cells(row: Row) -> tuple[str, ...]:
     limit = row.limit
-    target = "" if limit is None else f"≤ {limit.value:g} × floor" if limit.times_floor else f"≤ {limit.value:.3g}"
-    if limit is not None and limit.name:
-        target = f"≤ {limit.name}"
+    target = ""
+    if limit is not None:
+        target = limit.name or (f"{limit.value:g} × floor" if limit.times_floor else f"{limit.value:.3g}")
+        target = f"{limit.sign} {target}"
     met = "" if limit is None else "?" if row.doubts or row.met is None else "yes" if row.met else "no"
     return (
         f"{row.what}, {row.unit}".rstrip(", ") + (" (!)" if row.doubts else ""),

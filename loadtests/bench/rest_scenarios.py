@@ -1,0 +1,193 @@
+"""What small requests cost: beside the floor and other proxies, with a limit, with many routes and connections."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+from loadtests.bench import machine
+from loadtests.bench.client import Getter, open_lines
+from loadtests.bench.lab import Lab, Target, has_valkey
+from loadtests.bench.meter import Meter, percentile
+from loadtests.bench.proxies import PROXIES, installed
+from loadtests.bench.report import Figure, Limit, Row, pair
+from loadtests.bench.scenarios import Plan
+
+__all__ = ["flat", "limited", "paced", "rest", "streams"]
+
+_CONNECTIONS = 64
+_ENDING = b'"ok":true}'
+_QUESTION = b'{"model":"bench","messages":[{"role":"user","content":"Hello"}],"stream":true}'
+_LIMITED = """
+[limits.bench]
+requests = 100000
+window = 1
+by = "user"
+[[routes]]
+path = "/limited/*"
+upstream = "bench"
+limits = ["bench"]
+"""
+_Rounds = dict[str, list[tuple[Figure, Figure]]]
+"""By server: cost (microseconds of CPU) and rate of a request."""
+
+
+async def rest(plan: Plan) -> list[Row]:
+    """Small GETs of a route that asks for a token, with what it says passed on as headers."""
+    with Lab(plan.folder) as lab:
+        upstream = lab.upstream(1, 50.0)
+        targets = {"gateway": lab.gateway(upstream), "floor": lab.floor(upstream, "proxy")}
+        targets |= {name: lab.proxy(called, upstream) for name, called in PROXIES.items() if installed(name)}
+        rounds = await _alternate(plan, lab, targets)
+    what = f"REST: small GETs, {_CONNECTIONS} connections"
+    rows = _pair(what, rounds, Limit(0.5, times_floor=True, least=True))
+    others = {name: done for name, done in rounds.items() if name in PROXIES}
+    return [
+        row.beside({name: [each[index].value for each in done] for name, done in others.items()})
+        for index, row in enumerate(rows)
+    ]
+
+
+async def limited(plan: Plan) -> list[Row]:
+    """The same where a limit is counted in Redis for each; Valkey runs on the load's core."""
+    if not has_valkey():
+        return []
+    with Lab(plan.folder) as lab:
+        upstream = lab.upstream(1, 50.0)
+        pid, url = lab.valkey()
+        machine.pin(pid, machine.LOAD_CORE)
+        targets = {"gateway": lab.gateway(upstream, url, _LIMITED), "floor": lab.floor(upstream, "proxy")}
+        rounds = await _alternate(plan, lab, targets, path="/limited/models")
+    return _pair("REST: small GETs with a limit in Redis", rounds, Limit(0.3, times_floor=True, least=True))
+
+
+async def flat(plan: Plan) -> list[Row]:
+    """Whether a request costs the same with a thousand routes, and with one connection or a thousand."""
+    others = "".join(f'[[routes]]\npath = "/other/{number}/*"\nupstream = "bench"\n' for number in range(990))
+    rows = []
+    with Lab(plan.folder) as lab:
+        upstream = lab.upstream(1, 50.0)
+        few, many = lab.gateway(upstream), lab.gateway(upstream, more=others)
+        rounds = await _alternate(plan, lab, {"few": few, "many": many})
+        figures = [[cost for cost, _ in rounds[name]] for name in ("many", "few")]
+        within = Limit(1.2, times_floor=True, name="1.2 × the other")
+        rows.append(pair("REST: 1,000 routes (floor: one), CPU per request", "µs", figures[0], figures[1], within))
+        usual = [cost for cost, _ in rounds["few"]]
+        for count in (1, plan.of(1000)):
+            costs = [(await _get(lab, few, plan, count))[0] for _ in range(plan.rounds)]
+            what = f"REST: {count:,} connections (floor: {_CONNECTIONS}), CPU per request"
+            rows.append(pair(what, "µs", costs, usual, within))
+    return rows
+
+
+async def paced(plan: Plan) -> list[Row]:
+    """How much later an answer comes through the gateway, at half of what it can carry."""
+    rows = []
+    with Lab(plan.folder) as lab:
+        upstream = lab.upstream(1, 50.0)
+        gateway = lab.gateway(upstream)
+        direct = Target(upstream, gateway.pid, "/", b"", lambda user: "none")
+        _, most = await _get(lab, gateway, plan, _CONNECTIONS)
+        figures: dict[str, list[tuple[Figure, Figure]]] = {"gateway": [], "direct": []}
+        for _ in range(plan.rounds):
+            for name, target in (("gateway", gateway), ("direct", direct)):
+                figures[name].append(await _late(lab, target, plan, most.value / 2))
+    for place, share, limit in ((0, "p50", 1.0), (1, "p99", 5.0)):
+        added = [
+            Figure(max(0.0, ours[place].value - theirs[place].value), ours[place].doubts)
+            for ours, theirs in zip(figures["gateway"], figures["direct"], strict=True)
+        ]
+        base = [theirs[place] for theirs in figures["direct"]]
+        row = pair(f"REST: at half load, time added to an answer, {share} (floor: without)", "ms", added, base)
+        rows.append(Row(row.what, row.unit, row.gateway, row.floor, None, Limit(limit), row.doubts, row.rounds))
+    return rows
+
+
+async def streams(plan: Plan) -> list[Row]:
+    """What a stream of events costs in memory through which nothing comes."""
+    count = plan.of(1000)
+    with Lab(plan.folder) as lab:
+        upstream = lab.upstream(1000, 0.01)
+        sizes = []
+        for target in (lab.gateway(upstream), lab.floor(upstream)):
+            request = target.request("POST", "/v1/chat/completions", body=_QUESTION)
+            warm = await open_lines(target.port, 20)
+            await asyncio.gather(*[line.ask(request, b"~T") for line in warm])
+            before = machine.memory(target.pid).rss
+            lines = await open_lines(target.port, count)
+            await asyncio.gather(*[line.ask(request, b"~T") for line in lines])
+            await asyncio.sleep(1.0)
+            sizes.append((machine.memory(target.pid).rss - before) / 1024 / count)
+            for line in (*warm, *lines):
+                line.abort()
+    ours, theirs = sizes
+    ratio = ours / theirs if theirs else None
+    return [Row(f"SSE: {count:,} idle proxied streams, RSS per stream", "KB", ours, theirs, ratio, Limit(40.0))]
+
+
+async def _alternate(plan: Plan, lab: Lab, targets: Mapping[str, Target], path: str = "/v1/models") -> _Rounds:
+    rounds: _Rounds = {name: [] for name in targets}
+    for _ in range(plan.rounds):
+        for name, target in targets.items():
+            rounds[name].append(await _get(lab, target, plan, _CONNECTIONS, path))
+    return rounds
+
+
+def _pair(what: str, rounds: _Rounds, limit: Limit) -> list[Row]:
+    ours, theirs = rounds["gateway"], rounds["floor"]
+    return [
+        pair(f"{what}, CPU per request", "µs", [each[0] for each in ours], [each[0] for each in theirs]),
+        pair(f"{what}, requests", "1/s", [each[1] for each in ours], [each[1] for each in theirs], limit),
+    ]
+
+
+async def _get(
+    lab: Lab, target: Target, plan: Plan, connections: int, path: str = "/v1/models"
+) -> tuple[Figure, Figure]:
+    """Ask as fast as answers come; return the cost and the rate of a request."""
+    request = target.request("GET", path)
+    loop = asyncio.get_running_loop()
+    getters = [
+        (await loop.create_connection(lambda: Getter(request, _ENDING), "127.0.0.1", target.port))[1]
+        for _ in range(connections)
+    ]
+    for getter in getters:
+        getter.start()
+    await asyncio.sleep(0.2)
+    before = sum(getter.answers for getter in getters)
+    async with Meter([target.pid], lab.load_pids) as meter:
+        await asyncio.sleep(max(0.2, 2.5 * plan.scale))
+        answers = sum(getter.answers for getter in getters) - before
+    for getter in getters:
+        getter.abort()
+    await asyncio.sleep(0.2)
+    doubts = meter.doubts()
+    return Figure(meter.cpu[0] * 1e6 / max(1, answers), doubts), Figure(answers / meter.wall, doubts)
+
+
+async def _late(lab: Lab, target: Target, plan: Plan, rate: float) -> tuple[Figure, Figure]:
+    """Ask at a fixed ``rate``, whether or not answers have come; return their age since they were due, in ms."""
+    request = target.request("GET", "/v1/models")
+    lines = await open_lines(target.port, _CONNECTIONS)
+    ages: list[float] = []
+    seconds = max(0.3, 2.5 * plan.scale)
+    interval = _CONNECTIONS / rate
+
+    async def ask(line: int, began: float) -> None:
+        due = began + interval * line / _CONNECTIONS
+        while due < began + seconds:
+            pause = due - time.monotonic()
+            if pause > 0:
+                await asyncio.sleep(pause)
+            sent = due if pause <= 0 else time.monotonic()
+            await lines[line].ask(request, _ENDING)
+            ages.append((time.monotonic() - sent) * 1000)
+            due += interval
+
+    async with Meter([target.pid], lab.load_pids) as meter:
+        await asyncio.gather(*[ask(line, time.monotonic()) for line in range(_CONNECTIONS)])
+    for each in lines:
+        each.abort()
+    doubts = tuple(doubt for doubt in meter.doubts(timed=True) if "too little" not in doubt)
+    return Figure(percentile(ages, 0.5), doubts), Figure(percentile(ages, 0.99), doubts)
