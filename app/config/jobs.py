@@ -17,6 +17,7 @@ _OF = {
     "poll": ("jobs", "replicate", "automatic1111"),
     "stream": ("jobs", "replicate"),
     "push": ("jobs", "replicate"),
+    "websocket": ("comfyui", "screenshot-to-code"),
 }
 """The formats of each source."""
 
@@ -24,17 +25,17 @@ _OF = {
 class JobConfig(Section):
     """Work that goes on after the answer to the request that began it (`[generations.kinds.<name>.job]`)."""
 
-    source: Literal["poll", "stream", "push"] = "poll"
-    """How the gateway learns of it: it asks again and again; it reads a stream; the upstream posts
-    ([sources](sources.md))."""
-    format: Literal["jobs", "replicate", "automatic1111"] = "jobs"
+    source: Literal["poll", "stream", "push", "websocket"] = "poll"
+    """How the gateway learns of it: it asks again and again; it reads a stream; the upstream posts; it reads a
+    WebSocket ([sources](sources.md))."""
+    format: Literal["jobs", "replicate", "automatic1111", "comfyui", "screenshot-to-code"] = "jobs"
     """What the upstream says there ([formats](formats.md))."""
     fields: dict[str, str] = Field(default_factory=dict)
     """Where things stand in the documents of `jobs`: `status = "$.state"`, `percent = "$.progress.percent"`."""
     id: str = "$.id"
     """Where the job's id stands in the first answer."""
     path: str = ""
-    """Where the job is asked for, or read: `/jobs/{id}`."""
+    """Where the job is asked for, read, or (`comfyui`) connected to: `/jobs/{id}`."""
     cancel: str = ""
     """What ends the job at the upstream: `DELETE /jobs/{id}`; empty where nothing does."""
     interval: float = Field(0.25, gt=0, le=60)
@@ -42,7 +43,7 @@ class JobConfig(Section):
     interval_max: float = Field(5.0, gt=0, le=600)
     """Longest pause, where nothing moves. A `Retry-After` of the upstream may be longer."""
     max_body: int = Field(16 * 1024 * 1024, ge=1024)
-    """Largest answer to a question."""
+    """Largest answer to a question, and largest message of a WebSocket."""
     links_from: str = ""
     """The beginning of links to results that only the gateway can follow: `http://image:8000`."""
     links_to: str = ""
@@ -61,6 +62,8 @@ class JobConfig(Section):
             raise WrongSetting(("path",), "must say where the job is asked for, for example /jobs/{id}")
         if self.cancel and not _CANCEL.fullmatch(self.cancel):
             raise WrongSetting(("cancel",), 'must be a method and a path, for example "DELETE /jobs/{id}"')
+        if self.path and not self.path.startswith("/"):
+            raise WrongSetting(("path",), "must start with /")
         if self.interval_max < self.interval:
             raise WrongSetting(("interval_max",), "is shorter than interval")
         if self.webhook and self.source != "push":
@@ -72,6 +75,8 @@ class JobConfig(Section):
 class RouteGenerationConfig(JobConfig):
     """`[routes.generation]`: an answer on this route begins a job, which is followed as a generation."""
 
+    source: Literal["poll", "stream", "push"] = "poll"
+    """As that of a kind's job. What is begun by a socket of its own has none here."""
     kind: str
     """What the generation is called: `image`. Other than a kind that clients start, it needs no table of its own."""
     first_event_timeout: float = Field(60.0, gt=0)

@@ -17,12 +17,15 @@ from app.config.jobs import JobConfig, RouteGenerationConfig
 from app.generations.formats import POLL_DECODERS, STREAM_DECODERS
 from app.generations.formats.decoders import PollDecoder
 from app.generations.formats.jobs import job_documents, job_events
+from app.generations.formats.screenshot_to_code import screenshot_to_code
 from app.generations.receipt import Snapshot
+from app.generations.sources.comfyui import ComfySource
 from app.generations.sources.follow import StreamFollower
 from app.generations.sources.job import Beginning, Follower, Job, JobSource
 from app.generations.sources.poll import PollFollower
-from app.generations.sources.port import Patience
+from app.generations.sources.port import Patience, Source
 from app.generations.sources.push import PushFollower
+from app.generations.sources.socket import SocketSource
 
 __all__ = ["JobPlace", "job_source", "kind_place", "patience_of", "place_name", "places_of"]
 
@@ -75,10 +78,15 @@ def job_source(
     job_id: str | None = None,
     told: Snapshot | None = None,
     begun: Callable[[str], Awaitable[Any]] | None = None,
-) -> JobSource:
+) -> Source:
     """Return the source of one job: with a ``beginning``, or one that is there as ``job_id``."""
     headers = ((b"x-generation-id", generation_id.encode()), *identity_headers(identity))
     job = Job(place.upstream, place.config, (*_ASKING, *headers), place.patience, told)
+    if place.config.format == "comfyui":
+        return ComfySource(job, place.name, generation_id, beginning=beginning, prompt_id=job_id)
+    if place.config.source == "websocket":
+        assert beginning is not None, "only what another replica can find again is left to it"
+        return SocketSource(job, beginning, screenshot_to_code())
     return JobSource(job, _follower(job), place.name, beginning=beginning, job_id=job_id, begun=begun)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from app.config import RouteConfig, UpstreamConfig
 from app.errors import UpstreamTimeout
+from app.http.sockets.dial import UpstreamSocket, dial
 from app.http.upstream_response import UpstreamResponse
 from app.http.upstreams.breaker import BreakerState
 from app.http.upstreams.checker import check_regularly, is_well
@@ -124,6 +125,21 @@ class HttpTransport:
         deadline = asyncio.get_running_loop().time() + within
         request = Request(plan, method, path, headers, body, idle, deadline, upgrade=upgrade, outcome=outcome)
         return _in_time(exchange, request, deadline)
+
+    async def connect(
+        self,
+        upstream: str,
+        path: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        *,
+        max_size: int,
+        idle_timeout: float,
+        timeout: float,  # noqa: ASYNC109
+    ) -> UpstreamSocket:
+        """As :meth:`app.generations.sources.port.Transport.connect`."""
+        return await dial(
+            self.request, upstream, path, headers, max_size=max_size, idle_timeout=idle_timeout, timeout=timeout
+        )
 
     async def probe(self, upstream: str, within: float) -> bool:
         """Return whether any target answers its ``health_path`` with less than 500 within ``within`` seconds.

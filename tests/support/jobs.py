@@ -52,7 +52,8 @@ class JobServer:
         return web.json_response({"ok": True})
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
-        assert self.sockets is not None
+        if self.sockets is None:
+            return web.Response(status=403)
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         await self.sockets(socket, request)

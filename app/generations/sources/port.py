@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from app.generations.events import Event
 
-__all__ = ["Outlet", "Patience", "Post", "Response", "Source", "Transport"]
+__all__ = ["Outlet", "Patience", "Post", "Response", "Socket", "Source", "Transport"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,27 @@ class Response(Protocol):
         """Stop now: close the connection unless the body is complete. Idempotent; safe from any task."""
 
 
+class Socket(Protocol):
+    """A WebSocket to an upstream."""
+
+    def send(self, text: str) -> None:
+        """Send a text frame."""
+
+    async def receive(self) -> str | bytes | None:
+        """Return the next message; None when the socket is closed, :attr:`close_code` then says how.
+
+        Raises :exc:`~app.errors.UpstreamTimeout` when nothing came for the idle timeout, pings and pongs counting, and
+        :exc:`~app.errors.UpstreamInvalid` for what is no WebSocket's, or too large.
+        """
+
+    @property
+    def close_code(self) -> int | None:
+        """The upstream's; None while open, and where the connection broke without one."""
+
+    def close(self, code: int = 1000) -> None:
+        """Say good-bye and close. Idempotent."""
+
+
 class Transport(Protocol):
     """Sends requests to named upstreams."""
 
@@ -66,6 +87,20 @@ class Transport(Protocol):
         appended to the target's own path. ``idle_timeout`` (seconds) overrides the upstream's; ``timeout`` (seconds)
         is what the answer's head may take. Raises
         :exc:`~app.errors.UpstreamUnreachable`, :exc:`~app.errors.UpstreamTimeout`, :exc:`~app.errors.UpstreamInvalid`.
+        """
+
+    async def connect(
+        self,
+        upstream: str,
+        path: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        *,
+        max_size: int,
+        idle_timeout: float,
+        timeout: float,  # noqa: ASYNC109
+    ) -> Socket:
+        """Open a WebSocket. ``max_size`` is of a message, in bytes. Raises what :meth:`request` does, and
+        ``UpstreamError`` when the upstream refuses.
         """
 
 

@@ -75,4 +75,4 @@ class Request:
 
     @property
     def hedgeable(self) -> bool:
-        return self.plan.hedge and self.method in HEDGEABLE and self.body == b""
+        return self.plan.hedge and not self.upgrade and self.method in HEDGEABLE and self.body == b""

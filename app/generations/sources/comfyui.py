@@ -1,0 +1,191 @@
+"""ComfyUI: a prompt is posted, its progress comes over the socket of the client that posted it, its results stand in
+the history. A socket that breaks is opened anew under the same client's id; what was missed then, the history tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from app.errors import UpstreamError, UpstreamInvalid
+from app.generations.events import Artifact, Event
+from app.generations.formats.comfyui import comfyui
+from app.generations.formats.decoders import FrameDecoder
+from app.generations.formats.refusals import error_from_response
+from app.generations.sources.job import Beginning, Job, job_id_of
+from app.generations.sources.poll import read_document
+from app.generations.sources.port import Outlet, Post, Socket, Transport
+from app.generations.sources.stream import read_start, tell_skipped
+
+__all__ = ["ComfySource"]
+
+_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+"""Seconds before the socket is opened anew; each pause is twice the last."""
+_JSON = ((b"content-type", b"application/json"),)
+_ANSWER = 1024 * 1024
+
+
+class ComfySource:
+    """:class:`~app.generations.sources.port.Source`. It has a ``beginning``, or the ``prompt_id`` of one that runs.
+
+    ``client`` is the client's id: the generation's own.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        place: str,
+        client: str,
+        *,
+        beginning: Beginning | None = None,
+        prompt_id: str | None = None,
+    ) -> None:
+        self._job = job
+        self._place = place
+        self._client = client
+        self._beginning = beginning
+        self._prompt_id = prompt_id
+        self._decoder: FrameDecoder | None = None
+        told = () if job.told is None else job.told.artifacts
+        self._told = [str(artifact.get("url")) for artifact in told]
+        """Addresses of results: the history names all of them again."""
+
+    @property
+    def upstream(self) -> str:
+        return self._job.upstream
+
+    async def run(self, transport: Transport, outlet: Outlet) -> None:
+        clock, idle = asyncio.get_running_loop().time, self._job.patience.idle
+        heard, pause = clock(), _PAUSE
+        while not outlet.ended:
+            try:
+                socket = await self._connect(transport)
+                heard, pause = clock(), _PAUSE
+                try:
+                    if self._prompt_id is None:
+                        await self._begin(transport, outlet)
+                    else:
+                        await self._look_up(transport, outlet)
+                    await self._listen(transport, socket, outlet)
+                finally:
+                    socket.close()
+            except UpstreamError as error:
+                if self._prompt_id is None or not error.retryable or clock() - heard >= idle:
+                    raise
+            await asyncio.sleep(0 if outlet.ended else pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        if self._decoder is not None:
+            tell_skipped(self._decoder.answer, self._job.upstream)
+
+    async def stop(self, transport: Transport) -> None:
+        if self._prompt_id is None:
+            return
+        for path, body in (
+            ("/queue", {"delete": [self._prompt_id]}),
+            ("/interrupt", {"prompt_id": self._prompt_id}),
+        ):
+            headers = (*_JSON, *self._job.headers)
+            response = await transport.request(self._job.upstream, "POST", path, headers, orjson.dumps(body))
+            response.abort()
+
+    def take(self, post: Post) -> bool:
+        return False
+
+    async def _connect(self, transport: Transport) -> Socket:
+        job = self._job
+        path = f"{job.config.path or '/ws'}?clientId={quote(self._client, safe='')}"
+        within = min(job.patience.idle, job.patience.first_event)
+        return await transport.connect(
+            job.upstream,
+            path,
+            job.headers,
+            max_size=job.config.max_body,
+            idle_timeout=job.patience.idle,
+            timeout=within,
+        )
+
+    async def _begin(self, transport: Transport, outlet: Outlet) -> None:
+        beginning, job = self._beginning, self._job
+        assert beginning is not None, "a prompt that does not run has a beginning"
+        value = orjson.loads(beginning.body)
+        nodes = value.get("prompt")
+        body = orjson.dumps({**value, "client_id": self._client})
+        response = await transport.request(
+            job.upstream, "POST", beginning.path, beginning.headers, body, timeout=job.patience.first_event
+        )
+        try:
+            answer = await read_start(response, _ANSWER)
+            if not 200 <= response.status < 300:
+                raise error_from_response(response.status, answer)
+        finally:
+            response.abort()
+        self._prompt_id = job_id_of(answer, job.config.model_copy(update={"id": "$.prompt_id"}))
+        if self._prompt_id is None:
+            raise UpstreamInvalid("The service behind the gateway did not say which prompt it began.")
+        self._decoder = comfyui(self._prompt_id, len(nodes) if isinstance(nodes, dict) else None)
+        await outlet.note({"by": self._place, "id": self._prompt_id})
+
+    async def _listen(self, transport: Transport, socket: Socket, outlet: Outlet) -> None:
+        """Tell what comes until the end, or until the socket is closed."""
+        assert self._decoder is not None, "the prompt is known"
+        decoder = self._decoder
+        while not outlet.ended and (message := await socket.receive()) is not None:
+            events = decoder.text(message) if isinstance(message, str) else decoder.binary(message)
+            self._tell(events, outlet)
+
+    async def _look_up(self, transport: Transport, outlet: Outlet) -> None:
+        """Tell what the history knows: nothing, until the prompt has ended."""
+        job, prompt_id = self._job, self._prompt_id
+        assert prompt_id is not None, "the caller looked"
+        if self._decoder is None:
+            self._decoder = comfyui(prompt_id)
+        path = f"/history/{quote(prompt_id, safe='')}"
+        response = await transport.request(job.upstream, "GET", path, job.headers, b"", timeout=job.patience.idle)
+        try:
+            if response.status != 200:
+                raise error_from_response(response.status, await read_start(response))
+            document = await read_document(response, job.config.max_body)
+        finally:
+            response.abort()
+        try:
+            entry = orjson.loads(document or b"").get(prompt_id)
+        except (orjson.JSONDecodeError, AttributeError):
+            raise UpstreamInvalid("The service behind the gateway has a history that cannot be read.") from None
+        if isinstance(entry, Mapping):
+            for kind, data in _frames(entry):
+                frame = orjson.dumps({"type": kind, "data": {**data, "prompt_id": prompt_id}})
+                self._tell(self._decoder.text(frame), outlet)
+
+    def _tell(self, events: list[Event], outlet: Outlet) -> None:
+        told: list[Event] = []
+        for event in self._job.linked(events):
+            if isinstance(event, Artifact):
+                if str(event.url) in self._told:
+                    continue
+                self._told.append(str(event.url))
+                told.append(replace(event, index=len(self._told) - 1))
+            else:
+                told.append(event)
+        if told:
+            outlet.tell(told)
+
+
+def _frames(entry: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return what the socket would have said of a prompt that stands in the history."""
+    frames: list[tuple[str, dict[str, Any]]] = [("execution_start", {})]
+    outputs, status = entry.get("outputs"), entry.get("status")
+    for node, output in outputs.items() if isinstance(outputs, dict) else ():
+        frames.append(("executed", {"node": node, "output": output}))
+    status = status if isinstance(status, dict) else {}
+    for message in status.get("messages") or ():
+        match message:
+            case ["execution_error" | "execution_interrupted" as kind, dict() as data]:
+                return [*frames, (kind, data)]
+    if status.get("status_str") == "error":
+        return [*frames, ("execution_error", {})]
+    return [*frames, ("execution_success", {})]
