@@ -7,10 +7,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from fastapi import APIRouter
 
@@ -30,6 +27,7 @@ from app.composition.observing import Observing
 from app.composition.rest import create_rest_api, version
 from app.composition.served import served_paths, served_routers
 from app.composition.sockets import Sockets
+from app.composition.standing import Standing
 from app.config import Config
 from app.generations.channels import ends_channel
 from app.http.access import kept_claims
@@ -52,7 +50,6 @@ from app.http.routes import RouteTable
 from app.http.served_stream import ServedStreams
 from app.http.sockets.proxy import PassedOn, SocketProxy
 from app.http.transport import HttpTransport
-from app.observe.pidfile import Progress
 from app.observe.tasks import TaskSet
 from app.streams.census import Census
 from app.streams.control import Replicas
@@ -69,8 +66,6 @@ _SETTLE = 3.0
 
 _OWN_TABLES = ("auth", "server_api", "server", "served", "generations")
 """Tables of the configuration that the gateway's own endpoints are made from."""
-_TELL = 0.2
-"""Seconds between two words on what is left while draining."""
 
 
 class Parts:
@@ -80,7 +75,6 @@ class Parts:
         """``folder`` is where the processes of one gateway tell each other what they have measured."""
         loop = asyncio.get_running_loop()
         self._config = config
-        self._started = time.monotonic()
         self._drain_began: float | None = None
         self._drain = Drain(config.server.drain_window)
         self._tasks = TaskSet()
@@ -101,7 +95,6 @@ class Parts:
         self._generations = create_generations(config, self._hub, self._backend, self._transport, self._observing)
         self._replicas = Replicas(self._node, self._backend.signals, self._generations.receive_signal)
         self._hub.on_signal = self._replicas.receive
-        self._census = Census(self._replicas, self._hub.counts, self._description)
         self._tickets = Tickets(self._backend.keys, config.auth.ticket_ttl, self._revocations.revoked)
         self.sockets = Sockets(
             config,
@@ -132,11 +125,15 @@ class Parts:
         self._cache = create_cache(config)
         self._proxy = self._create_proxy(config, table)
         self._passed_on = self._socket_proxy(config)
-        self._measures = Measures(self._measured(), config, version(), folder)
+        measured = self._measured()
+        self._measures = Measures(measured, config, version(), folder)
+        self.standing = Standing(config, self._node, measured, self._measures.lag)
+        self._census = Census(self._replicas, self._hub.counts, self.standing.description)
         self._own = self.sockets.beside(create_rest_api(config, self._routers(config)))
         told = observing.own.tell
         self._dispatch = Dispatch(table, self._proxy, self._own, self._passed_on, told)
-        self.edge = Edge(self._dispatch, config.server, self.draining, observing.tallies.http, told, observing.tracing)
+        tallies, draining = observing.tallies.http, self.standing.draining
+        self.edge = Edge(self._dispatch, config.server, draining, tallies, told, observing.tracing)
         self._metrics_port: MetricsPort | None = None
 
     async def start(self) -> None:
@@ -177,7 +174,7 @@ class Parts:
         self._proxy.reload(limits, config.server.body_limit, self._cached(table))
         self._passed_on.reload(limits)
         self._dispatch.reload(table, own)
-        self._config, self._own = config, own
+        self._config, self._own, self.standing.config = config, own, config
 
     def _start(self) -> None:
         self._events.start(self._observing.outcomes, self._observing.generations)
@@ -216,7 +213,8 @@ class Parts:
         self._drain_began = time.monotonic()
         self._drain.begin()
         if self._config.server.pid_file is not None:
-            self._tasks.start(self._tell_progress(Path(self._config.server.pid_file)), "progress of draining")
+            told = self.standing.tell_progress(Path(self._config.server.pid_file))
+            self._tasks.start(told, "progress of draining")
 
     def leave(self) -> None:
         """Send the readers of event streams elsewhere; the server does the same with sockets, one by one."""
@@ -247,47 +245,6 @@ class Parts:
         await self._transport.close()
         await self._observing.close()
 
-    async def _tell_progress(self, pid_file: Path) -> None:
-        """Say how much is left, for ``tidegate drain``, until the end."""
-        progress = Progress(pid_file)
-        try:
-            while True:
-                progress.tell(sockets=self._socket_count(), generations=self._generations.running)
-                await asyncio.sleep(_TELL)
-        finally:
-            progress.end()
-
-    # HealthSource
-
-    def draining(self) -> bool:
-        return self._drain.active
-
-    def broker_healthy(self) -> bool:
-        return self._backend.healthy()
-
-    def upstream_probes(self) -> Mapping[str, Callable[[float], Awaitable[bool]]]:
-        set_up = (name for name, upstream in self._config.upstreams.items() if upstream.targets)
-        return {name: partial(self._transport.probe, name) for name in set_up}
-
-    def figures(self) -> dict[str, Any]:
-        return {
-            "node": self._node,
-            "broker": "redis" if self._config.broker.shared else "memory",
-            "uptime_seconds": round(time.monotonic() - self._started, 3),
-            "sockets": len(self.sockets.sessions),
-            "sockets_passed_on": len(self._passed_on),
-            "channels": self._hub.channels(),
-            "generations_running": self._generations.running,
-            "webhooks": dict(self._generations.posts.counts),
-            "messages_delivered": self._hub.delivered,
-            "event_loop_lag_seconds": round(self._measures.lag.last, 6),
-            "redis": {link.name: link._asdict() for link in self._backend.figures().links},
-            "messages_unwritten": self._backend.figures().unwritten,
-            "events": self._events.figures(),
-            "cache": {} if self._cache is None else self._cache.counts.figures(),
-            "upstreams": {name: self._transport.figures(name) for name in self._config.upstreams},
-        }
-
     # Private.
 
     def _measured(self) -> Measured:
@@ -300,7 +257,7 @@ class Parts:
             sockets=self.sockets,
             passed_on=self._passed_on,
             cache=lambda: self._cache,
-            draining=self.draining,
+            draining=lambda: self._drain.active,
             lines=self._observing.lines,
             events=self._events.figures,
         )
@@ -330,9 +287,6 @@ class Parts:
         self._observing.passed_on_ended(socket, seconds)
         self._events.parted(socket.outcome, socket.splice.ending)
 
-    def _socket_count(self) -> int:
-        return len(self.sockets.sessions) + len(self._passed_on)
-
     async def _tell_revocation(self, revocation: Revocation) -> None:
         await self._replicas.tell(_REVOKED, to_json(revocation))
 
@@ -343,24 +297,11 @@ class Parts:
         self._served_streams.end_revoked(self._revocations.revoked)
         self._passed_on.end_revoked(self._revocations.revoked)
 
-    def _description(self) -> dict[str, Any]:
-        """Describe this replica, as the server API's ``info`` does."""
-        sessions = self.sockets.sessions
-        return {
-            "name": socket.gethostname(),
-            "version": version(),
-            "num_clients": len(sessions),
-            "num_users": len({session.identity.user_id for session in sessions}),
-            "num_subs": sum(len(session.subscriptions) for session in sessions),
-            "num_channels": self._hub.channels(),
-            "uptime": round(time.monotonic() - self._started),
-        }
-
     def _routers(self, config: Config) -> list[APIRouter]:
         backend = self._backend
         caller = Caller(self._verifier, insecure=config.realtime.insecure)
         routers = [
-            health_router(self, config.server.health, version()),
+            health_router(self.standing, config.server.health, version()),
             generations_router(self._generations, self._event_streams, caller, self._service_keys),
             webhooks_router(self._generations.posts),
             tickets_router(self._tickets, caller, config.auth.ticket_ttl),

@@ -166,7 +166,7 @@ async def test_two_replicas_let_in_exactly_as_many_as_may(valkey: ValkeyServer, 
     broker = {"redis_url": valkey.url, "key_prefix": prefix}
     config = settings(NOWHERE, broker=broker, realtime={"limits": {"sockets_per_user": 7, "patience": 5}})
     async with serving(config) as one, serving(config) as two:
-        await eventually(lambda: one.parts.broker_healthy() and two.parts.broker_healthy(), 20)
+        await eventually(lambda: one.parts.standing.broker_healthy() and two.parts.standing.broker_healthy(), 20)
         got_in, refused = await try_all([one, two], 20)
         assert (len(got_in), refused) == (7, 33)
         for asked in got_in[:3]:

@@ -39,8 +39,8 @@ async def test_the_answer_begins_at_once_and_says_that_nobody_may_keep_it(kind: 
         assert answer.headers["content-type"] == expected[kind]
         assert answer.headers["x-accel-buffering"] == "no"
         assert "no-store" in answer.headers["cache-control"]
-        assert told["node"] == gateway.parts.figures()["node"]
-        assert gateway.parts.figures()["sockets"] == len(gateway.sessions) == 1
+        assert told["node"] == gateway.parts.standing.figures()["node"]
+        assert gateway.parts.standing.figures()["sockets"] == len(gateway.sessions) == 1
 
 
 async def test_server_sent_events_may_be_asked_for_by_post() -> None:
