@@ -15,6 +15,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
 
 from app.config import Config
 from tests.http.support import answers, ok, raw_server
@@ -321,3 +322,54 @@ async def _page_or_none(page: Any) -> Page | None:
     except httpx.TransportError:
         return None
     return found if found("tidegate_workers") == 2 else None
+
+
+async def test_sockets_that_are_passed_on_are_counted_and_have_their_line(capfd: pytest.CaptureFixture[str]) -> None:
+    async def echo(socket: ServerConnection) -> None:
+        async for message in socket:
+            await socket.send(message)
+
+    async with serve(echo, "127.0.0.1", 0) as upstream:
+        port = upstream.sockets[0].getsockname()[1]
+        route = {"path": "/echo", "upstream": "chat", "auth": "none", "websocket": True}
+        logged = {"log_level": "info", "log_format": "json"}
+        config = quiet(f"http://127.0.0.1:{port}", server=logged, routes=[route])
+        async with running(config) as gateway:
+            async with connect(f"ws://127.0.0.1:{gateway.port}/echo?token=canary") as socket:
+                await socket.send("hello")
+                assert await socket.recv() == "hello"
+                page = await read(gateway)
+                assert page("tidegate_sockets_open", protocol="passed_on") == 1
+
+            async def closed() -> float:
+                return (await read(gateway))("tidegate_sockets_closed_total", protocol="passed_on", by="client")
+
+            await _until(closed, 1)
+            page = await read(gateway)
+            assert page("tidegate_sockets_closed_total", protocol="passed_on", code="1000") == 1
+            assert page("tidegate_sockets_opened_total", protocol="passed_on") == 1
+    lines = [line for line in capfd.readouterr().err.splitlines() if '"logger":"access"' in line]
+    (line,) = [json.loads(line) for line in lines if '"event":"socket"' in line]
+    assert (line["protocol"], line["code"], line["ended"], line["route"]) == ("passed_on", 1000, "client", "/echo")
+    assert line["received"] > 0
+    assert line["sent"] > 0
+    assert "canary" not in "".join(lines)
+
+
+async def test_a_native_socket_has_its_line_with_what_it_moved(capfd: pytest.CaptureFixture[str]) -> None:
+    async def script(call: Call) -> None:
+        await call.answer(["canary-answer"])
+
+    async with scripted(script) as upstream:
+        config = quiet(upstream.url, server={"log_level": "info", "log_format": "json"})
+        async with running(config) as gateway, connected(gateway) as client:
+            await client.finish(await client.generate("canary-prompt"))
+    lines = [json.loads(text) for text in capfd.readouterr().err.splitlines() if '"logger":"access"' in text]
+    (socket,) = [line for line in lines if line["event"] == "socket"]
+    (generation,) = [line for line in lines if line["event"] == "generation"]
+    assert (socket["protocol"], socket["user_id"], socket["ended"]) == ("native", "alice", "client")
+    assert socket["received_frames"] == 1
+    assert socket["sent"] > 200
+    assert len(socket["request_id"]) == len(socket["trace_id"]) == 32
+    assert (generation["terminal"], generation["user_id"], generation["kind"]) == ("completed", "alice", "chat")
+    assert "canary" not in json.dumps(lines)
