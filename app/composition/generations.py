@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.composition.limiting import Limiting
 from app.composition.observing import Observing
 from app.config import Config
 from app.generations.service import Generations
@@ -13,7 +14,7 @@ __all__ = ["create_generations"]
 
 
 def create_generations(
-    config: Config, hub: Hub, backend: Backend, transport: HttpTransport, observing: Observing
+    config: Config, hub: Hub, backend: Backend, transport: HttpTransport, observing: Observing, limiting: Limiting
 ) -> Generations:
     """Return the service."""
     return Generations(
@@ -26,6 +27,7 @@ def create_generations(
         backend.keys,
         transport,
         observing.generations,
+        limiting.limits(config),
         shared=config.broker.shared,
         tracing=observing.tracing,
     )

@@ -40,6 +40,7 @@ from app.http.api.server import server_router
 from app.http.api.server_control import control_methods
 from app.http.api.server_methods import ServerMethods
 from app.http.api.tickets import tickets_router
+from app.http.api.usage import usage_router
 from app.http.api.webhooks import webhooks_router
 from app.http.cached_routes import CachedRoutes
 from app.http.dispatch import Dispatch
@@ -64,7 +65,7 @@ _REVOKED = "revoked"
 _SETTLE = 3.0
 """Seconds that the log gets at the end to take what was appended last."""
 
-_OWN_TABLES = ("auth", "server_api", "server", "served", "generations")
+_OWN_TABLES = ("auth", "server_api", "server", "served", "generations", "limits")
 """Tables of the configuration that the gateway's own endpoints are made from."""
 
 
@@ -92,7 +93,9 @@ class Parts:
         self._revocations = Revocations(config.auth, self._backend.revocations, self._tell_revocation)
         self._verifier = TokenVerifier(config.auth, kept_claims(config.routes), self._revocations.revoked)
         self._events = create_events(config, self._transport, lambda: self._config.generations)
-        self._generations = create_generations(config, self._hub, self._backend, self._transport, self._observing)
+        self._generations = create_generations(
+            config, self._hub, self._backend, self._transport, self._observing, self._limiting
+        )
         self._replicas = Replicas(self._node, self._backend.signals, self._generations.receive_signal)
         self._hub.on_signal = self._replicas.receive
         self._tickets = Tickets(self._backend.keys, config.auth.ticket_ttl, self._revocations.revoked)
@@ -165,10 +168,10 @@ class Parts:
             verifier()
             self._follow_keys()
         self._service_keys.take(_service_keys(config))
-        self._generations.reload(config.generations, config.routes)
+        limits = self._limiting.limits(config)
+        self._generations.reload(config.generations, config.routes, limits)
         self.sockets.reload(config)
         self.edge.reload(config.server)
-        limits = self._limiting.limits(config)
         if self._cache is None:
             self._cache = create_cache(config)
         self._proxy.reload(limits, config.server.body_limit, self._cached(table))
@@ -306,6 +309,7 @@ class Parts:
             webhooks_router(self._generations.posts),
             tickets_router(self._tickets, caller, config.auth.ticket_ttl),
             logout_router(self._revocations, caller),
+            usage_router(self._limiting.limits(config), caller),
         ]
         routers += served_routers(config, self._generations, backend.keys, self._served_streams, caller)
         if config.metrics.enabled and not config.metrics.port:

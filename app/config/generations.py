@@ -87,6 +87,11 @@ class GenerationConfig(Section):
     """How long the upstream may be silent between two events."""
     total_timeout: float = Field(600.0, gt=0)
     """How long the whole generation may take."""
+    limits: tuple[str, ...] = ()
+    """Names of tables under `[limits]`: a generation is let in by all of them, or refused with 429."""
+    drain_after_cancel: float = Field(0.0, ge=0, le=600)
+    """After a cancel the upstream is listened to for so long, for its own figures of the tokens that it used. Readers
+    have the end at once, but the upstream works on; 0 ends its work at once."""
     max_bytes: int | None = Field(None, ge=1024)
     """Largest log of one generation; none: `generations.max_bytes`. Images in base 64 need more."""
 

@@ -68,10 +68,6 @@ class Config(Section):
             if sink.upstream and sink.upstream not in self.upstreams:
                 raise WrongSetting(("events", "sinks", index, "upstream"), _not_an_upstream(sink.upstream))
         for index, route in enumerate(self.routes):
-            for place, limit in enumerate(route.limits):
-                if limit not in self.limits:
-                    what = f"names {limit!r}, which is not under [limits]. Add a table [limits.{limit}]"
-                    raise WrongSetting(("routes", index, "limits", place), what)
             if route.auth == "service" and not any(self.auth.service_keys.values()):
                 what = "is service, but nobody has a key. Add one under [auth.service_keys]"
                 raise WrongSetting(("routes", index, "auth"), what)
@@ -89,6 +85,18 @@ class Config(Section):
             if job is not None and job.webhook and job.webhook not in webhooks:
                 what = f"names {job.webhook!r}, which is not under [generations.webhooks]. Add a table"
                 raise WrongSetting((*key, "webhook"), f"{what} [generations.webhooks.{job.webhook}]")
+        return self
+
+    @model_validator(mode="after")
+    def _limits_exist(self) -> Config:
+        for kind, generation in self.generations.kinds.items():
+            for place, limit in enumerate(generation.limits):
+                if limit not in self.limits:
+                    raise WrongSetting(("generations", "kinds", kind, "limits", place), _not_a_limit(limit))
+        for index, route in enumerate(self.routes):
+            for place, limit in enumerate(route.limits):
+                if limit not in self.limits:
+                    raise WrongSetting(("routes", index, "limits", place), _not_a_limit(limit))
         return self
 
     @model_validator(mode="after")
@@ -126,6 +134,10 @@ class Config(Section):
     def _known_service_keys(self) -> list[str]:
         keys = self.auth.service_keys
         return [name for name, secret in keys.items() if secret.get_secret_value() in KNOWN_SECRETS]
+
+
+def _not_a_limit(name: str) -> str:
+    return f"names {name!r}, which is not under [limits]. Add a table [limits.{name}]"
 
 
 def _not_an_upstream(name: str) -> str:

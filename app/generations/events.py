@@ -15,6 +15,7 @@ import orjson
 __all__ = [
     "TERMINALS",
     "Artifact",
+    "Budget",
     "Cancelled",
     "Completed",
     "Delta",
@@ -147,8 +148,19 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """The budget ``name`` is nearly gone: ``used`` of ``limit`` tokens, with what this generation used by now."""
+
+    name: str
+    used: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class Completed:
-    """The upstream said that it was done, in its format's own way. ``reason`` is ``stop``, ``length``, …"""
+    """The upstream said that it was done, in its format's own way. ``reason`` is ``stop``, ``length``, …; it is
+    ``budget`` where the gateway ended it, as no tokens were left.
+    """
 
     reason: str
 
@@ -182,6 +194,7 @@ Event = (
     | Preview
     | Artifact
     | Usage
+    | Budget
     | Completed
     | Failed
     | Cancelled
@@ -197,6 +210,7 @@ _NAMES: dict[type, str] = {
     Preview: "preview",
     Artifact: "artifact",
     Usage: "usage",
+    Budget: "budget",
     Completed: "completed",
     Failed: "failed",
     Cancelled: "cancelled",

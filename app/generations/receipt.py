@@ -91,6 +91,11 @@ class Snapshot:
         """Unicode code points of ``text``."""
         return len(self.text)
 
+    @property
+    def says_anything(self) -> bool:
+        """Whether there is any text: of the answer, of its reasoning, of calls of tools."""
+        return bool(self.text or self.reasoning or self.tools)
+
     def receipt(self, offset: int) -> Receipt:
         """Return the receipt of a terminal at ``offset`` that ends this log."""
         return ReceiptBuilder(self).seal(offset)

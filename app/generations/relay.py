@@ -31,6 +31,7 @@ from app.generations.events import (
     encode_delta,
 )
 from app.generations.lifecycle import Lifecycle, State
+from app.generations.metering import Meter
 from app.generations.receipt import ReceiptBuilder, Snapshot
 from app.generations.reports import Report
 from app.generations.sources.port import Patience, Post, Source, Transport
@@ -66,8 +67,11 @@ class Relay:
         *,
         max_bytes: int,
         note: Note,
+        meter: Meter,
+        drain: float = 0.0,
         told: Snapshot | None = None,
     ) -> None:
+        """``drain`` is for how many seconds the upstream is still listened to after a cancel, for its bill."""
         self.owned = owned
         self.user = outcome.user_id
         self.source = source
@@ -82,6 +86,9 @@ class Relay:
         self._receipt = ReceiptBuilder(told)
         self._outcome = outcome
         self._outcomes = outcomes
+        self._meter = meter
+        self._drain = drain
+        self._draining: asyncio.TimerHandle | None = None
         self._created = perf_counter()
         self._room = max_bytes
         self._task: asyncio.Task[None] | None = None
@@ -130,6 +137,8 @@ class Relay:
     def abandon(self) -> None:
         """Stop without a word: somebody else has the stream, or will."""
         self.owned.closed = True
+        if not self._lifecycle.ended:
+            self._meter.leave()
         self._hang_up()
 
     async def run(self, transport: Transport) -> None:
@@ -148,6 +157,9 @@ class Relay:
             _log.exception("a relay failed", stream=self.owned.stream)
             self._fail(TidegateError())
         self._task = None
+        if self._draining is not None:
+            self._draining.cancel()
+            self._account()
         try:
             if self._unwanted:
                 await self._stop(transport)
@@ -174,6 +186,7 @@ class Relay:
 
     async def _follow(self, transport: Transport) -> None:
         self._began = asyncio.get_running_loop().time()
+        self._meter.asked = True
         patience = self._patience.total
         if self._lifecycle.state is State.QUEUED:
             patience = min(self._patience.first_event, patience)
@@ -202,28 +215,23 @@ class Relay:
     def _emit(self, events: Sequence[Event]) -> None:
         """Publish ``events`` at once, in one batch. Nothing is published after a terminal."""
         if self.ended:
+            if self._draining is not None:
+                self._late(events)
             return
         items: list[bytes] = []
         for event in events:
             if type(event) is Delta:
                 if event.part == "text":
                     self._receipt.add(event.text)
+                self._meter.add(event.text)
                 item = encode_delta(event.text, event.part)
             elif isinstance(event, TERMINALS):
-                self._lifecycle.move(_ENDS[type(event)])
-                receipt = self._receipt.seal(self.owned.top + len(items) + 1)
-                self._ledger.append(self.owned, [*items, encode(event, receipt)], close=True)
-                self._tell(event)
+                self._close(items, event)
                 return
             else:
-                if type(event) is Started:
-                    self._lifecycle.move(State.STARTED)
-                    self._outcome.first_seconds = perf_counter() - self._created
-                    self._outcome.model = event.model
-                elif type(event) is Usage:
-                    _note_usage(self._outcome, event)
-                elif isinstance(event, FileSet | FilePatch):
-                    self._receipt.follow(event)
+                if type(event) is Usage and not self._meter.take(event):
+                    continue  # It cannot be true.
+                self._remember(event)
                 item = encode(event)
             self._room -= len(item)
             items.append(item)
@@ -231,13 +239,57 @@ class Relay:
             self._ledger.append(self.owned, items)
         if self._room < 0:
             raise OutputTooLong
+        self._hold_to_budget()
+
+    def _remember(self, event: Event) -> None:
+        if type(event) is Started:
+            self._lifecycle.move(State.STARTED)
+            self._outcome.first_seconds = perf_counter() - self._created
+            self._outcome.model = event.model
+        elif type(event) is Usage:
+            _note_usage(self._outcome, event)
+        elif isinstance(event, FileSet | FilePatch):
+            self._receipt.follow(event)
+            self._meter.follow(event)
+
+    def _close(self, items: list[bytes], terminal: Completed | Failed | Cancelled) -> None:
+        """Publish the last batch: ``items``, the usage if nobody has told it, and the terminal."""
+        self._lifecycle.move(_ENDS[type(terminal)])
+        if (usage := self._meter.at_end(terminal)) is not None:
+            _note_usage(self._outcome, usage)
+            items.append(encode(usage))
+        receipt = self._receipt.seal(self.owned.top + len(items) + 1)
+        self._ledger.append(self.owned, [*items, encode(terminal, receipt)], close=True)
+        self._tell(terminal)
+
+    def _hold_to_budget(self) -> None:
+        warnings, goes_on = self._meter.check()
+        if warnings:
+            self._ledger.append(self.owned, [encode(warning) for warning in warnings])
+        if not goes_on:
+            self._end(Completed("budget"))
+
+    def _late(self, events: Sequence[Event]) -> None:
+        """Take the bill of a generation that was cancelled; nobody reads its text any more."""
+        for event in events:
+            if type(event) is Usage and self._meter.late(event):
+                _note_usage(self._outcome, event)
 
     def _tell(self, terminal: Completed | Failed | Cancelled) -> None:
         outcome = self._outcome
         outcome.terminal = self._lifecycle.state.value
         outcome.code = terminal.code if isinstance(terminal, Failed) else ""
         outcome.seconds += perf_counter() - self._created
-        self._outcomes.tell(outcome)
+        self._meter.free()
+        if isinstance(terminal, Cancelled) and self._drain and self._task is not None and not self._meter.exact:
+            self._draining = asyncio.get_running_loop().call_later(self._drain, self._task.cancel)
+        else:
+            self._account()
+
+    def _account(self) -> None:
+        """Say what was used: to its budgets, and to whoever wants to know what became of it."""
+        self._meter.settle()
+        self._outcomes.tell(self._outcome)
 
     def _fail(self, error: TidegateError) -> None:
         if not self.ended:
@@ -253,7 +305,7 @@ class Relay:
         return True
 
     def _hang_up(self) -> None:
-        if self._task is not None:
+        if self._draining is None and self._task is not None:
             self._task.cancel()
 
 

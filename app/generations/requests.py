@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import orjson
 
 from app.auth.identity import Identity
 from app.errors import BadRequest
+from app.limits.shares import Caller
 from app.observe.trace_context import TraceContext, parse_traceparent
 
 __all__ = ["Info", "Policy", "StartRequest", "parse_policy"]
@@ -49,6 +50,8 @@ class StartRequest:
     attended: bool = False
     trace: TraceContext | None = None
     """The trace that it belongs to, if its asker has one."""
+    caller: Caller | None = None
+    """Who asks, for limits by address or key; None where only his identity is known."""
 
     FIELDS = ("kind", "input", "upstream", "idempotency_key", "on_last_disconnect", "traceparent")
 
@@ -96,6 +99,10 @@ class Info:
     """What another replica needs to go on with it: ``by``, the place of its configuration, and its ``id`` there."""
     trace: str | None = None
     """Its place in a trace, as ``traceparent`` says it."""
+    prompt: int | None = None
+    """About how many tokens its prompt is; None where nothing is estimated."""
+    spends: Sequence[Sequence[Any]] | None = None
+    """Its budgets, each a key, a limit and a window, for whoever has to settle in place of its replica."""
 
     def encode(self) -> bytes:
         return orjson.dumps(self)

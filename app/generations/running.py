@@ -14,16 +14,22 @@ import structlog
 from app.auth.identity import Identity
 from app.config import GenerationsConfig
 from app.errors import BrokerUnavailable, TooManyRequests
+from app.generations.events import Usage
 from app.generations.jobs import JobPlace, job_source
+from app.generations.metering import Allowance, Meter
 from app.generations.receipt import Snapshot
 from app.generations.relay import Note, Relay
 from app.generations.requests import Info
 from app.generations.sources.port import Patience, Source, Transport
+from app.limits.calls import read_call
+from app.limits.limits import Limits, Wanted
+from app.limits.shares import Caller
 from app.observe.outcomes import GenerationOutcome, GenerationOutcomes
 from app.observe.tasks import TaskSet
 from app.observe.trace_context import TraceContext
 from app.observe.tracing import Span, Tracing
 from app.streams.broker import History, Keys, Ledger, OwnedStream, Record, Succession
+from app.streams.budgets import Budget
 
 __all__ = ["Running", "job_key"]
 
@@ -42,10 +48,12 @@ class Running:
         keys: Keys,
         transport: Transport,
         outcomes: GenerationOutcomes,
+        limits: Limits | None,
         tracing: Tracing | None = None,
     ) -> None:
         self._tracing = tracing
         self.config = config
+        self.limits = limits
         self.places = places
         self.relays: dict[str, Relay] = {}
         self.started: Counter[str] = Counter()
@@ -71,6 +79,29 @@ class Running:
             if running >= limit:
                 raise TooManyRequests(f"{running} of your generations run already. Wait for one, or cancel one.")
 
+    async def admit(
+        self, kind: str, caller: Caller, body: bytes, generation_id: str, *, texts: bool
+    ) -> tuple[Meter, list[list[Any]] | None]:
+        """Let a generation in by the limits of its kind; its budgets are for its record.
+
+        Raises :exc:`~app.errors.RateLimited`, ``BudgetExhausted`` or ``BrokerUnavailable``.
+        """
+        names, limits = self.config.kinds[kind].limits, self.limits
+        if not names:
+            return Meter(body, texts=texts), None
+        assert limits is not None, "kinds with limits need somebody who counts"
+        wanted = None
+        if texts and limits.counts_tokens(names):
+            call = read_call(body, True)
+            wanted = Wanted(call.prompt, call.answer, ticket=generation_id)
+        verdict = await limits.admit(names, f"kind {kind}", caller, wanted)
+        if verdict.refusal is not None:
+            raise verdict.refusal
+        allowance = Allowance(limits, verdict, lambda asking: self._tasks.start(asking, "more tokens"))
+        reservation = verdict.reservation
+        spends = None if reservation is None or not reservation.granted else [list(it) for it in reservation.plain]
+        return Meter(body, texts=texts, allowance=allowance), spends
+
     def launch(
         self,
         owned: OwnedStream,
@@ -79,12 +110,17 @@ class Running:
         patience: Patience,
         *,
         max_bytes: int | None = None,
+        meter: Meter | None = None,
+        drain: float = 0.0,
         told: Snapshot | None = None,
         span: Span | None = None,
     ) -> Relay:
         """Run a generation whose stream is ours. ``span`` ends with it."""
         stream = owned.stream
         self.started[info.kind] += 1
+        meter = Meter() if meter is None else meter
+        for text in (told.text, told.reasoning, told.tools) if told is not None else ():
+            meter.add(text)
         relay = Relay(
             owned,
             self._ledger,
@@ -94,6 +130,8 @@ class Running:
             self._outcomes,
             max_bytes=max_bytes or self.config.max_bytes,
             note=self._noting(owned, info),
+            meter=meter,
+            drain=drain,
             told=told,
         )
         relay.heritable = info.job is not None
@@ -140,6 +178,12 @@ class Running:
         self.launch(owned, info, source, place.patience, max_bytes=place.max_bytes, told=told)
         _log.warning("a generation was left by its replica and goes on here", stream=record.stream)
         return True
+
+    def settle(self, info: Info, usage: Usage | None) -> None:
+        """Tell the budgets of a generation whose replica is gone what it used."""
+        if info.spends and self.limits is not None:
+            budgets = [Budget(str(key), int(limit), float(window)) for key, limit, window in info.spends]
+            self.limits.record(budgets, info.id, 0 if usage is None else usage.prompt_tokens + usage.completion_tokens)
 
     async def close(self, grace: float, *, heirs: bool) -> None:
         """Let what runs finish for ``grace`` seconds, then end it as interrupted.

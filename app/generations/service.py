@@ -29,6 +29,7 @@ from app.generations.sources.port import Transport
 from app.generations.starts import Starts
 from app.generations.tracking import Tracking, alias_key
 from app.generations.watch import Watch
+from app.limits.limits import Limits
 from app.observe.outcomes import GenerationOutcomes
 from app.observe.trace_context import parse_traceparent
 from app.observe.tracing import Span, Tracing
@@ -88,12 +89,13 @@ class Generations:
         keys: Keys,
         transport: Transport,
         outcomes: GenerationOutcomes | None = None,
+        limits: Limits | None = None,
         *,
         shared: bool,
         tracing: Tracing | None = None,
     ) -> None:
-        """``outcomes`` are told of every terminal that this replica writes. ``shared``: the log outlives this process,
-        and other replicas may go on with what it leaves.
+        """Kinds with limits need ``limits``. ``outcomes`` are told of every terminal that this replica writes.
+        ``shared``: the log outlives this process, and other replicas may go on with what it leaves.
         """
         outcomes = outcomes or GenerationOutcomes()
         self._hub = hub
@@ -101,17 +103,18 @@ class Generations:
         self._ledger = ledger
         self._shared = shared
         places = places_of(config, routes)
-        self._running = Running(config, places, ledger, succession, keys, transport, outcomes, tracing)
+        self._running = Running(config, places, ledger, succession, keys, transport, outcomes, limits, tracing)
         self._tracing = tracing
         self._relays = self._running.relays
-        self._watch = Watch(config, hub, broker, ledger, self._relays, self._running.adopt, outcomes)
+        self._watch = Watch(config, hub, broker, ledger, self._relays, self._running, outcomes)
         self._starts = Starts(ledger, keys, self._watch, self._running)
         self._keys = keys
         self.tracking = Tracking(ledger, keys, self._running)
         self.posts = Posts(ledger, broker, keys, self._running)
 
-    def reload(self, config: GenerationsConfig, routes: Iterable[RouteConfig]) -> None:
+    def reload(self, config: GenerationsConfig, routes: Iterable[RouteConfig], limits: Limits | None = None) -> None:
         """Take other kinds and limits, from the next start on. Lease and retention stay what they were."""
+        self._running.limits = limits
         self._running.config, self._running.places = config, places_of(config, routes)
 
     async def run(self) -> None:

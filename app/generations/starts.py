@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from functools import partial
 from time import time
+from typing import Any
 
 import orjson
 
@@ -16,18 +17,22 @@ from app.generations.channels import channel_of
 from app.generations.formats import format_of
 from app.generations.formats.service_request import passed_on
 from app.generations.jobs import job_source, kind_place, patience_of
+from app.generations.metering import Meter
 from app.generations.requests import Info, StartRequest, parse_policy
 from app.generations.running import Running
 from app.generations.sources.job import Beginning
 from app.generations.sources.port import Source
 from app.generations.sources.stream import Call, StreamSource
 from app.generations.watch import Watch
+from app.limits.shares import Caller
 from app.observe.trace_context import TraceContext
 from app.streams.broker import Keys, Ledger, OwnedStream
 from app.streams.position import Position
 
 __all__ = ["Starts"]
 
+_TEXTS = frozenset({"openai-chat", "openai-responses", "anthropic", "ollama", "ollama-generate", "vercel-ai"})
+"""Formats of language models."""
 _JSON = ((b"content-type", b"application/json"), (b"accept-encoding", b"identity"))
 
 
@@ -53,23 +58,47 @@ class Starts:
             if record is not None:
                 return generation_id, Position(record.epoch, 0)
         self._running.check_room(identity)
-        trace, span = self._running.traced(request.kind, generation_id, request.trace)
-        info = Info(
-            generation_id,
-            request.kind,
-            identity.user_id,
-            identity.company_id,
-            kind.upstream,
-            time(),
-            trace=None if trace is None else trace.traceparent.decode("ascii"),
+        meter, spends = await self._admit(identity, request, kind, body, generation_id)
+        try:
+            trace, span = self._running.traced(request.kind, generation_id, request.trace)
+            info = Info(
+                generation_id,
+                request.kind,
+                identity.user_id,
+                identity.company_id,
+                kind.upstream,
+                time(),
+                trace=None if trace is None else trace.traceparent.decode("ascii"),
+                prompt=meter.call.prompt if meter.texts else None,
+                spends=spends,
+            )
+            owned = await self._ledger.claim(channel_of(generation_id), info.encode())
+        except BaseException:
+            meter.leave()
+            raise
+        if not isinstance(owned, OwnedStream):
+            meter.leave()  # Its repetition was faster.
+            return generation_id, Position(owned.epoch, 0)
+        relay = self._running.launch(
+            owned,
+            info,
+            self._source(request.kind, kind, body, generation_id, identity, trace),
+            patience_of(kind),
+            max_bytes=kind.max_bytes,
+            meter=meter,
+            drain=kind.drain_after_cancel,
+            span=span,
         )
-        owned = await self._ledger.claim(channel_of(generation_id), info.encode())
-        if isinstance(owned, OwnedStream):
-            source = self._source(request.kind, kind, body, generation_id, identity, trace)
-            relay = self._running.launch(owned, info, source, patience_of(kind), max_bytes=kind.max_bytes, span=span)
-            if policy.cancel_after is not None:
-                self._watch.add(relay, policy.cancel_after, attended=request.attended)
+        if policy.cancel_after is not None:
+            self._watch.add(relay, policy.cancel_after, attended=request.attended)
         return generation_id, Position(owned.epoch, 0)
+
+    async def _admit(
+        self, identity: Identity, request: StartRequest, kind: GenerationConfig, body: bytes, generation_id: str
+    ) -> tuple[Meter, list[list[Any]] | None]:
+        texts = kind.job is None and kind.format in _TEXTS
+        caller = request.caller or Caller(identity)
+        return await self._running.admit(request.kind, caller, body, generation_id, texts=texts)
 
     def _kind(self, request: StartRequest) -> GenerationConfig:
         kinds = self._running.config.kinds

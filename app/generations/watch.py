@@ -9,15 +9,17 @@ can't be reached no lease can be renewed, so after an outage nobody is judged fo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import time
+from typing import Protocol
 
 import structlog
 
 from app.config import GenerationsConfig
 from app.errors import BrokerUnavailable, Interrupted
-from app.generations.events import Failed, encode
+from app.generations.events import Failed, Usage, encode
+from app.generations.metering import usage_of
 from app.generations.receipt import Snapshot, fold
 from app.generations.relay import Relay
 from app.generations.requests import Info
@@ -42,6 +44,16 @@ class _Attendance:
     since: float | None = None
 
 
+class Heir(Protocol):
+    """What is done for replicas that are no more."""
+
+    async def adopt(self, record: Record, log: History, told: Snapshot) -> bool:
+        """Take a stream over, or say that it can't be. Raises :exc:`~app.errors.BrokerUnavailable`."""
+
+    def settle(self, info: Info, usage: Usage | None) -> None:
+        """Tell the budgets of a generation what it used."""
+
+
 class Watch:
     """Runs beside the service and shares its ``relays``, by stream."""
 
@@ -52,17 +64,16 @@ class Watch:
         broker: Broker,
         ledger: Ledger,
         relays: Mapping[str, Relay],
-        adopt: Callable[[Record, History, Snapshot], Awaitable[bool]],
+        heir: Heir,
         outcomes: GenerationOutcomes,
     ) -> None:
-        """``adopt`` takes a stream over, or says that it can't."""
         self._lease = config.lease
         self._hub = hub
         self._broker = broker
         self._ledger = ledger
         self._relays = relays
         self._outcomes = outcomes
-        self._adopt = adopt
+        self._heir = heir
         self._attendance: dict[str, _Attendance] = {}
 
     async def run(self) -> None:
@@ -102,13 +113,19 @@ class Watch:
     async def _succeed(self, stream: str) -> None:
         history, record = await self._broker.history(stream), await self._ledger.record(stream)
         snapshot = fold(item for batch in history.batches for item in batch.items)
-        if record is None or record.closed or await self._adopt(record, history, snapshot):
+        if record is None or record.closed or await self._heir.adopt(record, history, snapshot):
             return
         terminal = Failed(Interrupted.code, Interrupted.default_message, retryable=True)
-        item = encode(terminal, snapshot.receipt(history.top + 1))
-        if await self._ledger.seal(stream, history.top, item):
+        info, usage = Info.decode(record.info), snapshot.usage
+        items = []
+        if usage is None and snapshot.says_anything:
+            usage = usage_of(info.prompt or 0, snapshot.text, snapshot.reasoning, snapshot.tools)
+            items.append(encode(usage))
+        items.append(encode(terminal, snapshot.receipt(history.top + len(items) + 1)))
+        if await self._ledger.seal(stream, history.top, items):
             _log.warning("a generation was left by its replica and is ended", stream=stream)
-            self._outcomes.tell(_interrupted(Info.decode(record.info), snapshot))
+            self._heir.settle(info, usage)
+            self._outcomes.tell(_interrupted(info, snapshot, usage))
 
     async def _cancel_deserted(self) -> None:
         while True:
@@ -140,15 +157,12 @@ class Watch:
                     entry.relay.cancel("disconnect")
 
 
-def _interrupted(info: Info, snapshot: Snapshot) -> GenerationOutcome:
+def _interrupted(info: Info, snapshot: Snapshot, usage: Usage | None) -> GenerationOutcome:
     """Return what is known of a generation that its own replica can say nothing of any more."""
     outcome = GenerationOutcome(info.id, info.kind, info.upstream, info.user, info.company)
     outcome.terminal, outcome.code, outcome.model = "failed", Interrupted.code, snapshot.model
     outcome.seconds = max(0.0, time() - info.created)
-    if snapshot.usage is not None:
-        outcome.prompt_tokens, outcome.completion_tokens = (
-            snapshot.usage.prompt_tokens,
-            snapshot.usage.completion_tokens,
-        )
-        outcome.tokens_source = snapshot.usage.source
+    if usage is not None:
+        outcome.prompt_tokens, outcome.completion_tokens = usage.prompt_tokens, usage.completion_tokens
+        outcome.tokens_source = usage.source
     return outcome

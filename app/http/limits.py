@@ -10,7 +10,7 @@ from app.limits.limits import Limits, Verdict, Wanted
 from app.limits.shares import Caller
 from app.observe.request_context import context_of
 
-__all__ = ["admit_request", "telling"]
+__all__ = ["admit_request", "counted_caller", "telling"]
 
 _HEADS = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 
@@ -19,9 +19,13 @@ async def admit_request(
     limits: Limits, scope: Scope, route: Route, identity: Identity, wanted: Wanted | None = None
 ) -> Verdict:
     """Ask all limits that the route of a request (scope type ``http`` or ``websocket``) names."""
+    return await limits.admit(route.config.limits, route.label, counted_caller(scope, identity), wanted)
+
+
+def counted_caller(scope: Scope, identity: Identity) -> Caller:
+    """Return by what the caller of a request is counted."""
     key = next((value for name, value in scope["headers"] if name == b"x-api-key"), None)
-    caller = Caller(identity, context_of(scope).client, key)
-    return await limits.admit(route.config.limits, route.label, caller, wanted)
+    return Caller(identity, context_of(scope).client, key)
 
 
 def telling(send: Send, verdict: Verdict) -> Send:

@@ -14,7 +14,8 @@ from starlette.types import Message, Receive, Scope
 from app.errors import TidegateError, UpstreamTimeout
 from app.http.cache.flight import Answer
 from app.http.client_watch import ClientGone
-from app.http.token_usage import CallUsage, TokenCall, UsageReader, read_call
+from app.http.token_usage import CallUsage, UsageReader
+from app.limits.calls import TokenCall, read_call
 from app.limits.limits import Limits, Verdict, Wanted
 from app.observe.outcomes import Outcome
 

@@ -1,6 +1,6 @@
-"""How many tokens a proxied call of a language model may use, and did. Pure.
+"""How many tokens a proxied call of a language model used. Pure.
 
-A request says how long its answer may become; the answer says at its end what it cost, in the forms of OpenAI's and
+Its answer says at its end what it cost, in the forms of OpenAI's and
 Anthropic's APIs, as one JSON document or as server-sent events. The bytes pass by here unchanged. What nobody said is
 estimated from the texts, and so is what cannot be true: an upstream may be wrong.
 
@@ -18,14 +18,11 @@ import orjson
 
 from app.errors import UpstreamInvalid
 from app.generations.formats.sse import SseParser
-from app.limits.estimate import TokenCounter, estimate_prompt
+from app.limits.calls import MOST_TOKENS, TokenCall
+from app.limits.estimate import TokenCounter
 
-__all__ = ["CallUsage", "TokenCall", "UsageReader", "read_call"]
+__all__ = ["CallUsage", "UsageReader"]
 
-_ANSWER_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-_MOST_CHOICES = 128
-_MOST = 10_000_000
-"""Tokens of one call that are believed."""
 _DOCUMENT = 1024 * 1024
 """Bytes of an answer in one piece that are kept to be read; of a longer one, :data:`_TAIL` of its end."""
 _TAIL = 8 * 1024
@@ -48,37 +45,6 @@ class CallUsage:
     @property
     def total(self) -> int:
         return self.prompt + self.completion
-
-
-@dataclass(frozen=True, slots=True)
-class TokenCall:
-    """A request as it asks: about ``prompt`` tokens, at most ``answer`` (None: it does not say), in one piece or
-    ``streamed``.
-    """
-
-    prompt: int
-    answer: int | None = None
-    model: str | None = None
-    streamed: bool = False
-
-
-def read_call(body: bytes, whole: bool) -> TokenCall:
-    """Read a request's body; of one that is not ``whole`` only its size is known, and the prompt is what is there."""
-    if not whole:
-        return TokenCall(len(body) // 4)
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return TokenCall(0)
-    if not isinstance(value, dict):
-        return TokenCall(0)
-    model = value.get("model")
-    model = model if isinstance(model, str) else None
-    limits = [value[name] for name in _ANSWER_LIMITS if type(value.get(name)) is int and value[name] > 0]
-    choices = value.get("n")
-    times = min(choices, _MOST_CHOICES) if type(choices) is int and choices > 1 else 1
-    answer = min(max(limits), _MOST) * times if limits else None
-    return TokenCall(estimate_prompt(value, model), answer, model, value.get("stream") is True)
 
 
 class UsageReader:
@@ -169,7 +135,7 @@ class UsageReader:
         prompt = _first(usage, "prompt_tokens", "input_tokens")
         if prompt is not None:
             prompt += sum(_number(usage.get(name)) or 0 for name in _CACHED)
-            self._prompt = max(self._prompt or 0, min(prompt, _MOST))
+            self._prompt = max(self._prompt or 0, min(prompt, MOST_TOKENS))
         completion = _first(usage, "completion_tokens", "output_tokens")
         if completion is None and prompt is not None and _number(usage.get("total_tokens")) == prompt:
             completion = 0  # Embeddings have no answer to count.
@@ -189,7 +155,7 @@ def _load(payload: bytes) -> Any:
 
 
 def _number(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value <= _MOST else None
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None
 
 
 def _first(usage: Mapping[str, Any], *names: str) -> int | None:

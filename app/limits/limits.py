@@ -15,7 +15,7 @@ from app.errors import BrokerUnavailable, BudgetExhausted, RateLimited, Tidegate
 from app.limits.fields import Header, Told
 from app.limits.shares import Caller, share_of
 from app.limits.tokens import NamedBudget, Reservation, TokenBudgets
-from app.streams.budgets import Budget
+from app.streams.budgets import Budget, Level
 from app.streams.slotkeeper import SlotKeeper, WithoutRedis
 from app.streams.windows import Ask, Windows
 
@@ -85,6 +85,19 @@ class Limits:
                 found.append(NamedBudget(name, budget, limit.warn_at))
         return found
 
+    async def own_levels(self, caller: Caller) -> list[tuple[NamedBudget, str, Level]]:
+        """Return the budgets that are ``caller``'s own, by what, and how they stand.
+
+        Raises :exc:`~app.errors.BrokerUnavailable`.
+        """
+        names = [name for name, limit in self._limits.items() if limit.by not in {"route", "all"}]
+        budgets = self.budgets(names, "", caller)
+        if not budgets:
+            return []
+        assert self._budgets is not None, "budgets of tokens need somebody who keeps them"
+        levels = await self._budgets.levels(budgets)
+        return [(each, self._limits[each.name].by, level) for each, level in zip(budgets, levels, strict=True)]
+
     async def admit(self, names: Sequence[str], place: str, caller: Caller, wanted: Wanted | None = None) -> Verdict:
         """Take what one request of ``caller`` at ``place`` needs of the limits ``names``: of all, or of none.
 
@@ -105,6 +118,16 @@ class Limits:
             self.release(verdict, used=0)
             verdict.refusal = refusal
         return verdict
+
+    async def extend(self, reservation: Reservation) -> bool:
+        """Reserve more for a call that goes on; False where there is no more, or nobody can be asked who must be."""
+        assert self._budgets is not None, "somebody gave it"
+        return await self._budgets.extend(reservation)
+
+    def record(self, budgets: Sequence[Budget], ticket: str, used: int) -> None:
+        """Settle a reservation of another replica, which is no more."""
+        assert self._budgets is not None, "somebody gave it"
+        self._budgets.record(budgets, ticket, used)
 
     def release(self, verdict: Verdict, used: int | None = None) -> None:
         """Give back what ``verdict`` holds; ``used`` settles its tokens. A second time changes nothing."""
@@ -170,6 +193,8 @@ class Limits:
         for named, level in zip(budgets, reservation.levels, strict=True):
             told.tokens(named.name, named.budget.limit, named.budget.window, level)
         if reservation.granted:
+            reservation.more = max(limit.answer for limit in limits)
+            reservation.must_ask = any(limit.without_redis == "closed" for limit in limits)
             verdict.reservation = reservation
             return None
         return _exhausted(reservation, least)

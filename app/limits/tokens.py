@@ -54,6 +54,10 @@ class Reservation:
     wait: float = 0.0
     """Where nothing was granted: the seconds until it may be."""
     renewed: float = 0.0
+    more: int = 1024
+    """Tokens that are asked for when it runs out."""
+    must_ask: bool = False
+    """While budgets cannot be asked, it ends with what it has."""
 
     @property
     def plain(self) -> list[Budget]:
@@ -103,13 +107,17 @@ class TokenBudgets:
         """Return the reservation of a call that is let through although the budgets cannot be asked."""
         return Reservation(ticket or secrets.token_hex(12), budgets, None)
 
-    async def extend(self, reservation: Reservation, more: int) -> bool:
-        """Reserve up to ``more`` tokens on top; False where there are none. Unreachable budgets give any number."""
+    async def extend(self, reservation: Reservation) -> bool:
+        """Reserve more on top; False where there is no more. Unreachable budgets give any number, unless they must be
+        asked.
+        """
         if reservation.granted is None:
             return True
         try:
-            grant = await self._budgets.reserve(reservation.plain, reservation.ticket, 1, more)
+            grant = await self._budgets.reserve(reservation.plain, reservation.ticket, 1, reservation.more)
         except BrokerUnavailable:
+            if reservation.must_ask:
+                return False
             reservation.granted = None
             return True
         reservation.granted += grant.amount

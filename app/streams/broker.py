@@ -192,8 +192,8 @@ class Ledger(Protocol):
     async def expired(self) -> list[str]:
         """Return streams whose owner let the lease run out without closing them."""
 
-    async def seal(self, stream: str, top: int, item: bytes) -> bool:
-        """Close an expired stream with ``item`` as its last message, if it still ends at ``top`` and is still expired.
+    async def seal(self, stream: str, top: int, items: Sequence[bytes]) -> bool:
+        """Close an expired stream with ``items`` as its last messages, if it still ends at ``top`` and is expired.
 
         One atomic step; False when somebody else was faster or its owner came back.
         """

@@ -236,11 +236,11 @@ class MemoryLedger:
         now = self._store.clock()
         return [stream for stream, deadline in self._deadlines.items() if deadline <= now]
 
-    async def seal(self, stream: str, top: int, item: bytes) -> bool:
+    async def seal(self, stream: str, top: int, items: Sequence[bytes]) -> bool:
         log = self._store.get(stream)
         if log is None or log.closed or log.top != top or self._deadlines[stream] > self._store.clock():
             return False
-        batch = log.extend([item])
+        batch = log.extend(items)
         self._close(stream, log)
         if not self._sink.broadcast(stream, batch):
             self._sink.advance(stream, log.since(0))

@@ -152,18 +152,18 @@ async def test_a_closed_stream_never_expires(pair: Pair) -> None:
     assert isinstance(await pair.b.ledger.claim("gen:1", b"{}"), Record)
     await pair.pass_time(LEASE + 0.05)
     assert await pair.b.ledger.expired() == []
-    assert not await pair.b.ledger.seal("gen:1", 1, b"twice")
+    assert not await pair.b.ledger.seal("gen:1", 1, [b"twice"])
 
 
 async def test_only_an_expired_stream_that_ends_where_it_was_seen_to_is_sealed(pair: Pair) -> None:
     owned = await own(pair.a, "gen:1")
     pair.a.ledger.append(owned, numbered(1, 3))
     await pair.settle()
-    assert not await pair.b.ledger.seal("gen:1", 3, LAST)
+    assert not await pair.b.ledger.seal("gen:1", 3, [LAST])
     await pair.pass_time(LEASE + 0.05)
-    assert not await pair.b.ledger.seal("gen:1", 2, LAST)
-    assert not await pair.b.ledger.seal("gen:none", 0, LAST)
-    assert await pair.b.ledger.seal("gen:1", 3, LAST)
+    assert not await pair.b.ledger.seal("gen:1", 2, [LAST])
+    assert not await pair.b.ledger.seal("gen:none", 0, [LAST])
+    assert await pair.b.ledger.seal("gen:1", 3, [LAST])
     assert await messages(pair) == [*numbered(1, 3), LAST]
     record = await pair.b.ledger.record("gen:1")
     assert record is not None
@@ -176,7 +176,7 @@ async def test_an_owner_who_comes_back_in_time_keeps_his_stream(pair: Pair) -> N
     await pair.pass_time(LEASE + 0.05)
     assert await pair.b.ledger.expired() == ["gen:1"]
     assert await pair.a.ledger.renew() == []
-    assert not await pair.b.ledger.seal("gen:1", 0, LAST)
+    assert not await pair.b.ledger.seal("gen:1", 0, [LAST])
     assert await pair.b.ledger.expired() == []
     pair.a.ledger.append(owned, numbered(1, 1))
     assert await messages(pair) == numbered(1, 1)
@@ -187,20 +187,21 @@ async def test_of_many_seals_at_once_one_wins(pair: Pair) -> None:
     pair.a.ledger.append(owned, numbered(1, 3))
     await pair.settle()
     await pair.pass_time(LEASE + 0.05)
-    seals = [pair.b.ledger.seal("gen:1", 3, b'"%d"' % number) for number in range(30)]
+    seals = [pair.b.ledger.seal("gen:1", 3, [b'"%d"' % number]) for number in range(30)]
     assert sum(await asyncio.gather(*seals)) == 1
     assert len(await messages(pair)) == 4
 
 
-async def test_the_message_of_a_seal_reaches_listeners(pair: Pair) -> None:
+async def test_the_messages_of_a_seal_reach_listeners(pair: Pair) -> None:
     owned = await own(pair.a, "gen:1")
     pair.a.ledger.append(owned, numbered(1, 3))
     recorder, _ = await listen(pair.b, "gen:1")
     await pair.settle()
     await pair.pass_time(LEASE + 0.05)
-    assert await pair.b.ledger.seal("gen:1", 3, LAST)
-    await recorder.reaches(4)
-    assert recorder.items == [*numbered(1, 3), LAST]
+    assert await pair.b.ledger.seal("gen:1", 3, [b'"last but one"', LAST])
+    await recorder.reaches(5)
+    assert recorder.items == [*numbered(1, 3), b'"last but one"', LAST]
+    assert await messages(pair) == recorder.items
     assert not recorder.faults
 
 
@@ -210,7 +211,7 @@ async def test_an_owner_whose_stream_was_sealed_can_write_no_more_and_learns_of_
     recorder, _ = await listen(pair.a, "gen:1")
     await pair.settle()
     await pair.pass_time(LEASE + 0.05)
-    assert await pair.b.ledger.seal("gen:1", 3, LAST)
+    assert await pair.b.ledger.seal("gen:1", 3, [LAST])
     pair.a.ledger.append(owned, [b"frozen"])
     assert await messages(pair) == [*numbered(1, 3), LAST]
     assert await pair.a.ledger.renew() == ["gen:1"]
@@ -226,7 +227,7 @@ async def test_a_lost_stream_is_reported_by_renew_also_without_an_append(pair: P
     await own(pair.a, "gen:1")
     await own(pair.a, "gen:2")
     await pair.pass_time(LEASE + 0.05)
-    assert await pair.b.ledger.seal("gen:1", 0, LAST)
+    assert await pair.b.ledger.seal("gen:1", 0, [LAST])
     assert await pair.a.ledger.renew() == ["gen:1"]
     record = await pair.a.ledger.record("gen:1")
     assert record is not None

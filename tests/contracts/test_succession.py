@@ -85,7 +85,7 @@ async def test_a_stream_that_has_an_heir_is_not_sealed(pair: Pair) -> None:
     await own(pair.a, "gen:1")
     await pair.pass_time(LEASE + 0.05)
     assert await pair.b.ledger.adopt("gen:1", await pair.b.broker.history("gen:1")) is not None
-    assert not await pair.a.ledger.seal("gen:1", 0, LAST)
+    assert not await pair.a.ledger.seal("gen:1", 0, [LAST])
 
 
 async def test_a_value_is_put_over_another_and_read_as_often_as_wanted(pair: Pair) -> None:

@@ -22,7 +22,7 @@ LIMIT = 1000
 def budgeted(upstream: str, *, tokens: int = LIMIT, route: dict[str, Any] | None = None, **limit: Any) -> Config:
     routes = [{"path": "/v1/*", "upstream": "chat", "limits": ["daily"], **(route or {})}]
     broker = limit.pop("broker", {})
-    daily = {"tokens": tokens, "window": 86_400, "by": "user", **limit}
+    daily = {"tokens": tokens, "window": 86_400, "by": "user", "without_redis": "closed", **limit}
     return settings(upstream, routes=routes, limits={"daily": daily}, broker=broker)
 
 
@@ -63,8 +63,14 @@ def ask(max_tokens: int | None = 100, bill: str = "20,30", **more: Any) -> dict[
     return body if max_tokens is None else {**body, "max_tokens": max_tokens}
 
 
-async def post(client: httpx.AsyncClient, gateway: Gateway, body: dict[str, Any]) -> httpx.Response:
-    return await client.post(f"{gateway.http}/v1/chat/completions", json=body)
+async def post(
+    client: httpx.AsyncClient, gateway: Gateway, body: dict[str, Any], *, patient: bool = True
+) -> httpx.Response:
+    while True:
+        response = await client.post(f"{gateway.http}/v1/chat/completions", json=body)
+        if response.status_code != 503 or response.json()["code"] != "broker_unavailable" or not patient:
+            return response
+        await asyncio.sleep(0.02)  # It says so after 50 ms, which can be short on a busy machine.
 
 
 def client(user: str = "alice") -> httpx.AsyncClient:
@@ -200,7 +206,7 @@ async def test_with_redis_frozen_the_configured_answer_comes_and_what_was_let_th
             times = []
             for _ in range(4):
                 began = time.perf_counter()
-                assert (await post(alice, gateway, ask(100, "100,100"))).status_code == status
+                assert (await post(alice, gateway, ask(100, "100,100"), patient=False)).status_code == status
                 times.append(time.perf_counter() - began)
             assert min(times) < 0.15, "50 ms and the request itself"
             valkey.resume()

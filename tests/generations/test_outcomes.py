@@ -89,7 +89,7 @@ async def test_an_upstream_that_breaks_off_is_told_as_a_failure_with_its_code() 
     async with scripted(script) as upstream, service(upstream.url) as (generations, told):
         await generations.start(ALICE, START)
         seen = await told.one()
-    assert (seen["terminal"], seen["code"], seen["tokens_source"]) == ("failed", "upstream_truncated", None)
+    assert (seen["terminal"], seen["code"], seen["tokens_source"]) == ("failed", "upstream_truncated", "estimated")
 
 
 async def test_a_generation_that_is_cancelled_before_its_first_token_is_told_without_a_first_time() -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.http.token_usage import CallUsage, TokenCall, UsageReader, read_call
+from app.http.token_usage import CallUsage, UsageReader
+from app.limits.calls import TokenCall, read_call
 
 EVENTS = b"text/event-stream; charset=utf-8"
 JSON = b"application/json"

@@ -145,7 +145,7 @@ async def use_everything(a: Replica, b: Replica) -> None:
     assert await a.broker.signal_all(b"all") == 2
     await eventually(lambda: b.signals == [b"hello", b"all"])
     assert await b.ledger.expired() == []
-    assert not await b.ledger.seal("gen:1", 3, LAST)
+    assert not await b.ledger.seal("gen:1", 3, [LAST])
     assert await b.ledger.record("gen:1") is not None
     assert (await b.archive.page("room:1")).top == 1
     await b.archive.remove("room:1")

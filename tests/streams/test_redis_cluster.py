@@ -81,7 +81,7 @@ async def test_leases_in_all_lists_are_judged_and_sealed(cluster_servers: Cluste
             await own(a, name)
         await asyncio.sleep(0.2)
         assert sorted(await b.ledger.expired()) == sorted(names)
-        assert all([await b.ledger.seal(name, 0, LAST) for name in names])
+        assert all([await b.ledger.seal(name, 0, [LAST]) for name in names])
         assert await b.ledger.expired() == []
 
 

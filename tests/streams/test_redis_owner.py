@@ -96,7 +96,7 @@ async def test_an_owner_that_was_taken_from_resets_its_listeners_and_follows_the
         a.ledger.append(owned, numbered(1, 5))
         await there.reaches(5)
         await asyncio.sleep(0.15)
-        assert await b.ledger.seal("gen:1", 5, LAST)
+        assert await b.ledger.seal("gen:1", 5, [LAST])
         a.ledger.append(owned, [b"6", b"7"])
         a.ledger.append(owned, [b"8"], close=True)
         await here.until(lambda: here.items == [*numbered(1, 5), LAST])

@@ -19,6 +19,7 @@ from app.generations.service import Generation, Generations
 from app.http.api.caller import Caller
 from app.http.api.models import CancelAnswer, GenerationAnswer, ProblemAnswer, StartAnswer, StartBody
 from app.http.event_stream import EventStreams, SseListener, parse_event_id
+from app.http.limits import counted_caller
 from app.http.waiting import Waiter
 from app.observe.request_context import context_of
 from app.streams.position import Position
@@ -53,7 +54,7 @@ class _Routes:
         identity = await self._caller(request)
         streamed = "text/event-stream" in (accept or "")
         asked = StartRequest.parse(body.model_dump(), attended=streamed or wait)
-        asked = replace(asked, trace=context_of(request.scope).trace)
+        asked = replace(asked, trace=context_of(request.scope).trace, caller=counted_caller(request.scope, identity))
         generation_id, position = await self._generations.start(identity, asked)
         if streamed:
             return await self._events(identity, generation_id, None)

@@ -6,7 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["CancelAnswer", "GenerationAnswer", "ProblemAnswer", "StartAnswer", "StartBody", "TicketAnswer"]
+__all__ = [
+    "CancelAnswer",
+    "GenerationAnswer",
+    "ProblemAnswer",
+    "StartAnswer",
+    "StartBody",
+    "TicketAnswer",
+    "UsageAnswers",
+]
 
 
 class StartBody(BaseModel):
@@ -51,6 +59,26 @@ class UsageAnswer(BaseModel):
     prompt_tokens: int
     completion_tokens: int
     source: str
+
+
+class BudgetAnswer(BaseModel):
+    """Of ``tokens`` within ``window`` seconds ``used`` by calls that ended, ``reserved`` by those that run.
+
+    In ``resets_in`` seconds nothing of what is used now counts any more.
+    """
+
+    limit: str
+    by: str
+    window: float
+    tokens: int
+    used: int
+    reserved: int
+    remaining: int
+    resets_in: float
+
+
+class UsageAnswers(BaseModel):
+    budgets: list[BudgetAnswer]
 
 
 class GenerationAnswer(BaseModel):

@@ -19,7 +19,7 @@ from app.streams.broker import History, OwnedStream, Record, Sink
 from app.streams.log import StreamLog
 from app.streams.position import new_epoch
 from app.streams.redis.client import Client, Script
-from app.streams.redis.layout import Layout, one_line
+from app.streams.redis.layout import Layout, join_items
 from app.streams.redis.link import Link
 from app.streams.redis.links import Links
 from app.streams.redis.outgoing import Outgoing
@@ -181,9 +181,10 @@ class RedisLedger:
         await self._forget_leases([stream for stream, flag in zip(streams, closed, strict=True) if flag != b"0"])
         return [stream for stream, flag in zip(streams, closed, strict=True) if flag == b"0"]
 
-    async def seal(self, stream: str, top: int, item: bytes) -> bool:
+    async def seal(self, stream: str, top: int, items: Sequence[bytes]) -> bool:
         layout = self._layout
-        arguments = (top, one_line(item), self._retention_ms, layout.channel(stream), layout.announce, new_epoch())
+        told = (layout.channel(stream), layout.announce)
+        arguments = (top, join_items(items), self._retention_ms, *told, new_epoch(), len(items))
         sealed = await self._client.script(Script.SEAL, self._keys(stream), *arguments)
         if sealed:
             await self._forget_leases([stream])

@@ -1,0 +1,43 @@
+"""``/api/v1/usage``: how a caller's budgets of tokens stand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+
+from app.http.api.caller import Caller
+from app.http.api.models import ProblemAnswer, UsageAnswers
+from app.http.limits import counted_caller
+from app.limits.limits import Limits
+
+__all__ = ["usage_router"]
+
+
+def usage_router(limits: Limits, caller: Caller) -> APIRouter:
+    router = APIRouter(tags=["limits"], responses={401: {"model": ProblemAnswer}, 503: {"model": ProblemAnswer}})
+
+    @router.get("/api/v1/usage", response_model=UsageAnswers, summary="Read how your budgets of tokens stand")
+    async def usage(request: Request) -> Any:
+        """Those that count by user, company, address or key; what running calls have reserved is told apart."""
+        identity = await caller(request)
+        asker = counted_caller(request.scope, identity)
+        budgets = []
+        for named, by, level in await limits.own_levels(asker):
+            limit = named.budget.limit
+            budgets.append(
+                {
+                    "limit": named.name,
+                    "by": by,
+                    "window": named.budget.window,
+                    "tokens": limit,
+                    "used": level.used,
+                    "reserved": level.held,
+                    "remaining": max(0, limit - level.used - level.held),
+                    "resets_in": round(level.reset, 3),
+                }
+            )
+        return {"budgets": budgets}
+
+    return router
