@@ -68,9 +68,11 @@ class Names:
 
 
 def texts(value: Any, within: Collection[str] | None = None) -> Iterator[str]:
-    """Yield every text in ``value`` that can be a name, of those in ``within`` if that is given."""
+    """Yield every text in ``value`` that can be a name; or those of ``within``, also as a part of a URL or path."""
     if isinstance(value, str):
-        if _is_name(value) and (within is None or value in within):
+        if within is not None:
+            yield from (part for part in {value, *_NAME.findall(value)} if part in within)
+        elif _is_name(value):
             yield value
     elif isinstance(value, dict):
         for name, each in value.items():

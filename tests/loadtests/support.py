@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from loadtests.session_format import Closed, Frame, Header, Opened, Record, Session, save
+from loadtests.session_format import Closed, Frame, Header, Opened, Record, Request, Response, Session, save
 from tests.support.gateway import ROOT
 
 __all__ = ["TOKENS", "centrifuge_chat", "native_chat", "replay"]
@@ -17,8 +17,10 @@ __all__ = ["TOKENS", "centrifuge_chat", "native_chat", "replay"]
 TOKENS = [f" tok{number}" if number % 7 else f" ∂{number}😀" for number in range(60)]
 
 
-def native_chat(path: Path, *, tokens: list[str] = TOKENS, pause: float = 0.05, channel: str | None = None) -> Path:
-    """A page that asks for one chat and reads it to its end."""
+def native_chat(
+    path: Path, *, tokens: list[str] = TOKENS, pause: float = 0.05, channel: str | None = None, calls: bool = False
+) -> Path:
+    """A page that asks for one chat and reads it to its end; with ``calls``, by REST, too."""
     records: list[Record] = [Opened(0.0)]
 
     def heard(t: float, **message: Any) -> None:
@@ -43,6 +45,10 @@ def native_chat(path: Path, *, tokens: list[str] = TOKENS, pause: float = 0.05, 
     receipt = {"offset": len(tokens) + 2, "characters": len(text), "sha256": hashlib.sha256(text.encode()).hexdigest()}
     terminal = {"type": "completed", "reason": "stop", "receipt": receipt}
     heard(at + 0.01, type="event", offset=len(tokens) + 2, event=terminal, **where)
+    if calls:
+        url, headers = "http://recorded/api/v1/generations/gen_recorded", {"authorization": "Bearer ${token}"}
+        records += [Request(at + 0.02, "r1", "GET", url, headers), Response(at + 0.03, "r1", 200, {}, '{"id": "x"}')]
+        records += [Request(at + 0.04, "r2", "GET", "http://recorded/no/such/page"), Response(at + 0.05, "r2", 200)]
     records.append(Closed(at + 0.1, code=1000))
     save(path, Session(Header("ws://recorded/api/v1/ws", "native", ["tidegate.v1", "bearer.${token}"]), records))
     return path

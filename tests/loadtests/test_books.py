@@ -193,6 +193,14 @@ def test_a_recording_becomes_steps_with_what_they_wait_for(tmp_path: Path) -> No
     assert plan.connect == {"name": "js"}
 
 
+def test_a_call_waits_for_the_answer_that_holds_a_name_of_its_url(tmp_path: Path) -> None:
+    plan = make_plan(load(native_chat(tmp_path / "s.jsonl", calls=True)))
+    assert [(step.name, step.needs) for step in plan.steps if step.kind == "call"] == [
+        ("GET http://recorded/api/v1/generations/gen_recorded", {1}),
+        ("GET http://recorded/no/such/page", set()),
+    ]
+
+
 def test_reconnects_of_a_recording_are_the_pages_own_business() -> None:
     def said(t: float, socket: int, text: str) -> Frame:
         return Frame(t, "send", text, socket=socket)

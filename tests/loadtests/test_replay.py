@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
+import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.asyncio.server import serve
 
 from app.config import DEVELOPMENT_SECRET
+from loadtests.session_format import Closed, Frame, Header, Opened, Session, save
 from tests.loadtests.broken import Fault, breaking, server_frame
 from tests.loadtests.support import TOKENS, centrifuge_chat, native_chat, replay
-from tests.support.gateway import Gateway, free_port, running, settings
+from tests.support.gateway import ROOT, Gateway, free_port, running, settings
 from tests.support.valkey import ValkeyServer
 
 SECRET = ("--jwt-secret", DEVELOPMENT_SECRET)
@@ -238,3 +243,68 @@ async def test_a_server_that_opens_no_socket_is_counted_and_the_run_is_void(tmp_
     }
     assert "nothing was connected" in verdict["doubts"]
     assert verdict["refused"] == sum(verdict["refusals"].values()) >= 10
+
+
+async def test_calls_are_made_in_step_with_tokens_of_a_command_while_a_replica_is_restarted(tmp_path: Path) -> None:
+    port, done = free_port(), tmp_path / "restarted"
+    mint = tmp_path / "mint.py"
+    claims = "{'sub': sys.argv[1], 'exp': time.time() + 60}"
+    mint.write_text(f"import jwt, sys, time\nprint(jwt.encode({claims}, {DEVELOPMENT_SECRET!r}))")
+    session = native_chat(tmp_path / "s.jsonl", pause=0.01, calls=True)
+    options = ("--with-producer", "--producer-port", port, "--token-command", f"{sys.executable} {mint} {{user}}")
+    restart = ("--restart-command", f"touch {done}", "--restart-at", "0.5s", "--allow-void")
+    async with running(config(port)) as gateway:
+        verdict = await replay(session, "-n", 2, "--url", gateway.ws, *options, *restart)
+    assert verdict["receipts_right"] == 2
+    assert verdict["rest_p50"] > 0
+    assert verdict["errors"] == {"GET /no/such/page: 404": 2}, "the other call knew the live generation's id"
+    assert verdict["divergences"] == {"GET /no/such/page is answered 404; recorded: 200": 2}
+    assert done.exists()
+    assert verdict["restarts"][0]["code"] == 0
+
+
+async def test_a_raw_session_is_sent_as_it_was_with_tokens_of_a_file(tmp_path: Path) -> None:
+    heard: list[bytes] = []
+
+    async def echo(socket: Any) -> None:
+        heard.append(socket.request.headers["Authorization"].encode())
+        async for message in socket:
+            heard.append(message if isinstance(message, bytes) else message.encode())
+            await socket.send(message)
+
+    records = [Opened(0.0), Frame(0.1, "send", "hello"), Frame(0.2, "send", b"\x00\xff", 2), Closed(0.6, code=1000)]
+    save(tmp_path / "s.jsonl", Session(Header("ws://recorded/", "raw"), list(records)))
+    (tmp_path / "tokens.csv").write_text("user,token\nann,T1\nbob,T2\n")
+    async with serve(echo, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        tokens = ("--tokens-csv", tmp_path / "tokens.csv", "--allow-void")
+        verdict = await replay(tmp_path / "s.jsonl", "-n", 2, "--url", url, *tokens)
+    assert sorted(heard) == sorted([b"Bearer T1", b"Bearer T2", *[b"hello", b"\x00\xff"] * 2])
+    assert (verdict["unnumbered"], verdict["messages"], verdict["lost"]) == (4, 4, 0)
+
+
+async def test_an_interrupted_run_still_has_its_verdict(tmp_path: Path) -> None:
+    playing, out = asyncio.Event(), tmp_path / "v.json"
+
+    async def listen(socket: Any) -> None:
+        async for _ in socket:
+            playing.set()
+
+    records = [Opened(0.0), Frame(0.05, "send", "hello"), Closed(0.1, code=1000)]
+    save(tmp_path / "s.jsonl", Session(Header("ws://recorded/", "raw"), list(records)))
+    async with serve(listen, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        options = ("--url", url, "--loop", "--allow-void", "--json", out, "-q", "-n", 2, "--processes", 2)
+        command = [str(each) for each in ("-m", "loadtests", "replay", tmp_path / "s.jsonl", *options)]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+        )
+        async with asyncio.timeout(60):
+            await playing.wait()
+            process.send_signal(signal.SIGINT)
+            said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()
+    verdict = json.loads(out.read_text())
+    assert "it was interrupted" in verdict["warnings"]
+    assert verdict["users"] == 2
+    assert verdict["connected"] >= 2
