@@ -1,0 +1,73 @@
+"""The demo's kinds and routes with the real services: begun either way, watched by the services' own ids."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from app.config import load_config
+from services.code.app import create_app as code_app
+from services.code.settings import CodeSettings
+from services.image.app import create_app as image_app
+from services.image.settings import ImageSettings
+from services.speech.app import create_app as speech_app
+from services.speech.settings import SpeechSettings
+from tests.services.conftest import _serving
+from tests.support.client import Stream, connected
+from tests.support.gateway import Gateway, bearer, running
+
+INPUTS = {
+    "image": ("/api/v1/images/generate", {"prompt": "a red boat", "size": "128x128", "steps": 3}),
+    "code": ("/api/v1/code/generate", {"prompt": "a page with a header", "variants": 2}),
+    "speech": ("/tts/generate", {"text": "Hello there.", "sync": False}),
+}
+
+
+@pytest.fixture
+async def demo(tmp_path: Path) -> AsyncIterator[Gateway]:
+    apps = {
+        "IMAGE": image_app(ImageSettings(storage=str(tmp_path / "image"))),
+        "CODE": code_app(CodeSettings(pieces_per_second=0)),
+        "SPEECH": speech_app(SpeechSettings(storage=str(tmp_path / "speech"))),
+    }
+    async with AsyncExitStack() as stack:
+        environ = {}
+        for name, app in apps.items():
+            url = await stack.enter_async_context(_serving(app))
+            environ[f"{name}_PORT"] = str(urlsplit(url).port)
+        config = load_config(None, environ, {"server.port": 0, "server.log_level": "warning"}, preset="demo")
+        yield await stack.enter_async_context(running(config))
+
+
+def check(kind: str, stream: Stream) -> None:
+    assert stream.terminal is not None
+    assert stream.terminal["type"] == "completed", stream.terminal
+    if kind == "code":
+        assert set(stream.files) == {"variants/0/index.html", "variants/1/index.html"}
+        assert all("<" in text for text in stream.files.values())
+    else:
+        (artifact,) = [event for event in stream.events if event["type"] == "artifact"]
+        assert artifact["url"].startswith("/image/" if kind == "image" else "/tts/")
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+async def test_a_generation_of_each_kind_ends_with_its_result(demo: Gateway, kind: str) -> None:
+    path, input_ = INPUTS[kind]
+    async with connected(demo) as client, httpx.AsyncClient(base_url=demo.http, headers=bearer(), timeout=20) as http:
+        reply = await client.command("generate", kind=kind, input=input_)
+        assert reply["type"] == "reply", reply
+        begun = Stream(reply["generation_id"], reply["epoch"], reply["offset"])
+        client.streams[begun.generation_id] = begun
+        check(kind, await client.finish(begun))
+        answer = (await http.post(path, json=input_)).json()
+        tracked = await client.finish(await client.subscribe(answer["generation_id"]))
+        check(kind, tracked)
+        for event in tracked.events:
+            if event["type"] == "artifact":
+                file = await http.get(event["url"])
+                assert (file.status_code, file.headers["content-type"]) == (200, event["mime"])
