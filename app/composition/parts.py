@@ -298,6 +298,7 @@ class Parts:
         self.sockets.control.end_revoked(self._revocations.revoked)
         self._event_streams.end_revoked(self._revocations.revoked)
         self._served_streams.end_revoked(self._revocations.revoked)
+        self.sockets.formats.open.end_revoked(self._revocations.revoked)
         self._passed_on.end_revoked(self._revocations.revoked)
 
     def _routers(self, config: Config) -> list[APIRouter]:

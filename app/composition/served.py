@@ -7,6 +7,7 @@ import time
 from fastapi import APIRouter
 
 from app.auth.api_keys import ApiKeys
+from app.composition.served_sockets import CODE_PATH
 from app.config import Config
 from app.generations.responses import Responses
 from app.generations.served import Served
@@ -37,7 +38,8 @@ _CHAT_PATHS = ("/api/chat", "/api/chat/*")
 def served_paths(config: Config) -> tuple[str, ...]:
     """Return where they are, in the form of a route's path: routes that only cover them come after them."""
     openai = _OPENAI_PATHS if config.served.openai.enabled else ()
-    return openai + (_CHAT_PATHS if config.served.vercel.enabled else ())
+    chat = _CHAT_PATHS if config.served.vercel.enabled else ()
+    return openai + chat + ((CODE_PATH,) if config.served.code.enabled else ())
 
 
 def served_routers(

@@ -11,6 +11,7 @@ from app.auth.origins import Origins, origin_allowed
 from app.auth.peer import Peers
 from app.auth.tickets import Tickets
 from app.auth.tokens import TokenVerifier
+from app.composition.served_sockets import SocketFormats
 from app.config import Config, LimitsConfig, ServerConfig
 from app.errors import NotFound
 from app.generations.merging import EventMergeRule
@@ -112,6 +113,8 @@ class Sockets:
             _CENTRIFUGE_PATH: self._centrifuge,
         }
         """ASGI applications of type ``websocket``, by path."""
+        self.formats = SocketFormats(services, tickets, backend.keys, lambda: self._origins)
+        self._served = self.formats.endpoints(config)
         self.doors: dict[str, Callable[..., Awaitable[None]]] = {}
         """Those of type ``http``, which stand in for sockets."""
         self._doors: list[Door] = []
@@ -127,6 +130,7 @@ class Sockets:
         self._native.origins = self._centrifuge.origins = self._origins
         for door in self._doors:
             door.origins = self._origins
+        self._served = self.formats.endpoints(config)
 
     def origin_allowed(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
         """Whether the page that asks may open a socket."""
@@ -138,7 +142,9 @@ class Sockets:
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "websocket":
                 # A handshake's endpoint forgets its scope in the end, which is the server's.
-                await self.endpoints.get(scope["path"], _refuse)(dict(scope), receive, send)
+                path = scope["path"]
+                endpoint = self.endpoints.get(path) or self._served.get(path, _refuse)
+                await endpoint(dict(scope), receive, send)
             else:
                 await self.doors.get(scope["path"], others)(scope, receive, send)
 

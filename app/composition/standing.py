@@ -50,6 +50,7 @@ class Standing:
             "uptime_seconds": round(time.monotonic() - self._started, 3),
             "sockets": len(of.sockets.sessions),
             "sockets_passed_on": len(of.passed_on),
+            "sockets_served": len(of.sockets.formats.open.open),
             "channels": of.hub.channels(),
             "generations_running": of.generations.running,
             "webhooks": dict(of.generations.posts.counts),
@@ -80,7 +81,8 @@ class Standing:
         of, progress = self._of, Progress(pid_file)
         try:
             while True:
-                progress.tell(sockets=len(of.sockets.sessions) + len(of.passed_on), generations=of.generations.running)
+                sockets = len(of.sockets.sessions) + len(of.sockets.formats.open.open) + len(of.passed_on)
+                progress.tell(sockets=sockets, generations=of.generations.running)
                 await asyncio.sleep(_TELL)
         finally:
             progress.end()

@@ -67,6 +67,8 @@ class ServedOpenAIConfig(Section):
     found."""
     on_last_disconnect: str = "cancel"
     """What becomes of a generation whose client goes away: `continue`, `cancel`, `cancel_after:<seconds>`."""
+    socket_on_last_disconnect: str = "cancel_after:60"
+    """The same for responses that were asked for over a WebSocket: so long they can be gone on with."""
     head_wait: float = Field(5.0, ge=0, le=300)
     """How long a stream's head waits for the upstream's first word, so that a refusal has a status of its own."""
     max_in_flight: int = Field(16, ge=1, le=1024)
@@ -76,7 +78,7 @@ class ServedOpenAIConfig(Section):
     connection_lifetime: float = Field(3600.0, gt=0)
     """How long one WebSocket may live."""
 
-    policy = field_validator("on_last_disconnect")(_checked_policy)
+    policy = field_validator("on_last_disconnect", "socket_on_last_disconnect")(_checked_policy)
 
 
 class ServedVercelConfig(Section):

@@ -13,12 +13,12 @@ from typing import Any
 from starlette.responses import Response
 
 from app.auth.identity import Identity
-from app.http.waiting import NOTHING
 from app.observe.tasks import TaskSet
 from app.streams.hub import Encoder, Hub, Subscription
 from app.streams.merge import MergeRule
 from app.streams.position import Position
 from app.streams.publication import Batch, Publication
+from app.streams.quiet import NOTHING
 from app.streams.recovery import Recovery
 from app.streams.sendqueue import SendQueue
 

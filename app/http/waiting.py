@@ -1,26 +1,14 @@
-"""Listeners of whose messages the hub need make no bytes."""
+"""A listener that waits for the end."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 
-from app.streams.publication import Batch, Publication
+from app.streams.publication import Batch
+from app.streams.quiet import NOTHING
 
-__all__ = ["NOTHING", "Waiter"]
-
-
-class _Nothing:
-    """:class:`~app.streams.hub.Encoder` for listeners that look at batches alone."""
-
-    def batches(self, channel: str, batches: Sequence[Batch]) -> bytes:
-        return b""
-
-    def publications(self, channel: str, epoch: str, publications: Sequence[Publication]) -> bytes:
-        return b""
-
-
-NOTHING = _Nothing()
+__all__ = ["Waiter"]
 
 
 class Waiter:

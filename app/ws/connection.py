@@ -136,6 +136,10 @@ class Connection(asyncio.Protocol):
         self.resume_reading()
         return not early
 
+    def admit_messages(self, size: int) -> None:
+        """Take messages of up to ``size`` bytes, where that is more. Call it before :meth:`attach`."""
+        self.socket.max_message_size = max(size, self.socket.max_message_size or size)
+
     @property
     def open(self) -> bool:
         """Whether a handshake can still be answered."""

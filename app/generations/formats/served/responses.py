@@ -63,6 +63,11 @@ class ResponseStream:
         events, self._events = self._events, []
         return events
 
+    @property
+    def over(self) -> bool:
+        """Whether its end was told."""
+        return self._status not in {"queued", "in_progress"}
+
     def response(self) -> dict[str, Any]:
         """Return the response as it stands, for :func:`orjson.dumps`."""
         output = [item.value() for item in self._items]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ __all__ = ["Failure", "Wire", "failure_of", "json_string", "loaded", "openai_err
 
 _TEXT = b'{"type":"delta","text":'
 _OTHER_PARTS = (b'","part":"reasoning"}', b'","part":"tool"}')
+_FIELD = re.compile(r"(?:input\.)?([a-z_]+(?:\[\d+\])?(?:\.[a-z_]+)*)(?=[\s:,])")
 _CANCELLED = "The generation was cancelled."
 _REASONS = frozenset({"stop", "length", "tool_calls", "content_filter"})
 _SHORTENED = frozenset({"budget", "max_tokens", "partial"})
@@ -72,16 +74,14 @@ def status_of(code: str) -> int:
     return _STATUSES.get(code, 500)
 
 
-def openai_error(
-    error: TidegateError | Failure, *, param: str | None = None, code: str | None = None
-) -> dict[str, Any]:
-    """Return an error in OpenAI's form, ``{"message", "type", "param", "code"}``; ``code`` is ours unless given."""
-    return {
-        "message": error.message,
-        "type": _type_of(error),
-        "param": param,
-        "code": code or error.code,
-    }
+def openai_error(error: TidegateError | Failure, *, code: str | None = None) -> dict[str, Any]:
+    """Return an error in OpenAI's form, ``{"message", "type", "param", "code"}``.
+
+    ``code`` is ours unless given; ``param`` is the field that the message of a bad request begins with.
+    """
+    named = _FIELD.match(error.message) if error.code == "bad_request" else None
+    param = None if named is None else named[1]
+    return {"message": error.message, "type": _type_of(error), "param": param, "code": code or error.code}
 
 
 def _type_of(error: TidegateError | Failure) -> str:

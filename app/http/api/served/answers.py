@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any
@@ -27,7 +26,6 @@ __all__ = ["GENERATION_ID", "Answers", "json_answer", "json_body", "openai_error
 
 GENERATION_ID = b"x-generation-id"
 """Names the generation behind an answer, so that it can be watched and cancelled like any other."""
-_FIELD = re.compile(r"(?:input\.)?([a-z_]+(?:\[\d+\])?(?:\.[a-z_]+)*)(?=[\s:,])")
 _KEPT = frozenset({b"retry-after", b"www-authenticate", GATEWAY_ERROR})
 
 
@@ -123,8 +121,7 @@ def openai_refusal(error: TidegateError | Failure) -> Response:
 
     ``x-should-retry`` tells OpenAI's libraries what the status alone would not: that the same again is of no use.
     """
-    named = _FIELD.match(error.message) if error.code == "bad_request" else None
-    body = {"error": openai_error(error, param=named[1] if named is not None else None)}
+    body = {"error": openai_error(error)}
     if isinstance(error, TidegateError):
         status, headers, _ = problem(error)
         answer = json_answer(body, status)

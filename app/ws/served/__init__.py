@@ -1,0 +1,1 @@
+"""WebSockets that speak other systems' formats. One task serves each: their messages are few, and large."""
