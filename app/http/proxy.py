@@ -118,8 +118,9 @@ class Proxy:
                 response = self._followed(response if meter is None else meter.read(response), route.config, identity)
                 try:
                     await _answer(response, send, watch, route.headers, outcome)
-                except UpstreamError as error:
-                    outcome.ended, outcome.error = Ended.UPSTREAM, error.code
+                except TidegateError as error:  # also of the request's body, which may still be on its way
+                    failed = isinstance(error, UpstreamError)
+                    outcome.ended, outcome.error = Ended.UPSTREAM if failed else Ended.REFUSED, error.code
                     _log.warning("answer broke off", upstream=route.config.upstream, code=error.code,
                                  request_id=context.id.decode("ascii"))  # fmt: skip
                     raise ResponseAborted from None

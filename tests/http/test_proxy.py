@@ -224,6 +224,25 @@ async def test_a_chunked_body_that_is_too_large_is_cut_off_while_it_streams():
 # Answers.
 
 
+async def test_a_body_that_grows_too_large_behind_an_answer_that_has_begun_breaks_it_off(caplog):
+    async def hasty(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nyes\r\n")
+        await reader.read()
+
+    async with raw_server(hasty) as server, gateway(server.url, body_limit=1000) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request("POST / HTTP/1.1", "Transfer-Encoding: chunked") + b"1\r\nx\r\n")
+        assert (await reader.readuntil(b"yes\r\n")).startswith(b"HTTP/1.1 200 ")
+        writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (2000, b"x" * 2000))
+        async with asyncio.timeout(10):
+            rest = await reader.read()
+        assert b"HTTP/1.1" not in rest
+        assert not rest.endswith(b"0\r\n\r\n"), "what is broken off must not look whole"
+        writer.close()
+    assert "Traceback" not in caplog.text
+
+
 async def test_an_answer_comes_back_with_its_cookies_in_order():
     cookies = b"Set-Cookie: b=1\r\nX-A: 1\r\nSet-Cookie: a=1\r\n"
     answer = b"HTTP/1.1 201 Made\r\n%bKeep-Alive: x\r\nContent-Length: 2\r\n\r\nhi" % cookies
