@@ -40,7 +40,8 @@ def serve(
     options = vars(parser.parse_args(arguments))
     host, port = options.pop("host"), options.pop("port")
     try:
-        settings = settings_type.from_environ(os.environ, **options)
+        known = {name: value for name, value in options.items() if name in settings_type.model_fields}
+        settings = settings_type.from_environ(os.environ, **known)
     except SettingsError as error:
         parser.error(str(error))
     uvicorn.run(

@@ -3,13 +3,16 @@
 ::
 
     ApiError               as its status says
-    ├── Invalid      422   a field is wrong; param names it
+    ├── Unauthorized 401   no token, or one that does not count
     ├── Forbidden    403
     ├── NotFound     404
+    ├── Conflict     409   something is taken
     ├── Gone         410   a link that has run out
     ├── TooLarge     413
-    ├── Overloaded   429   the queue is full
-    └── BadUpstream  502
+    ├── Invalid      422   a field is wrong; param names it
+    ├── Overloaded   429   too much at once, or too often
+    ├── BadUpstream  502
+    └── Unavailable  503   what is kept can't be reached just now
 """
 
 from __future__ import annotations
@@ -25,31 +28,50 @@ from starlette.responses import JSONResponse, Response
 __all__ = [
     "ApiError",
     "BadUpstream",
+    "Conflict",
     "Forbidden",
     "Gone",
     "Invalid",
     "NotFound",
     "Overloaded",
     "TooLarge",
+    "Unauthorized",
+    "Unavailable",
     "install_errors",
 ]
 
 
 class ApiError(Exception):
-    """The root. ``message`` is for the caller; ``param`` names the field at fault."""
+    """The root. ``message`` is for the caller; ``param`` names the field at fault.
+
+    ``retry_after`` are seconds, told with 429 and 503.
+    """
 
     status: ClassVar[int] = 500
     code: ClassVar[str | None] = None
 
-    def __init__(self, message: str, param: str | None = None, status: int | None = None) -> None:
+    def __init__(self, message: str, param: str | None = None, status: int | None = None, retry_after: int = 1) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
+        self.retry_after = retry_after
         self.http_status = self.status if status is None else status
 
 
 class Invalid(ApiError):
     status, code = 422, "invalid"
+
+
+class Unauthorized(ApiError):
+    status, code = 401, "unauthorized"
+
+
+class Conflict(ApiError):
+    status, code = 409, "conflict"
+
+
+class Unavailable(ApiError):
+    status, code = 503, "unavailable"
 
 
 class Forbidden(ApiError):
@@ -85,17 +107,21 @@ def install_errors(app: FastAPI) -> None:
     app.exception_handler(Exception)(_on_failure)
 
 
-def _answer(status: int, message: str, param: str | None, code: str | None, detail: Any = None) -> JSONResponse:
+def _answer(
+    status: int, message: str, param: str | None, code: str | None, detail: Any = None, retry_after: int = 1
+) -> JSONResponse:
     kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
     error = {"message": message, "type": kind, "param": param, "code": code}
-    headers = {"retry-after": "1"} if status == 429 else None
+    headers = {"retry-after": str(retry_after)} if status in (429, 503) else {}
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
     return JSONResponse({"error": error, "detail": message if detail is None else detail}, status, headers)
 
 
 async def _on_api_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError), "registered for no other"
     detail = [{"loc": ["body", error.param], "msg": error.message, "type": "value_error"}] if error.param else None
-    return _answer(error.http_status, error.message, error.param, error.code, detail)
+    return _answer(error.http_status, error.message, error.param, error.code, detail, error.retry_after)
 
 
 async def _on_invalid(_: Request, error: Exception) -> Response:

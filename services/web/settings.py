@@ -20,6 +20,8 @@ class ServiceSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     prefix: ClassVar[str] = ""
+    also: ClassVar[Mapping[str, str]] = {}
+    """Other variables that are read where a setting's own is not there: by the setting's name."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], **overrides: object) -> Self:
@@ -27,11 +29,10 @@ class ServiceSettings(BaseModel):
 
         Raises ``SettingsError``. Variables of other names are not touched.
         """
-        found: dict[str, object] = {
-            name: environ[cls.prefix + name.upper()]
-            for name in cls.model_fields
-            if environ.get(cls.prefix + name.upper())
-        }
+        found: dict[str, object] = {}
+        for name in cls.model_fields:
+            if given := environ.get(cls.prefix + name.upper()) or environ.get(cls.also.get(name, "")):
+                found[name] = given
         found.update({name: value for name, value in overrides.items() if value is not None})
         try:
             return cls.model_validate(found)

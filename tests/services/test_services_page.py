@@ -15,12 +15,14 @@ from services.image.app import create_app as create_image
 from services.image.settings import ImageSettings
 from services.speech.app import create_app as create_speech
 from services.speech.settings import SpeechSettings
+from services.users.app import create_app as create_users
+from services.users.settings import UsersSettings
 from services.web.settings import ServiceSettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "services.md").read_text()
 
 
-@pytest.mark.parametrize("settings", [ChatSettings, CodeSettings, ImageSettings, SpeechSettings])
+@pytest.mark.parametrize("settings", [ChatSettings, CodeSettings, ImageSettings, SpeechSettings, UsersSettings])
 def test_every_setting_is_on_the_page_and_no_other(settings: type[ServiceSettings]) -> None:
     named = {name for name in re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE) if name.startswith(settings.prefix)}
     assert named == {settings.prefix + name.upper() for name in settings.model_fields}
@@ -31,6 +33,7 @@ def test_every_endpoint_is_on_the_page(tmp_path: Path) -> None:
         create_code(),
         create_image(ImageSettings(storage=str(tmp_path / "image"))),
         create_speech(SpeechSettings(storage=str(tmp_path / "speech"))),
+        create_users(UsersSettings(database_url=f"sqlite:///{tmp_path}/users.db")),
     ]
     # A path's last parts stand on the page behind an ellipsis where its beginning was named before.
     ends = ("/events", "/download", "/file/{name}", "/models", "/openapi.json", "/health", "/healthz")

@@ -45,6 +45,7 @@ class PostgresServer:
         self._data = self._folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
         self._initialised = False
+        self._log_begins = 0
         self.port = free_port()
 
     def _found(self) -> Path:
@@ -85,6 +86,7 @@ class PostgresServer:
         command = [self._bin / "postgres", "-D", self._data, "-p", str(self.port), "-h", "127.0.0.1",
                    "-k", self._folder, "-c", "fsync=off", "-c", "max_connections=50"]  # fmt: skip
         with (self._folder / "log").open("ab") as log:
+            self._log_begins = log.tell()
             self._process = subprocess.Popen(command, cwd="/", stdout=log, stderr=log, **self._as)
         deadline = time.monotonic() + _READY
         while "database system is ready to accept connections" not in self._status():
@@ -94,7 +96,7 @@ class PostgresServer:
 
     def _status(self) -> str:
         # The log of this start alone: a former one was ready, too.
-        return (self._folder / "log").read_text().rpartition("starting PostgreSQL")[2]
+        return (self._folder / "log").read_bytes()[self._log_begins :].decode()
 
     def kill(self) -> None:
         """End it at once; what was committed is kept."""

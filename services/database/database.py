@@ -1,0 +1,164 @@
+"""One database of a service.
+
+The service starts whether or not its database answers: tables are made, or brought to their newest form, when it is
+first reached. A database that can't be reached is ``Unavailable``, 503 with ``Retry-After``; what was answered
+otherwise has been committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, MetaData, make_url, text
+from sqlalchemy.event import listen
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from services.web.errors import Unavailable
+
+__all__ = ["Database", "known_url"]
+
+_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
+_BUSY = 5.0
+"""Seconds that SQLite waits while another process writes."""
+_TIMEOUT = 5.0
+"""Seconds to connect, for a statement of PostgreSQL, and for a connection to become free."""
+_POOL = 10
+_log = logging.getLogger(__name__)
+
+
+def known_url(url: str) -> str:
+    """``url`` with its driver. Raises ``ValueError`` for what is no SQLite or PostgreSQL."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ValueError('must be the URL of a database, such as "sqlite:///users.db"') from None
+    driver = _DRIVERS.get(parsed.drivername, parsed.drivername)
+    if driver not in _DRIVERS.values():
+        raise ValueError("must begin with sqlite:/// or postgresql://")
+    return parsed.set(drivername=driver).render_as_string(hide_password=False)
+
+
+class Database:
+    """``migrations`` is the folder of alembic's steps; ``name`` begins the table that remembers the last one taken."""
+
+    def __init__(self, url: str, name: str, metadata: MetaData, migrations: Path) -> None:
+        self._engine = _engine(known_url(url))
+        self._name = name
+        self._metadata = metadata
+        self._migrations = migrations
+        self._migrated = False
+        self._lock = asyncio.Lock()
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self._engine.dialect.name == "sqlite"
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for statements that change nothing. Raises ``Unavailable``."""
+        with_tables = await self._ready()
+        async with self._translated(), with_tables.connect() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that is committed at the end. Raises ``Unavailable``; ``IntegrityError`` passes."""
+        with_tables = await self._ready()
+        async with self._translated(), with_tables.begin() as connection:
+            if self.is_sqlite:
+                # A transaction that begins by reading could not go on to write while another one writes.
+                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+
+    async def check(self) -> None:
+        """Raise ``Unavailable`` unless the database answers."""
+        async with self.reading() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._engine.dispose()
+
+    async def _ready(self) -> AsyncEngine:
+        if not self._migrated:
+            async with self._lock:
+                if not self._migrated:
+                    async with self._translated():
+                        await self._migrate()
+                    self._migrated = True
+        return self._engine
+
+    async def _migrate(self) -> None:
+        async with self._engine.begin() as connection:
+            if self.is_sqlite:
+                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                # Several processes that start at once: one makes the tables, the others find them.
+                lock = zlib.crc32(self._name.encode())
+                await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": lock})
+            await connection.run_sync(self._upgrade)
+
+    def _upgrade(self, connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrating"))
+        config.set_main_option("version_locations", str(self._migrations))
+        config.set_main_option("path_separator", "os")
+        version_table = f"{self._name}_version"
+        config.attributes |= {"connection": connection, "metadata": self._metadata, "version_table": version_table}
+        command.upgrade(config, "head")
+
+    @asynccontextmanager
+    async def _translated(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except IntegrityError:
+            raise
+        except (SQLAlchemyError, OSError, TimeoutError, sqlite3.Error) as error:
+            if isinstance(error, DBAPIError) and error.connection_invalidated:
+                _log.warning("%s: the connection to the database broke", self._name)
+            else:
+                _log.warning("%s: the database failed: %s", self._name, type(error).__name__)
+            raise Unavailable("The database can't be reached just now. Try again.") from error
+
+
+def _engine(url: str) -> AsyncEngine:
+    parsed = make_url(url)
+    if parsed.drivername == _DRIVERS["sqlite"]:
+        if parsed.database not in (None, "", ":memory:"):
+            Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_async_engine(parsed, connect_args={"timeout": _BUSY})
+        listen(engine.sync_engine, "connect", _set_up_sqlite)
+        return engine
+    return create_async_engine(
+        parsed,
+        pool_size=_POOL,
+        max_overflow=0,
+        pool_timeout=_TIMEOUT,
+        pool_pre_ping=True,
+        connect_args={
+            "timeout": _TIMEOUT,
+            "command_timeout": _TIMEOUT,
+            "server_settings": {"application_name": "tidegate"},
+        },
+    )
+
+
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    """Let readers read while one writes; a commit is on the disk before it is answered."""
+    cursor = connection.cursor()
+    try:
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+    finally:
+        cursor.close()
