@@ -9,48 +9,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Row, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.database.database import Database
+from services.users.records import Ended, Session, User
 from services.users.tables import SESSIONS, USERS
 from services.web.errors import Conflict
 
-__all__ = ["Accounts", "Ended", "Session", "User"]
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """An account. ``password_hash`` goes no further than the check of a password."""
-
-    id: str
-    email: str
-    username: str | None
-    roles: tuple[str, ...]
-    created_at: float
-    password_hash: str
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """A login that is not over."""
-
-    id: str
-    created_at: float
-    refreshed_at: float
-    expires_at: float
-    user_agent: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A session that was ended at ``revoked_at``, of which the gateway has not heard."""
-
-    id: str
-    revoked_at: float
+__all__ = ["Accounts"]
 
 
 class Accounts:

@@ -8,9 +8,10 @@ from typing import Any
 
 from starlette.requests import Request
 
-from services.users.accounts import Accounts, User
+from services.users.accounts import Accounts
 from services.users.attempts import Attempts
 from services.users.passwords import Passwords
+from services.users.records import User
 from services.users.requests import LoginRequest, PasswordRequest, RegisterRequest, profile
 from services.users.revocations import Revocations
 from services.users.tokens import Access, Tokens, digest

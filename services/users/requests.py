@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
-from services.users.accounts import Session, User
+from services.users.records import Session, User
 
 __all__ = ["LoginRequest", "PasswordRequest", "RefreshRequest", "RegisterRequest", "profile", "session_document"]
 

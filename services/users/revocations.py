@@ -16,7 +16,8 @@ from collections.abc import Sequence
 
 import httpx
 
-from services.users.accounts import Accounts, Ended
+from services.users.accounts import Accounts
+from services.users.records import Ended
 from services.web.errors import ApiError
 
 __all__ = ["Revocations"]
