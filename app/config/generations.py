@@ -127,6 +127,10 @@ class GenerationsConfig(Section):
     """Generations that run on one replica at once."""
     max_running_per_user: int = Field(64, ge=1)
     """Of one user's, on one replica."""
+    inline_previews: int = Field(16 * 1024, ge=0)
+    """Characters of base 64 that a preview's message may hold; of a larger one readers get a link."""
+    preview_ttl: float = Field(300.0, gt=0)
+    """How long such a link is good. Only the last preview of each result is kept."""
     on_last_disconnect: str = "continue"
     """When nobody listens any more and the client did not say: `continue`, `cancel`, `cancel_after:<seconds>`."""
     webhooks: dict[str, WebhookConfig] = Field(default_factory=dict)

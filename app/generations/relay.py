@@ -24,6 +24,7 @@ from app.generations.events import (
     Failed,
     FilePatch,
     FileSet,
+    Preview,
     Queued,
     Started,
     Usage,
@@ -32,6 +33,7 @@ from app.generations.events import (
 )
 from app.generations.lifecycle import Lifecycle, State
 from app.generations.metering import Meter
+from app.generations.previews import PreviewShelf
 from app.generations.receipt import ReceiptBuilder, Snapshot
 from app.generations.reports import Report
 from app.generations.sources.port import Patience, Post, Source, Transport
@@ -68,6 +70,7 @@ class Relay:
         max_bytes: int,
         note: Note,
         meter: Meter,
+        shelf: PreviewShelf,
         drain: float = 0.0,
         told: Snapshot | None = None,
     ) -> None:
@@ -87,6 +90,7 @@ class Relay:
         self._outcome = outcome
         self._outcomes = outcomes
         self._meter = meter
+        self._shelf = shelf
         self._drain = drain
         self._draining: asyncio.TimerHandle | None = None
         self._created = perf_counter()
@@ -231,8 +235,11 @@ class Relay:
             else:
                 if type(event) is Usage and not self._meter.take(event):
                     continue  # It cannot be true.
-                self._remember(event)
-                item = encode(event)
+                shown = self._shelf.placed(event) if type(event) is Preview else event
+                if shown is None:
+                    continue
+                self._remember(shown)
+                item = encode(shown)
             self._room -= len(item)
             items.append(item)
         if items:

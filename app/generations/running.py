@@ -17,6 +17,7 @@ from app.errors import BrokerUnavailable, TooManyRequests
 from app.generations.events import Usage
 from app.generations.jobs import JobPlace, job_source
 from app.generations.metering import Allowance, Meter
+from app.generations.previews import PreviewShelf
 from app.generations.receipt import Snapshot
 from app.generations.relay import Note, Relay
 from app.generations.requests import Info
@@ -131,6 +132,7 @@ class Running:
             max_bytes=max_bytes or self.config.max_bytes,
             note=self._noting(owned, info),
             meter=meter,
+            shelf=self._shelf(info.id),
             drain=drain,
             told=told,
         )
@@ -204,6 +206,11 @@ class Running:
         for relay in list(self.relays.values()):
             relay.interrupt()
         await self._tasks.close()
+
+    def _shelf(self, generation_id: str) -> PreviewShelf:
+        config = self.config
+        inline, ttl = config.inline_previews, config.preview_ttl
+        return PreviewShelf(generation_id, self._keys, self._tasks.start, inline=inline, ttl=ttl)
 
     def _noting(self, owned: OwnedStream, info: Info) -> Note:
         async def note(job: Mapping[str, Any]) -> bool:

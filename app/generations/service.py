@@ -21,6 +21,7 @@ from app.generations.channels import channel_of
 from app.generations.jobs import places_of
 from app.generations.merging import EventMergeRule
 from app.generations.posts import Posts
+from app.generations.previews import read_preview
 from app.generations.receipt import Snapshot, fold
 from app.generations.reports import parse_reports
 from app.generations.requests import Info, StartRequest
@@ -120,6 +121,13 @@ class Generations:
     async def run(self) -> None:
         """Keep leases, end orphans, and cancel what nobody listens to any more, until cancelled."""
         await self._watch.run()
+
+    async def preview(self, generation_id: str, index: int, secret: str) -> tuple[str, bytes]:
+        """Return a preview's media type and content, for who has its link: the ``secret`` is a part of that.
+
+        Raises :exc:`~app.errors.NotFound` and ``BrokerUnavailable``.
+        """
+        return await read_preview(self._keys, generation_id, index, secret)
 
     @property
     def running(self) -> int:

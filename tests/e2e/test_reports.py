@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 
 import httpx
 
@@ -97,3 +98,41 @@ async def test_a_chat_keeps_its_conversation_under_its_user() -> None:
         for user in ("alice", "bob"):
             async with connected(gateway, user) as client:
                 assert (await client.finish(await client.generate())).text == user
+
+
+async def test_a_large_preview_is_a_link_that_any_replica_serves(valkey: ValkeyServer, prefix: str) -> None:
+    go_on = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await go_on.wait()
+        await call.answer(["done"])
+
+    def config():
+        return settings(upstream.url, auth=AUTH, broker={"redis_url": valkey.url, "key_prefix": prefix})
+
+    async with (
+        scripted(script) as upstream,
+        running(config()) as a,
+        running(config()) as b,
+        connected(a) as here,
+        connected(b) as there,
+        httpx.AsyncClient(timeout=10) as rest,
+    ):
+        stream = await here.generate()
+        watched = await there.subscribe(stream.generation_id)
+        report = f"{b.http}/api/v1/generations/{stream.generation_id}/events"
+        for mime, shown in (("image/png", "image/png"), ("image/svg+xml", "application/octet-stream")):
+            content = mime.encode() * 4000
+            event = {"type": "preview", "index": 0, "mime": mime, "data": base64.b64encode(content).decode()}
+            assert (await rest.post(report, json=event, headers=KEY)).status_code == 202
+            await there.until(watched, lambda s, mime=mime: s.events[-1:] and s.events[-1].get("mime") == mime)
+            link = watched.events[-1]["url"]
+            assert "data" not in watched.events[-1]
+            for gateway in (a, b):
+                answer = await rest.get(gateway.http + link)
+                assert (answer.status_code, answer.content) == (200, content)
+                assert answer.headers["content-type"] == shown
+                assert "sandbox" in answer.headers["content-security-policy"]
+        assert (await rest.get(a.http + link.replace("key=", "key=x"))).status_code == 404
+        go_on.set()
+        await there.until(watched, lambda s: s.terminal is not None)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi import Path as PathParameter
 from fastapi.responses import JSONResponse
 from starlette.requests import Request
 
@@ -29,6 +31,16 @@ __all__ = ["generations_router"]
 _RULE = EventMergeRule()
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": ProblemAnswer, "content": {"application/problem+json": {}}} for status in (400, 401, 403, 404)
+}
+
+
+_SHOWN = re.compile(r"image/(?:png|jpeg|gif|webp|avif|bmp)|audio/[a-z0-9.+-]+|video/[a-z0-9.+-]+")
+"""Media types under which an upstream's bytes may stand on the gateway's own origin: none that hold scripts."""
+_PREVIEW_HEADERS = {
+    "cache-control": "private, max-age=300, immutable",
+    "content-security-policy": "default-src 'none'; sandbox",
+    "cross-origin-resource-policy": "cross-origin",
+    "referrer-policy": "no-referrer",
 }
 
 
@@ -89,6 +101,17 @@ class _Routes:
                 return Response(status_code=204)
         return await self._events(identity, generation_id, since)
 
+    async def preview(
+        self,
+        generation_id: str,
+        index: Annotated[int, PathParameter(ge=0, lt=2**53)],
+        key: Annotated[str, Query(min_length=1, max_length=64, description="From the preview's link.")],
+    ) -> Response:
+        """A preview that is too large for its message. The link is enough: it is known to readers only."""
+        mime, content = await self._generations.preview(generation_id, index, key)
+        shown = mime if _SHOWN.fullmatch(mime) else "application/octet-stream"
+        return Response(content, media_type=shown, headers=_PREVIEW_HEADERS)
+
     async def report(
         self,
         generation_id: str,
@@ -139,6 +162,7 @@ def generations_router(
     router.post("", status_code=202, response_model=StartAnswer, summary="Start a generation")(routes.start)
     router.get(one, response_model=GenerationAnswer, summary="Read a generation")(routes.read)
     router.get(events, response_class=Response, summary="Watch a generation")(routes.watch)
+    router.get(one + "/previews/{index}", response_class=Response, summary="See a preview")(routes.preview)
     router.post(events, status_code=202, response_class=Response, summary="Report progress")(routes.report)
     router.delete(one, response_model=CancelAnswer, summary="Cancel a generation")(routes.cancel)
     return router
