@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
-import importlib.util
 import math
 import os
 import signal
-import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 import uvicorn
@@ -29,11 +25,8 @@ from app.observe.logs import configure_logging
 from app.observe.pidfile import pid_file
 from app.ws.connection import Connection
 
-__all__ = ["demo", "serve", "uvicorn_config"]
+__all__ = ["serve", "uvicorn_config"]
 
-_DEMO_PACE = 12.0
-"""Tokens per second of the demo's answers."""
-_SERVICES_EXTRA = ("numpy", "PIL", "obstore", "python_multipart", "espeakng_loader", "lameenc")
 _BACKLOG = 65_535
 """Connections that may wait to be accepted; the system caps it (net.core.somaxconn). When thousands of sockets come
 back at once, one that finds no room is tried again by its own system after 1, 3, 7, 15 seconds."""
@@ -152,87 +145,3 @@ def _broker(config: Config) -> Iterator[Config]:
     with EmbeddedValkey() as valkey:
         broker = config.broker.model_copy(update={"redis_url": SecretStr(valkey.url)})
         yield config.model_copy(update={"broker": broker})
-
-
-def demo(config: Config) -> None:
-    """Run the gateway and, in the same process, the reference services behind it, each on a free port."""
-    configure_logging(config.server.log_level, config.server.log_format)
-    with tempfile.TemporaryDirectory(prefix="tidegate-demo-") as folder:
-        companions = {name: (app, socket.create_server(("127.0.0.1", 0))) for name, app in _services(config, folder)}
-        config = _in_front_of(config, {name: port.getsockname()[1] for name, (_, port) in companions.items()})
-        gateway = uvicorn.Server(uvicorn_config(config))
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # At its end uvicorn raises again what it caught; that would end the process before the services ended.
-            signal.signal(number, lambda *_: None)
-        with asyncio.Runner(loop_factory=gateway.config.get_loop_factory()) as runner:
-            runner.run(_together(gateway, list(companions.values())))
-
-
-def _services(config: Config, folder: str) -> Iterator[tuple[str, Any]]:
-    """The applications by their upstreams' names: chat, and with the extra ``services`` image, code and speech."""
-    from services.chat.app import create_app as create_chat  # noqa: PLC0415  (only the demo needs the services)
-    from services.chat.settings import ChatSettings  # noqa: PLC0415
-
-    # Slow enough to see a connection break in the middle of an answer.
-    pace = None if "CHAT_TOKENS_PER_SECOND" in os.environ else _DEMO_PACE
-    yield "chat", create_chat(ChatSettings.from_environ(os.environ, tokens_per_second=pace))
-    missing = [name for name in _SERVICES_EXTRA if importlib.util.find_spec(name) is None]
-    if missing:
-        _log.info("image, code and speech are not there: install the extra named services", missing=missing)
-        return
-    yield from _makers(config, folder)
-
-
-def _makers(config: Config, folder: str) -> Iterator[tuple[str, Any]]:
-    from services.code.app import create_app as create_code  # noqa: PLC0415
-    from services.code.settings import CodeSettings  # noqa: PLC0415
-    from services.image.app import create_app as create_image  # noqa: PLC0415
-    from services.image.settings import ImageSettings  # noqa: PLC0415
-    from services.speech.app import create_app as create_speech  # noqa: PLC0415
-    from services.speech.settings import SpeechSettings  # noqa: PLC0415
-
-    # Nobody but this gateway knows their ports, so that the roles that it hands on can be trusted.
-    host = "127.0.0.1" if config.server.host in ("0.0.0.0", "::") else config.server.host  # noqa: S104
-    common: dict[str, object] = {"public_url": f"http://{host}:{config.server.port}", "trust_roles": True}
-
-    def kept(prefix: str) -> dict[str, object]:
-        """What the demo sets and the environment does not; what was made ends with the demo, unless told a place."""
-        defaults = common | {"storage": f"{folder}/{prefix.lower()}"}
-        return {name: value for name, value in defaults.items() if f"{prefix}_{name.upper()}" not in os.environ}
-
-    yield "image", create_image(ImageSettings.from_environ(os.environ, **kept("IMAGE")))
-    yield "code", create_code(CodeSettings.from_environ(os.environ))
-    yield "speech", create_speech(SpeechSettings.from_environ(os.environ, **kept("SPEECH")))
-
-
-def _in_front_of(config: Config, ports: Mapping[str, int]) -> Config:
-    """The configuration with the services' ports, and without upstreams and routes of those that are not there."""
-    upstreams = {
-        name: upstream.model_copy(update={"targets": (f"http://127.0.0.1:{ports[name]}",)})
-        for name, upstream in config.upstreams.items()
-        if name in ports
-    }
-    routes = tuple(route for route in config.routes if not route.upstream or route.upstream in upstreams)
-    return config.model_copy(update={"upstreams": upstreams, "routes": routes})
-
-
-class _Companion(uvicorn.Server):
-    """A server beside another one, which alone handles signals."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _companion_config(app: Any) -> uvicorn.Config:
-    return uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=3)
-
-
-async def _together(gateway: uvicorn.Server, companions: list[tuple[Any, socket.socket]]) -> None:
-    services = [(_Companion(_companion_config(app)), listener) for app, listener in companions]
-    async with asyncio.TaskGroup() as group:
-        for service, listener in services:
-            group.create_task(service.serve([listener]))
-        await gateway.serve()
-        for service, _ in services:
-            service.should_exit = True

@@ -107,13 +107,17 @@ def serve(
     run(loaded, Source(load, loaded))
 
 
-@application.command(epilog="Example: tidegate demo --port 9000")
-def demo(port: Annotated[int | None, typer.Option(help="Overrides server.port.")] = None) -> None:
-    """Run the gateway and the reference services behind it, with nothing else needed."""
-    loaded = load_config(None, os.environ, {"server.port": port}, preset="demo")
-    from app.serving import demo as run  # noqa: PLC0415
+@application.command(epilog="Example: tidegate demo --port 9000, or: tidegate demo --preset llm-platform")
+def demo(
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help="The system; those that there are: tidegate presets.")
+    ] = "demo",
+    port: Annotated[int | None, typer.Option(help="Overrides server.port.")] = None,
+) -> None:
+    """Run a preset's gateway and the services behind it in one process, with nothing else needed."""
+    from app.demo import run  # noqa: PLC0415
 
-    run(loaded)
+    run(preset, os.environ, port)
 
 
 @application.command(epilog="Example: tidegate check --config gateway.toml")

@@ -1,0 +1,134 @@
+"""Runs a system: the gateway and its companions, each on a port of its own, until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from app.config import Config, load_config
+from app.demo.announcing import announcement
+from app.demo.system import Companion, Surroundings, System
+from app.demo.systems import SYSTEMS
+from app.errors import ConfigError
+from app.observe.logs import configure_logging
+from app.serving import uvicorn_config
+
+__all__ = ["run"]
+
+_LOOPBACK = "127.0.0.1"
+
+
+def run(preset: str, environ: Mapping[str, str], port: int | None = None) -> None:
+    """Run until SIGINT or SIGTERM. Raises :exc:`~app.errors.ConfigError`.
+
+    A companion is left out where the environment names another address for its upstream, and where packages are
+    missing; upstreams that are then nobody's are as if not set up.
+    """
+    system = SYSTEMS.get(preset)
+    if system is None:
+        raise ConfigError(f"there is no demo of the preset {preset[:64]!r}. There are: {', '.join(SYSTEMS)}.")
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-demo-")))
+        _Demo(preset, system, environ, port).run(folder, stack)
+
+
+@dataclass(frozen=True, slots=True)
+class _Demo:
+    preset: str
+    system: System
+    environ: Mapping[str, str]
+    port: int | None
+
+    def run(self, folder: Path, stack: contextlib.ExitStack) -> None:
+        config = self._config(self.environ)
+        configure_logging(config.server.log_level, config.server.log_format)
+        listeners = {name: stack.enter_context(_listener()) for name, _ in self._wanted(config)}
+        environ = {**stack.enter_context(self.system.backdrop(folder)), **self.environ}
+        around = _surroundings(config, folder, environ, listeners)
+        around = replace(around, environ={**self.system.variables(around), **environ})
+        companions = [(self.system.companions[name].create(around), listener) for name, listener in listeners.items()]
+        config = _in_front_of(self._config(around.environ), around.urls, self._strangers(config))
+        print(announcement(self.preset, self.system, config, around), flush=True)
+        _serve(config, companions)
+
+    def _config(self, environ: Mapping[str, str]) -> Config:
+        """The preset; on the loopback interface where the environment does not say otherwise."""
+        host = None if environ.get("GATEWAY_SERVER__HOST") else _LOOPBACK
+        return load_config(None, environ, {"server.port": self.port, "server.host": host}, self.preset)
+
+    def _wanted(self, config: Config) -> Iterator[tuple[str, Companion]]:
+        named = self._strangers(config)
+        for name, companion in self.system.companions.items():
+            if name not in named and not companion.missing():
+                yield name, companion
+
+    def _strangers(self, config: Config) -> set[str]:
+        """The upstreams whose addresses the environment names."""
+        plain = load_config(None, {}, preset=self.preset).upstreams
+        return {name for name, it in config.upstreams.items() if name not in plain or it.targets != plain[name].targets}
+
+
+def _listener() -> socket.socket:
+    return socket.create_server((_LOOPBACK, 0))
+
+
+def _surroundings(
+    config: Config, folder: Path, environ: Mapping[str, str], listeners: Mapping[str, socket.socket]
+) -> Surroundings:
+    host = _LOOPBACK if config.server.host in ("0.0.0.0", "::") else config.server.host  # noqa: S104
+    return Surroundings(
+        folder=folder,
+        environ=environ,
+        gateway_url=f"http://{host}:{config.server.port}",
+        urls={name: f"http://{_LOOPBACK}:{it.getsockname()[1]}" for name, it in listeners.items()},
+        secret=config.auth.secret.get_secret_value(),
+    )
+
+
+def _in_front_of(config: Config, urls: Mapping[str, str], strangers: set[str]) -> Config:
+    """The configuration with the companions' addresses, and 501 for upstreams that are nobody's."""
+    upstreams = {}
+    for name, upstream in config.upstreams.items():
+        targets = upstream.targets if name in strangers else (urls[name],) if name in urls else ()
+        upstreams[name] = upstream.model_copy(update={"targets": targets, "optional": True})
+    return config.model_copy(update={"upstreams": upstreams})
+
+
+class _Companion(uvicorn.Server):
+    """A server beside another one, which alone handles signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _serve(config: Config, companions: list[tuple[Any, socket.socket]]) -> None:
+    gateway = uvicorn.Server(uvicorn_config(config))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # At its end uvicorn raises again what it caught; that would end the process before the services ended.
+        signal.signal(number, lambda *_: None)
+    with asyncio.Runner(loop_factory=gateway.config.get_loop_factory()) as runner:
+        runner.run(_together(gateway, companions))
+
+
+def _companion_config(app: Any) -> uvicorn.Config:
+    return uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=3)
+
+
+async def _together(gateway: uvicorn.Server, companions: list[tuple[Any, socket.socket]]) -> None:
+    services = [(_Companion(_companion_config(app)), listener) for app, listener in companions]
+    async with asyncio.TaskGroup() as group:
+        for service, listener in services:
+            group.create_task(service.serve([listener]))
+        await gateway.serve()
+        for service, _ in services:
+            service.should_exit = True
