@@ -79,12 +79,21 @@ class RouteGenerationConfig(JobConfig):
     """As that of a kind's job. What is begun by a socket of its own has none here."""
     kind: str
     """What the generation is called: `image`. Other than a kind that clients start, it needs no table of its own."""
+    children: str = ""
+    """Where the ids of several jobs stand that one answer began: `$.generations[*].id`; then `id` is that of the batch,
+    which is a generation over them."""
     first_event_timeout: float = Field(60.0, gt=0)
     """How long the upstream may take until it says something of the job."""
     idle_timeout: float = Field(60.0, gt=0)
     """How long it may then be silent, or not to be reached."""
     total_timeout: float = Field(3600.0, gt=0)
     """How long the job may take."""
+
+    @model_validator(mode="after")
+    def _names_its_children(self) -> RouteGenerationConfig:
+        if self.children:
+            check_path_into(("children",), self.children)
+        return self
 
 
 def check_path_into(key: tuple[str, ...], path: str) -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "Artifact",
     "Budget",
     "Cancelled",
+    "Child",
     "Completed",
     "Delta",
     "Event",
@@ -141,6 +142,15 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
+class Child:
+    """Number ``index`` of a batch is the generation ``generation_id``; ``status`` is how it ended, once it has."""
+
+    index: int
+    generation_id: str
+    status: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     prompt_tokens: int
     completion_tokens: int
@@ -193,6 +203,7 @@ Event = (
     | Progress
     | Preview
     | Artifact
+    | Child
     | Usage
     | Budget
     | Completed
@@ -209,6 +220,7 @@ _NAMES: dict[type, str] = {
     Progress: "progress",
     Preview: "preview",
     Artifact: "artifact",
+    Child: "child",
     Usage: "usage",
     Budget: "budget",
     Completed: "completed",
@@ -219,7 +231,7 @@ _NAMES: dict[type, str] = {
 
 _FIELDS = {"start": "from", "removed": "del", "inserted": "ins"}
 """On the wire, where a word is one of Python's own."""
-_SPARSE = (Progress, Preview, Artifact)
+_SPARSE = (Progress, Preview, Artifact, Child)
 """Events that leave out what is None."""
 
 _TERMINAL_BEGINNINGS = tuple(b'{"type":"%b",' % _NAMES[type_].encode() for type_ in TERMINALS)

@@ -40,6 +40,8 @@ class JobPlace:
     config: JobConfig
     patience: Patience
     max_bytes: int | None
+    children: str = ""
+    """Where the ids of a batch's jobs stand in the answer."""
 
 
 def kind_place(kind: str, config: GenerationConfig) -> JobPlace:
@@ -61,7 +63,7 @@ def places_of(config: GenerationsConfig, routes: Iterable[RouteConfig]) -> dict[
         tracked = route.generation
         if tracked is not None:
             name, patience = place_name(route), patience_of(tracked)
-            places.append(JobPlace(name, tracked.kind, route.upstream, tracked, patience, None))
+            places.append(JobPlace(name, tracked.kind, route.upstream, tracked, patience, None, tracked.children))
     return {place.name: place for place in places}
 
 

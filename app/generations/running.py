@@ -16,11 +16,13 @@ from app.config import GenerationsConfig
 from app.errors import BrokerUnavailable, TooManyRequests
 from app.generations.events import Usage
 from app.generations.jobs import JobPlace, job_source
+from app.generations.lifecycle import State
 from app.generations.metering import Allowance, Meter
 from app.generations.previews import PreviewShelf
 from app.generations.receipt import Snapshot
 from app.generations.relay import Note, Relay
 from app.generations.requests import Info
+from app.generations.sources.batch import BatchSource, Family
 from app.generations.sources.port import Patience, Source, Transport
 from app.limits.calls import read_call
 from app.limits.limits import Limits, Wanted
@@ -53,6 +55,8 @@ class Running:
         tracing: Tracing | None = None,
     ) -> None:
         self._tracing = tracing
+        self.family: Family | None = None
+        """All generations, for those that wait for others."""
         self.config = config
         self.limits = limits
         self.places = places
@@ -176,10 +180,20 @@ class Running:
         if owned is None:
             return True
         identity = Identity(user_id=info.user, company_id=info.company)
-        source = job_source(place, identity, info.id, job_id=str(job["id"]), told=told)
+        source = self.followed(place, identity, info, told)
         self.launch(owned, info, source, place.patience, max_bytes=place.max_bytes, told=told)
         _log.warning("a generation was left by its replica and goes on here", stream=record.stream)
         return True
+
+    def followed(self, place: JobPlace, identity: Identity, info: Info, told: Snapshot | None = None) -> Source:
+        """Return what follows the job of ``info``, or all of its batch. ``told`` is what the log has of it."""
+        assert info.job is not None, "it has one"
+        children = info.job.get("children")
+        if children:
+            assert self.family is not None, "set before anything runs"
+            begun = told is not None and told.status is not State.QUEUED
+            return BatchSource(place.upstream, [str(each) for each in children], self.family, identity, told=begun)
+        return job_source(place, identity, info.id, job_id=str(info.job["id"]), told=told)
 
     def settle(self, info: Info, usage: Usage | None) -> None:
         """Tell the budgets of a generation whose replica is gone what it used."""

@@ -18,6 +18,7 @@ from app.auth.identity import Identity
 from app.config import GenerationsConfig, RouteConfig
 from app.errors import BadRequest, Gone, Interrupted, NotFound, PermissionDenied
 from app.generations.channels import channel_of
+from app.generations.family import Relatives
 from app.generations.jobs import places_of
 from app.generations.merging import EventMergeRule
 from app.generations.posts import Posts
@@ -109,6 +110,7 @@ class Generations:
         self._relays = self._running.relays
         self._watch = Watch(config, hub, broker, ledger, self._relays, self._running, outcomes)
         self._starts = Starts(ledger, keys, self._watch, self._running)
+        self._running.family = Relatives(hub, broker, ledger, self.cancel)
         self._keys = keys
         self.tracking = Tracking(ledger, keys, self._running)
         self.posts = Posts(ledger, broker, keys, self._running)

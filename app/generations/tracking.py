@@ -8,7 +8,7 @@ generation's own; the second gets another id, and its owner finds it by the one 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from time import time
 from typing import Any
 
@@ -19,8 +19,8 @@ from app.auth.identity import Identity
 from app.config import RouteConfig
 from app.errors import TidegateError
 from app.generations.channels import channel_of
-from app.generations.formats.paths import first_finder
-from app.generations.jobs import JobPlace, job_source, place_name
+from app.generations.formats.paths import finder, first_finder
+from app.generations.jobs import JobPlace, place_name
 from app.generations.requests import Info
 from app.generations.running import Running
 from app.generations.sources.job import usable_id
@@ -59,15 +59,22 @@ class Tracking:
 
     async def _track(self, place: JobPlace, identity: Identity, value: Any) -> None:
         job_id = usable_id(first_finder(place.config.id)(value))
-        if job_id is not None:
-            await self._follow(place, identity, job_id)
-        else:
+        if job_id is None:
             _log.info("an answer names no job", route=place.name)
+        elif not place.children:
+            await self._follow(place, identity, job_id)
+        elif children := _ids(finder(place.children)(value)):
+            followed = [await self._follow(place, identity, each) for each in children]
+            await self._follow(place, identity, job_id, followed)
+        else:
+            _log.info("an answer names a batch without jobs", route=place.name)
 
-    async def _follow(self, place: JobPlace, identity: Identity, job_id: str) -> str:
-        """Follow one job, unless it is followed already. Returns the generation's id."""
+    async def _follow(self, place: JobPlace, identity: Identity, job_id: str, children: list[str] | None = None) -> str:
+        """Follow one job, or with ``children`` (generations) a batch, unless that is done. Returns its own id."""
         self._running.check_room(identity)
-        job = {"by": place.name, "id": job_id}
+        job: dict[str, Any] = {"by": place.name, "id": job_id}
+        if children is not None:
+            job["children"] = children
         for generation_id in (job_id, _other_id(place, identity, job_id)):
             info = Info(
                 generation_id, place.kind, identity.user_id, identity.company_id, place.upstream, time(), job=job
@@ -78,7 +85,7 @@ class Tracking:
                     ttl = self._running.config.retention + place.patience.total
                     await self._keys.put(alias_key(identity, job_id), generation_id.encode(), ttl)
                 await self._running.enter(place, generation_id, job_id)
-                source = job_source(place, identity, generation_id, job_id=job_id)
+                source = self._running.followed(place, identity, info)
                 self._running.launch(owned, info, source, place.patience, max_bytes=place.max_bytes)
                 return generation_id
             if _is(Info.decode(owned.info), identity, job):
@@ -89,6 +96,11 @@ class Tracking:
 def alias_key(identity: Identity, job_id: str) -> str:
     """Return where the generation's id is kept that an upstream's id stands for, for its owner."""
     return "alias:" + orjson.dumps([identity.user_id, identity.company_id, job_id]).decode()
+
+
+def _ids(found: Iterable[Any]) -> list[str]:
+    """Return the ids among what was found, each once, as many as a batch may have."""
+    return list(dict.fromkeys(each for each in map(usable_id, found) if each is not None))[:_MOST_CHILDREN]
 
 
 def _other_id(place: JobPlace, identity: Identity, job_id: str) -> str:

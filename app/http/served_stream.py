@@ -17,8 +17,8 @@ from app.auth.identity import Identity
 from app.generations.events import is_terminal
 from app.generations.formats.served.wire import Failure, Wire, failure_of, loaded
 from app.generations.merging import EventMergeRule
+from app.generations.waiting import Waiter
 from app.http.event_stream import SseListener
-from app.http.waiting import Waiter
 from app.observe.tasks import TaskSet
 from app.streams.hub import Hub, Subscription
 from app.streams.merge import MergeRule

@@ -71,3 +71,18 @@ async def test_a_generation_of_each_kind_ends_with_its_result(demo: Gateway, kin
             if event["type"] == "artifact":
                 file = await http.get(event["url"])
                 assert (file.status_code, file.headers["content-type"]) == (200, event["mime"])
+
+
+async def test_a_batch_of_images_is_a_generation_over_them(demo: Gateway) -> None:
+    one = {"prompt": "a red boat", "size": "64x64", "steps": 2}
+    async with httpx.AsyncClient(base_url=demo.http, headers=bearer(), timeout=30) as rest, connected(demo) as client:
+        answer = await rest.post("/api/v1/images/batch-generate", json={"requests": [one, {**one, "seed": 7}]})
+        assert answer.status_code == 202, answer.text
+        begun = answer.json()
+        batch = await client.finish(await client.subscribe(begun["batch_id"]))
+        assert batch.terminal is not None
+        assert (batch.terminal["type"], batch.terminal["reason"]) == ("completed", "stop")
+        named = {event["generation_id"] for event in batch.events if event["type"] == "child"}
+        assert named == {each["generation_id"] for each in begun["generations"]}
+        for each in named:
+            check("image", await client.finish(await client.subscribe(each)))

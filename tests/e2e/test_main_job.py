@@ -33,7 +33,7 @@ async def test_tokens_arrive_one_by_one_as_the_upstream_produces_them() -> None:
         await client.finish(stream)
     assert stream.terminal is not None
     assert stream.terminal["reason"] == "stop"
-    assert [event["type"] for event in stream.events] == ["started", *["delta"] * len(TEXTS), "completed"]
+    assert [event["type"] for event in stream.events] == ["started", *["delta"] * len(TEXTS), "usage", "completed"]
     assert upstream.calls[0].body["messages"] == [{"role": "user", "content": "Hello"}]
 
 
@@ -73,7 +73,7 @@ async def test_a_late_joiner_gets_the_text_in_one_event() -> None:
         async with connected(gateway) as second:
             late = await second.finish(await second.subscribe(stream.generation_id))
     assert late.text == "".join(TEXTS)
-    assert [event["type"] for event in late.events] == ["started", "delta", "completed"]
+    assert [event["type"] for event in late.events] == ["started", "delta", "usage", "completed"]
 
 
 async def test_started_by_rest_watched_by_socket_resumed_by_event_stream() -> None:

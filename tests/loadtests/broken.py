@@ -66,11 +66,13 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fau
     frames, number = Frames(), 0
     while data := await reader.read(65536):
         for opcode, payload in frames.feed(data):
-            some = [payload]
-            if opcode == 1 and b'"delta"' in payload:
-                number += 1
-                some = fault(number, payload)
-            for each in some:
-                writer.write(server_frame(opcode, each))
+            # A frame of the Centrifuge protocol may have several messages, a line each.
+            for line in payload.split(b"\n") if opcode == 1 else [payload]:
+                some = [line]
+                if opcode == 1 and b'"delta"' in line:
+                    number += 1
+                    some = fault(number, line)
+                for each in some:
+                    writer.write(server_frame(opcode, each))
         await writer.drain()
     writer.close()

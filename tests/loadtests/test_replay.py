@@ -47,7 +47,7 @@ def right(verdict: dict[str, Any], users: int, streams: int | None = None) -> No
     assert {name: verdict[name] for name in faults if verdict[name]} == {}, verdict["said"]
     streams = streams or users
     assert verdict["streams"] == verdict["completed"] == verdict["receipts_right"] == streams
-    assert verdict["delivered"] == verdict["expected"] == streams * (len(TOKENS) + 2)
+    assert verdict["delivered"] == verdict["expected"] == streams * (len(TOKENS) + 3)
     assert verdict["users"] == verdict["finished_users"] == users
 
 
@@ -186,8 +186,8 @@ async def test_each_fault_of_a_gateway_is_reported(tmp_path: Path, protocol: str
         "receipts_wrong": 2,  # a text of somebody else's, and one that was changed
         "receipts_unchecked": 2,  # with a hole, and out of order
         "receipts_right": 4,
-        "expected": len(faults) * (len(TOKENS) + 2),
-        "delivered": len(faults) * (len(TOKENS) + 2) - 1,
+        "expected": len(faults) * (len(TOKENS) + 3),
+        "delivered": len(faults) * (len(TOKENS) + 3) - 1,
     }.items() <= verdict.items(), verdict["said"]
     assert sum(count for what, count in verdict["divergences"].items() if "understood" in what) >= 2
     assert "FAILED: doubled>1" in verdict["said"]

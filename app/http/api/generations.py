@@ -18,11 +18,11 @@ from app.generations.channels import GENERATION_PREFIX, channel_of
 from app.generations.merging import EventMergeRule
 from app.generations.requests import StartRequest
 from app.generations.service import Generation, Generations
+from app.generations.waiting import Waiter
 from app.http.api.caller import Caller
 from app.http.api.models import CancelAnswer, GenerationAnswer, ProblemAnswer, StartAnswer, StartBody
 from app.http.event_stream import EventStreams, SseListener, parse_event_id
 from app.http.limits import counted_caller
-from app.http.waiting import Waiter
 from app.observe.request_context import context_of
 from app.streams.position import Position
 

@@ -16,10 +16,10 @@ from app.generations.formats.served.wire import Failure, Wire, failure_of, opena
 from app.generations.requests import StartRequest
 from app.generations.served import Served
 from app.generations.service import Generation, Generations
+from app.generations.waiting import Waiter
 from app.http.api.served.caller import ServedCaller
 from app.http.problems import GATEWAY_ERROR, problem
 from app.http.served_stream import LIMIT, RULE, ServedAnswer, ServedListener, ServedStream, ServedStreams
-from app.http.waiting import Waiter
 from app.streams.merge import MergeRule
 
 __all__ = ["GENERATION_ID", "Answers", "json_answer", "json_body", "openai_errors", "openai_refusal"]
