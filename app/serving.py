@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import math
 import os
 import signal
+import socket
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -19,13 +21,13 @@ from uvicorn.supervisors import Multiprocess
 
 from app.composition.server_connection import ServerConnection
 from app.config import Config, Source, dotted
-from app.errors import ConfigError
+from app.errors import ConfigError, TidegateError
 from app.main import create_app
 from app.observe.logs import configure_logging
 from app.observe.pidfile import pid_file
 from app.ws.connection import Connection
 
-__all__ = ["serve", "uvicorn_config"]
+__all__ = ["refuse_taken_port", "serve", "uvicorn_config"]
 
 _BACKLOG = 65_535
 """Connections that may wait to be accepted; the system caps it (net.core.somaxconn). When thousands of sockets come
@@ -89,11 +91,32 @@ def _application(config: Config, alone: bool, source: Source | None, folder: Pat
     return application
 
 
+def refuse_taken_port(config: Config) -> None:
+    """Raise :exc:`~app.errors.TidegateError` where the gateway cannot listen, with the cure."""
+    host, port = config.server.host, config.server.port
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        raise TidegateError(f"cannot listen on {host}:{port}: {_why(error)}") from None
+
+
+def _why(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "another program does. Stop it, or choose another port with --port (server.port)."
+        case errno.EACCES:
+            return "ports below 1024 are for root alone. Choose another one with --port (server.port)."
+        case errno.EADDRNOTAVAIL:
+            return "this machine has no such address. Set server.host to one that it has, or to 0.0.0.0 for all."
+    return f"{error.strerror}. Set server.host and server.port."
+
+
 def serve(config: Config, source: Source | None = None) -> None:
     """Run until SIGINT or SIGTERM. Several workers share the port and, without a Redis, an embedded Valkey.
 
     On SIGHUP the configuration is read again from ``source``.
     """
+    refuse_taken_port(config)
     configure_logging(config.server.log_level, config.server.log_format)
     for key in config.known_secrets():
         _log.critical("this secret is known to everybody: set your own before others can reach the gateway",

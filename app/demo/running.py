@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 import tempfile
@@ -20,7 +21,7 @@ from app.demo.system import Companion, Surroundings, System
 from app.demo.systems import SYSTEMS
 from app.errors import ConfigError
 from app.observe.logs import configure_logging
-from app.serving import uvicorn_config
+from app.serving import refuse_taken_port, uvicorn_config
 
 __all__ = ["run"]
 
@@ -50,15 +51,16 @@ class _Demo:
 
     def run(self, folder: Path, stack: contextlib.ExitStack) -> None:
         config = self._config(self.environ)
+        refuse_taken_port(config)
         configure_logging(config.server.log_level, config.server.log_format)
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # Five servers that tell how they start.
         listeners = {name: stack.enter_context(_listener()) for name, _ in self._wanted(config)}
         environ = {**stack.enter_context(self.system.backdrop(folder)), **self.environ}
         around = _surroundings(config, folder, environ, listeners)
         around = replace(around, environ={**self.system.variables(around), **environ})
         companions = [(self.system.companions[name].create(around), listener) for name, listener in listeners.items()]
         config = _in_front_of(self._config(around.environ), around.urls, self._strangers(config))
-        print(announcement(self.preset, self.system, config, around), flush=True)
-        _serve(config, companions)
+        _serve(config, companions, announcement(self.preset, self.system, config, around))
 
     def _config(self, environ: Mapping[str, str]) -> Config:
         """The preset; on the loopback interface where the environment does not say otherwise."""
@@ -95,12 +97,35 @@ def _surroundings(
 
 
 def _in_front_of(config: Config, urls: Mapping[str, str], strangers: set[str]) -> Config:
-    """The configuration with the companions' addresses, and 501 for upstreams that are nobody's."""
+    """The configuration with the companions' addresses, and 501 for upstreams that are nobody's.
+
+    Generations that only those could make are taken out.
+    """
     upstreams = {}
     for name, upstream in config.upstreams.items():
         targets = upstream.targets if name in strangers else (urls[name],) if name in urls else ()
-        upstreams[name] = upstream.model_copy(update={"targets": targets, "optional": True})
-    return config.model_copy(update={"upstreams": upstreams})
+        upstreams[name] = upstream.model_copy(update={"targets": targets, "optional": not targets})
+    kinds = {kind: it for kind, it in config.generations.kinds.items() if upstreams[it.upstream].targets}
+    code = config.served.code
+    code = code.model_copy(update={"enabled": code.enabled and set(code.kinds) <= set(kinds)})
+    changed = {
+        "upstreams": upstreams,
+        "generations": config.generations.model_copy(update={"kinds": kinds}),
+        "served": config.served.model_copy(update={"code": code}),
+    }
+    return config.model_copy(update=changed)
+
+
+class _Gateway(uvicorn.Server):
+    """A server that says that it is there."""
+
+    def __init__(self, config: uvicorn.Config, words: str) -> None:
+        super().__init__(config)
+        self._words = words
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        print(self._words, flush=True)
 
 
 class _Companion(uvicorn.Server):
@@ -111,8 +136,8 @@ class _Companion(uvicorn.Server):
         yield
 
 
-def _serve(config: Config, companions: list[tuple[Any, socket.socket]]) -> None:
-    gateway = uvicorn.Server(uvicorn_config(config))
+def _serve(config: Config, companions: list[tuple[Any, socket.socket]], words: str) -> None:
+    gateway = _Gateway(uvicorn_config(config), words)
     for number in (signal.SIGINT, signal.SIGTERM):
         # At its end uvicorn raises again what it caught; that would end the process before the services ended.
         signal.signal(number, lambda *_: None)

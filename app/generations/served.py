@@ -60,7 +60,9 @@ class Served:
         """Return the target of a kind that the configuration names."""
         settings = self._kinds[kind]
         max_bytes = settings.max_bytes or self._generations.max_bytes
-        return Target(kind, settings.format, model, max_bytes, self._generations.retention + settings.total_timeout)
+        # A job's input goes on as it is: so do the lines of a service of one's own.
+        format_ = settings.format if settings.job is None else "json-lines"
+        return Target(kind, format_, model, max_bytes, self._generations.retention + settings.total_timeout)
 
     def chat(
         self, target: Target, body: Mapping[str, Any], *, policy: str, key: str | None = None, attended: bool = True

@@ -57,8 +57,13 @@ def _generating(workshop: Workshop, settings: CodeSettings) -> APIRouter:
         """From a screenshot as a data URL, or from words alone. 202, unless ``sync`` or ``stream`` is true."""
         if asked.image is None and not (asked.prompt or "").strip():
             raise Invalid("image: send a screenshot, or a prompt.", "image")
+        updated = asked.base_code if asked.generation_type == "update" else None
+        if updated and settings.base_url is None and asked.image is None:
+            raise Invalid("Without a vision model, changes go by POST /api/v1/code/refine/{id}.", "generation_type")
         picture = None if asked.image is None else data_url_bytes(asked.image, settings.image_bytes)
         ask = _ask(settings, picture, asked.prompt, asked.code_stack, asked.variants, asked.should_generate_images)
+        ask.strategies = _strategies(asked.variant, asked.variants)
+        ask.base_code = updated
         return await _answer(workshop, request, ask, wait=asked.wait, stream=asked.stream)
 
     @router.post("/upload-and-generate", response_model=None)
@@ -103,8 +108,12 @@ def _ask(
         raise Invalid(f"variants: at most {settings.max_variants}.", "variants")
     if picture is not None:
         check_picture(picture, settings.image_pixels, field)
-    strategies = [list(STRATEGIES)[index % len(STRATEGIES)] for index in range(variants)]
-    return Ask(stack, strategies, picture, (prompt or "").strip(), images)
+    return Ask(stack, _strategies(0, variants), picture, (prompt or "").strip(), images)
+
+
+def _strategies(first: int, count: int) -> list[str]:
+    """The names of so many, beginning anew after the last."""
+    return [list(STRATEGIES)[index % len(STRATEGIES)] for index in range(first, first + count)]
 
 
 async def _answer(workshop: Workshop, request: Request, ask: Ask, *, wait: bool, stream: bool) -> Response:

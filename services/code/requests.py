@@ -25,6 +25,8 @@ class GenerateRequest(BaseModel):
     generation_type: Literal["create", "update"] = "create"
     should_generate_images: bool = Field(False, description="Put the screenshot's own pictures in, small")
     variants: int = Field(1, ge=1, le=8, alias="num_variants")
+    variant: int = Field(0, ge=0, le=63, description="The first variant's strategy, by its place in the list")
+    base_code: str | None = Field(None, max_length=1_000_000, description="With generation_type update: what to change")
     wait: bool = Field(False, alias="sync", description="Answer when the code is written, or at once with 202")
     stream: bool = Field(False, description="Answer with the events of the generation")
 

@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from app.config import Config
 from app.generations.formats import FRAME_DECODERS
+from tests.support.front_end import FrontEnd
 from tests.support.gateway import Gateway, bearer, running, settings, token
 from tests.support.recordings import line
 from tests.support.upstream import DONE, Call, chunk, scripted
@@ -29,49 +30,6 @@ PARAMS = {
     "openAiApiKey": "sk-secret-of-the-client",
 }
 PAGE = "<html>\n" + "".join(f"<p>line {number} ü😀</p>\n" for number in range(50)) + "</html>\n"
-
-
-class FrontEnd:
-    """What that project's front end does with frames."""
-
-    def __init__(self) -> None:
-        self.code: dict[int, str] = {}
-        self.variants: int | None = None
-        self.complete: set[int] = set()
-        self.errors: dict[int, str] = {}
-        self.error: str | None = None
-        self.kinds: list[str] = []
-        self.close: tuple[int, str] = (0, "")
-        self.bytes = 0
-
-    def take(self, message: dict[str, Any]) -> None:
-        kind, variant, value = message["type"], message["variantIndex"], message.get("value")
-        self.kinds.append(kind)
-        match kind:
-            case "variantCount":
-                self.variants = int(value)
-            case "chunk":
-                self.code[variant] = self.code.get(variant, "") + value
-            case "setCode":
-                self.code[variant] = value
-            case "variantComplete":
-                self.complete.add(variant)
-            case "variantError":
-                self.errors[variant] = value
-            case "error":
-                self.error = value
-            case _:
-                assert kind in {"status", "thinking"}
-
-    async def read(self, socket: ClientConnection) -> FrontEnd:
-        """Read until the close."""
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                text = await asyncio.wait_for(socket.recv(), 15)
-                self.bytes += len(text)
-                self.take(json.loads(text))
-        self.close = (socket.close_code or 0, socket.close_reason or "")
-        return self
 
 
 def configured(url: str, *, kind: Any = None, **code: Any) -> Config:

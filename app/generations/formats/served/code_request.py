@@ -39,8 +39,26 @@ def code_body(params: Mapping[str, Any], variant: int, *, own: bool) -> dict[str
     if not own:
         return {"messages": messages}
     images = [part["image_url"]["url"] for turn in turns for part in turn["content"] if part["type"] == "image_url"]
-    named = {"code_stack": stack, "generation_type": kind, "variant": variant, "stream": None}
-    return {"messages": messages, **named, **({"image": images[-1]} if images else {})}
+    named = {"code_stack": stack, "generation_type": kind, "variant": variant}
+    for turn in turns:  # A screenshot may be megabytes: once is enough.
+        turn["content"] = [
+            part for part in turn["content"] if part["type"] != "image_url" or part["image_url"]["url"] != images[-1]
+        ]
+    asked = {"image": images[-1] if images else None, "prompt": _words(params), "base_code": _file(params)}
+    return {"messages": messages, **named, **{name: value for name, value in asked.items() if value}}
+
+
+def _words(params: Mapping[str, Any]) -> str:
+    """What is asked now, in words. The turns were found to be right before."""
+    prompt = params.get("prompt")
+    return str(prompt.get("text") or "") if isinstance(prompt, dict) else ""
+
+
+def _file(params: Mapping[str, Any]) -> str:
+    """The file that is to be changed."""
+    state = params.get("fileState")
+    content = state.get("content") if isinstance(state, dict) else None
+    return content if isinstance(content, str) else ""
 
 
 def _turns(params: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -51,9 +69,8 @@ def _turns(params: Mapping[str, Any]) -> list[dict[str, Any]]:
     prompt = params.get("prompt")
     turns = [turn for turn in turns if turn["content"]]
     last = _turn({"role": "user", **prompt} if isinstance(prompt, dict) else {}, "prompt")
-    state = params.get("fileState")
-    if isinstance(state, dict) and isinstance(state.get("content"), str) and state["content"]:
-        last["content"].insert(0, {"type": "text", "text": "The file as it is:\n\n" + state["content"]})
+    if file := _file(params):
+        last["content"].insert(0, {"type": "text", "text": "The file as it is:\n\n" + file})
     selected = prompt.get("selectedElementHtml") if isinstance(prompt, dict) else None
     if isinstance(selected, str) and selected:
         last["content"].append({"type": "text", "text": "This element is meant:\n\n" + selected})
