@@ -17,7 +17,7 @@ from services.image.app import create_app as image_app
 from services.image.settings import ImageSettings
 from services.speech.app import create_app as speech_app
 from services.speech.settings import SpeechSettings
-from tests.services.conftest import _serving
+from tests.support.applications import serving
 from tests.support.client import Stream, connected
 from tests.support.gateway import Gateway, bearer, running
 
@@ -38,7 +38,7 @@ async def demo(tmp_path: Path) -> AsyncIterator[Gateway]:
     async with AsyncExitStack() as stack:
         environ = {}
         for name, app in apps.items():
-            url = await stack.enter_async_context(_serving(app))
+            url = await stack.enter_async_context(serving(app))
             environ[f"{name}_PORT"] = str(urlsplit(url).port)
         config = load_config(None, environ, {"server.port": 0, "server.log_level": "warning"}, preset="demo")
         yield await stack.enter_async_context(running(config))
