@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from loadtests.capture.commands import import_, load_clean, snippet
 from loadtests.replay import options as parsing
 from loadtests.replay.crew import Crew, CrewFailed, Restart
 from loadtests.replay.line import Address
@@ -23,7 +24,7 @@ from loadtests.replay.producer import Producer, serve
 from loadtests.replay.report import write_report
 from loadtests.replay.server_watch import ServerWatch
 from loadtests.replay.verdict import BadCondition, Condition, Verdict, compare, failing, make_verdict, read_condition
-from loadtests.session_format import BadSession, load
+from loadtests.session_format import BadSession
 
 __all__ = ["app", "main"]
 
@@ -43,6 +44,10 @@ T = TypeVar("T")
 def main() -> None:
     """Run the command."""
     app()
+
+
+app.command(name="import")(import_)
+app.command()(snippet)
 
 
 @app.command()
@@ -84,6 +89,7 @@ def replay(
     html: Annotated[Path | None, typer.Option("--html", help="Write a report here: one page, nothing else needed.")] = None,
     fail_if: Annotated[list[str] | None, typer.Option(help="lost>0, added_p99>50ms, delivered<99.9%: exit with 1. May be repeated.")] = None,
     allow_void: Annotated[bool, typer.Option("--allow-void", help="Exit with 0 also where the figures can't be trusted.")] = False,
+    allow_secrets: Annotated[bool, typer.Option("--allow-secrets", help="Take a session also if secrets are in it.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing while it runs.")] = False,
 ) -> None:  # fmt: skip
     """Play a session as many users at once.
@@ -97,7 +103,7 @@ def replay(
 
     - `tidegate-load replay s.jsonl --with-producer -n 200 --pace gated --slow 5%@1KB/s --storm 20s`
     """
-    told = _checked(_header_url, session)
+    told = _checked(load_clean, session, allow_secrets=allow_secrets).header.url
     options = _checked(
         Options,
         session=str(session), urls=url or [told], clients=clients, ramp=_seconds(ramp), speed=speed,
@@ -190,12 +196,13 @@ def producer(
     host: Annotated[str, typer.Option()] = "127.0.0.1",
     speed: Annotated[float, typer.Option(min=0.001, help="How many times as fast as recorded.")] = 1.0,
     marks: Annotated[bool, typer.Option(help="Whether each token carries its time.")] = True,
+    allow_secrets: Annotated[bool, typer.Option("--allow-secrets", help="As of replay.")] = False,
 ) -> None:
     """Serve the recorded texts as an OpenAI-compatible upstream, until stopped.
 
     Example: `tidegate-load producer s.jsonl --port 9190`
     """
-    plan = make_plan(_checked(load, session))
+    plan = make_plan(_checked(load_clean, session, allow_secrets=allow_secrets))
     _OUT.print(f"http://{host}:{port} streams {len(plan.streams)} recorded answers", highlight=False)
     with contextlib.suppress(KeyboardInterrupt):
         _checked(serve, Producer(plan, speed, marks=marks), host, port)
@@ -220,10 +227,6 @@ def _read(file: Path) -> Verdict:
     if not isinstance(value, dict) or value.get("tidegate_verdict") != 1:
         raise _stop(f"{file} is no verdict")
     return value
-
-
-def _header_url(session: Path) -> str:
-    return load(session).header.url
 
 
 def _checked(make: Callable[..., T], *arguments: Any, **named: Any) -> T:

@@ -48,9 +48,10 @@ def verdict(lag: int = 1000, **counts: int) -> dict[str, Any]:
 
 def test_every_option_of_the_page_is_one_of_the_command() -> None:
     page = (ROOT / "docs/load-testing.md").read_text()
-    status, text = run("replay", "--help")
-    assert status == 0
-    named = set(re.findall(r"(--[a-z][a-z-]+)", page)) - {"--host"}
+    commands = [each.name or each.callback.__name__ for each in app.registered_commands if each.callback is not None]
+    assert len(commands) > 6
+    text = "".join(run(each, "--help")[1] for each in commands)
+    named = set(re.findall(r"(--[a-z][a-z-]+)", page)) - {"--set"}  # mitmproxy's
     assert len(named) > 20
     assert [each for each in sorted(named) if each not in text] == []
 

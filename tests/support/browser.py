@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from playwright import async_api
 from playwright.sync_api import Browser, Page, sync_playwright
 
-__all__ = ["chromium", "recorded_page"]
+__all__ = ["chromium", "chromium_beside", "recorded_page"]
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _ARGUMENTS = [
@@ -27,15 +28,30 @@ _ARGUMENTS = [
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
     """Start the browser, or skip the test that asks for it."""
-    path = next(filter(None, map(shutil.which, _NAMES)), None)
-    if path is None:
-        pytest.skip("There is no Chromium here. On Debian: apt-get install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=_path(), args=_ARGUMENTS)
         try:
             yield browser
         finally:
             browser.close()
+
+
+@contextlib.asynccontextmanager
+async def chromium_beside() -> AsyncIterator[async_api.Browser]:
+    """The same for tests whose gateway runs in this process's loop."""
+    async with async_api.async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=_path(), args=_ARGUMENTS)
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+def _path() -> str:
+    path = next(filter(None, map(shutil.which, _NAMES)), None)
+    if path is None:
+        pytest.skip("There is no Chromium here. On Debian: apt-get install chromium")
+    return path
 
 
 @contextlib.contextmanager
