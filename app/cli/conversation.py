@@ -120,6 +120,8 @@ class Conversation:
         if event["type"] == "delta" and event.get("part", "text") == "text":
             self._text.append(event["text"])
             return str(event["text"])
+        if event["type"] == "reset":
+            return self._begin_again(self._epoch, offset)
         if event["type"] in _TERMINALS:
             self.end = self._check(event)
         return ""

@@ -26,6 +26,8 @@ _PATHS = {
 }
 """Where each format has its requests by default."""
 _JOB_PATHS = {"comfyui": "/prompt", "screenshot-to-code": "/generate-code"}
+_PREFILLED = frozenset({"anthropic", "ollama", "openai-chat"})
+"""Formats in which an answer's beginning can be given."""
 _FIELDS = frozenset(
     [
         "text",
@@ -87,6 +89,18 @@ class GenerationConfig(Section):
     """How long the upstream may be silent between two events."""
     total_timeout: float = Field(600.0, gt=0)
     """How long the whole generation may take."""
+    failover: Literal["off", "restart", "continue"] = "off"
+    """What happens when the upstream breaks off before it was done, is silent for too long, or answers 429 or 5xx: the
+    generation fails, or another one goes on in the same sequence, from its beginning or from the text so far."""
+    failover_to: tuple[str, ...] = ()
+    """Upstreams that go on, in turn, of the same format and path; none: the same one, where another target may do."""
+    failover_attempts: int = Field(2, ge=1, le=10)
+    """How often one generation goes on at most."""
+    failover_models: dict[str, str] = Field(default_factory=dict)
+    """What is asked for at another upstream, by its name, where its models are called otherwise."""
+    failover_preset: dict[str, Any] = Field(default_factory=dict)
+    """Members of the request's body with which an upstream goes on with a text:
+    `{ continue_final_message = true, add_generation_prompt = false }` for vLLM."""
     limits: tuple[str, ...] = ()
     """Names of tables under `[limits]`: a generation is let in by all of them, or refused with 429."""
     drain_after_cancel: float = Field(0.0, ge=0, le=600)
@@ -104,6 +118,7 @@ class GenerationConfig(Section):
     def _fields_are_known(self) -> GenerationConfig:
         if self.job is not None and self.path is None and self.job.format not in _JOB_PATHS:
             raise WrongSetting(("path",), "is missing: where does the upstream take the request that begins a job?")
+        self._failover_fits()
         if self.preset and self.job is None:
             raise WrongSetting(("preset",), "goes with a job alone")
         if self.fields and self.format != "json-lines":
@@ -112,6 +127,18 @@ class GenerationConfig(Section):
             if name not in _FIELDS:
                 raise WrongSetting(("fields", name), f"is none of {', '.join(sorted(_FIELDS))}")
         return self
+
+    def _failover_fits(self) -> None:
+        if self.failover == "off":
+            return
+        if self.job is not None:
+            raise WrongSetting(("failover",), "does not go with a job, which is followed where it is")
+        if self.failover == "continue" and self.format not in _PREFILLED:
+            known = ", ".join(sorted(_PREFILLED))
+            raise WrongSetting(("failover",), f"is continue, which goes with a format of {known} alone. Set restart")
+        for name in self.failover_models:
+            if name not in {self.upstream, *self.failover_to}:
+                raise WrongSetting(("failover_models", name), "is neither upstream nor one of failover_to")
 
 
 class GenerationsConfig(Section):

@@ -55,11 +55,14 @@ class Config(Section):
     @model_validator(mode="after")
     def _names_exist(self) -> Config:
         for kind, generation in self.generations.kinds.items():
-            key = ("generations", "kinds", kind, "upstream")
-            if generation.upstream not in self.upstreams:
-                raise WrongSetting(key, _not_an_upstream(generation.upstream))
-            if self.upstreams[generation.upstream].optional:
-                raise WrongSetting(key, "is optional, but generations need it. Set its optional to false")
+            above = ("generations", "kinds", kind)
+            named: dict[tuple[str | int, ...], str] = {(*above, "upstream"): generation.upstream}
+            named |= {(*above, "failover_to", place): to for place, to in enumerate(generation.failover_to)}
+            for key, upstream in named.items():
+                if upstream not in self.upstreams:
+                    raise WrongSetting(key, _not_an_upstream(upstream))
+                if self.upstreams[upstream].optional:
+                    raise WrongSetting(key, "is optional, but generations need it. Set its optional to false")
         for below, kind in self.served.kinds_named():
             if kind not in self.generations.kinds:
                 what = f"names {kind!r}, which is not under [generations.kinds]. Add a table [generations.kinds.{kind}]"

@@ -25,15 +25,19 @@ __all__ = [
     "FilePatch",
     "FileReceipt",
     "FileSet",
+    "Mode",
     "Part",
     "Preview",
     "Progress",
     "Queued",
     "Receipt",
+    "Reset",
     "Started",
+    "Switched",
     "Usage",
     "encode",
     "encode_delta",
+    "is_reset",
     "is_terminal",
 ]
 
@@ -157,6 +161,32 @@ class Usage:
     source: Literal["provider", "estimated"] = "provider"
 
 
+Mode = Literal["restart", "continue"]
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """The upstream ``before`` (on the wire ``from``) failed with ``code``, and ``to`` goes on.
+
+    ``mode`` is ``continue`` where it goes on with the text so far, ``restart`` where it begins anew: then a
+    :class:`Reset` follows, if there was anything. ``usage`` is what was used up to here, None for nothing; a ``usage``
+    that comes later has it in it.
+    """
+
+    before: str
+    to: str
+    mode: Mode
+    code: str
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """All that was said is void: texts of every part, files, previews, results. ``characters`` were the text's."""
+
+    characters: int
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """The budget ``name`` is nearly gone: ``used`` of ``limit`` tokens, with what this generation used by now."""
@@ -205,6 +235,8 @@ Event = (
     | Artifact
     | Child
     | Usage
+    | Switched
+    | Reset
     | Budget
     | Completed
     | Failed
@@ -222,6 +254,8 @@ _NAMES: dict[type, str] = {
     Artifact: "artifact",
     Child: "child",
     Usage: "usage",
+    Switched: "switched",
+    Reset: "reset",
     Budget: "budget",
     Completed: "completed",
     Failed: "failed",
@@ -229,7 +263,7 @@ _NAMES: dict[type, str] = {
 }
 
 
-_FIELDS = {"start": "from", "removed": "del", "inserted": "ins"}
+_FIELDS = {"start": "from", "before": "from", "removed": "del", "inserted": "ins"}
 """On the wire, where a word is one of Python's own."""
 _SPARSE = (Progress, Preview, Artifact, Child)
 """Events that leave out what is None."""
@@ -240,6 +274,11 @@ _TERMINAL_BEGINNINGS = tuple(b'{"type":"%b",' % _NAMES[type_].encode() for type_
 def is_terminal(data: bytes) -> bool:
     """Tell whether an event's JSON text, as :func:`encode` writes it, is a terminal one."""
     return data.startswith(_TERMINAL_BEGINNINGS)
+
+
+def is_reset(data: bytes) -> bool:
+    """Tell whether an event's JSON text is a :class:`Reset`."""
+    return data.startswith(b'{"type":"reset",')
 
 
 def encode_delta(text: str, part: Part = "text") -> bytes:

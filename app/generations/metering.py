@@ -103,6 +103,11 @@ class Meter:
         self._call: TokenCall | None = None
         self._counter = TokenCounter()
         self._usage: Usage | None = None
+        """What is to be told, with what was spent before."""
+        self._spent: Usage | None = None
+        """By upstreams that were left for another one."""
+        self._counted = 0
+        """Tokens of their texts."""
         self._looked = 0
         self._bounded = allowance is not None and allowance.bounded
         if self._bounded:
@@ -118,10 +123,35 @@ class Meter:
 
     def take(self, usage: Usage) -> bool:
         """Take the upstream's own figures; False where they cannot be true."""
-        if self._counter.tokens > 2 * usage.completion_tokens + _SLACK:
+        if self._tokens > 2 * usage.completion_tokens + _SLACK:
             return False
-        self._usage = usage
+        self._usage = _sum(self._spent, usage)
         return True
+
+    @property
+    def usage(self) -> Usage:
+        """What was told last."""
+        assert self._usage is not None, "the caller was told"
+        return self._usage
+
+    def switch(self, usage: Usage | None) -> Usage | None:
+        """Another upstream goes on. Return what was used by now; ``usage`` is what the one before said at its end."""
+        if usage is None or not self.take(usage):
+            if self._usage is None and self._tokens:
+                self._usage = self._estimated()
+            elif self._usage is None:
+                self._usage = self._spent
+        self._spent, self._usage = self._usage, None
+        self._counted = self._counter.tokens
+        self._looked = -_STRIDE
+        return self._spent
+
+    @property
+    def _tokens(self) -> int:
+        return self._counter.tokens - self._counted
+
+    def _estimated(self) -> Usage:
+        return _sum(self._spent, Usage(self.call.prompt, self._tokens, "estimated"))
 
     def check(self) -> tuple[list[Event], bool]:
         """Return warnings to be told, and whether it may go on."""
@@ -129,16 +159,17 @@ class Meter:
             return [], True
         assert self.allowance is not None, "it is bounded"
         self._looked = self._counter.characters
-        used = self.call.prompt + self._counter.tokens
+        used = self.call.prompt + self._tokens + _total(self._spent)
         return list(self.allowance.warnings(used)), self.allowance.spend(used)
 
     def at_end(self, terminal: Completed | Failed | Cancelled) -> Usage | None:
         """Return the usage to be told before ``terminal``, where the upstream has told none."""
         if self._usage is not None:
             return None
-        if not self._counter.characters and not (self.texts and self.asked and not isinstance(terminal, Failed)):
-            return None
-        self._usage = Usage(self.call.prompt, self._counter.tokens, "estimated")
+        if not self._tokens and not (self.texts and self.asked and not isinstance(terminal, Failed)):
+            self._usage = self._spent
+        else:
+            self._usage = self._estimated()
         return self._usage
 
     def late(self, usage: Usage) -> bool:
@@ -160,13 +191,12 @@ class Meter:
     def settle(self) -> None:
         """Tell the budgets what was used, at the end."""
         if self.allowance is not None:
-            usage = self._usage
-            self.allowance.settle(0 if usage is None else usage.prompt_tokens + usage.completion_tokens)
+            self.allowance.settle(_total(self._usage))
 
     def leave(self) -> None:
         """It goes on elsewhere, or was ended there: what it used here is settled."""
-        if self._usage is None and self._counter.characters:
-            self._usage = Usage(self.call.prompt, self._counter.tokens, "estimated")
+        if self._usage is None:
+            self._usage = self._estimated() if self._tokens else self._spent
         self.free()
         self.settle()
 
@@ -179,9 +209,25 @@ class Meter:
         return self._call
 
 
-def usage_of(prompt: int, *texts: str) -> Usage:
-    """Return the estimated usage of a generation that others have to account for."""
+def usage_of(prompt: int, *texts: str, spent: Usage | None = None) -> Usage | None:
+    """Return the estimated usage of a generation that others have to account for.
+
+    ``texts`` are what its last upstream said, ``spent`` is what was used before. None where nothing was.
+    """
+    if not any(texts):
+        return spent
     counter = TokenCounter()
     for text in texts:
         counter.add(text)
-    return Usage(prompt, counter.tokens, "estimated")
+    return _sum(spent, Usage(prompt, counter.tokens, "estimated"))
+
+
+def _sum(spent: Usage | None, usage: Usage) -> Usage:
+    if spent is None:
+        return usage
+    source = usage.source if usage.source == spent.source else "estimated"
+    return Usage(spent.prompt_tokens + usage.prompt_tokens, spent.completion_tokens + usage.completion_tokens, source)
+
+
+def _total(usage: Usage | None) -> int:
+    return 0 if usage is None else usage.prompt_tokens + usage.completion_tokens

@@ -49,6 +49,13 @@ class ReceiptBuilder:
         if self._size >= _BLOCK:
             self._flush()
 
+    def begin_again(self) -> None:
+        """Forget all: what was said is void."""
+        self._hash = hashlib.sha256()
+        self._characters = self._size = 0
+        self._pending.clear()
+        self._files = Files()
+
     def follow(self, event: FileSet | FilePatch) -> None:
         """Take a file's event."""
         self._files.follow(event)
@@ -85,6 +92,10 @@ class Snapshot:
     artifacts: tuple[Mapping[str, Any], ...] = ()
     progress: Mapping[str, Any] | None = None
     """The last report's object without its type."""
+    spent: Usage | None = None
+    """What upstreams used that were left for another one; ``usage`` has it in it."""
+    kept: tuple[int, int, int] = (0, 0, 0)
+    """How much of text, reasoning and tools is of those."""
 
     @property
     def characters(self) -> int:
@@ -96,12 +107,22 @@ class Snapshot:
         """Whether there is any text: of the answer, of its reasoning, of calls of tools."""
         return bool(self.text or self.reasoning or self.tools)
 
+    @property
+    def latest(self) -> tuple[str, str, str]:
+        """What the last upstream has said: text, reasoning, tools."""
+        text, reasoning, tools = self.kept
+        return self.text[text:], self.reasoning[reasoning:], self.tools[tools:]
+
     def receipt(self, offset: int) -> Receipt:
         """Return the receipt of a terminal at ``offset`` that ends this log."""
         return ReceiptBuilder(self).seal(offset)
 
 
 _TERMINALS = {"completed": State.COMPLETED, "failed": State.FAILED, "cancelled": State.CANCELLED}
+
+
+_NO_ANSWER = ("queued", "switched", "reset")
+"""Events that don't say that an upstream has answered."""
 
 
 def fold(items: Iterable[bytes]) -> Snapshot:
@@ -114,6 +135,7 @@ def fold(items: Iterable[bytes]) -> Snapshot:
     status, terminal, usage, progress = State.QUEUED, None, None, None
     model = upstream = None
     files, artifacts = Files(), dict[int, Mapping[str, Any]]()
+    spent, kept = None, (0, 0, 0)
     for item in items:
         event = _load(item)
         kind = event.get("type")
@@ -131,14 +153,28 @@ def fold(items: Iterable[bytes]) -> Snapshot:
             progress = _untyped(event)
         elif kind == "usage":
             usage = _usage(event) or usage
+        elif kind == "switched":
+            upstream, usage = _text(event.get("to")), None
+            spent = _usage(event.get("usage")) or spent
+            kept = _sizes(parts)
+        elif kind == "reset":
+            parts, kept = {part: [] for part in parts}, (0, 0, 0)
+            files, artifacts, progress = Files(), {}, None
         elif isinstance(kind, str) and kind in _TERMINALS:
             status, terminal = _TERMINALS[kind], event
             break
-        if kind != "queued" and status is State.QUEUED and event:
+        if kind not in _NO_ANSWER and status is State.QUEUED and event:
             status = State.STARTED
     text, reasoning, tools = ("".join(parts[part]) for part in ("text", "reasoning", "tool"))
     results = tuple(artifacts[index] for index in sorted(artifacts))
-    return Snapshot(status, model, upstream, text, reasoning, tools, usage, terminal, files, results, progress)
+    return Snapshot(
+        status, model, upstream, text, reasoning, tools, usage, terminal, files, results, progress, spent, kept
+    )
+
+
+def _sizes(parts: Mapping[str, list[str]]) -> tuple[int, int, int]:
+    text, reasoning, tool = (sum(map(len, parts[part])) for part in ("text", "reasoning", "tool"))
+    return text, reasoning, tool
 
 
 def _load(item: bytes) -> dict[str, Any]:
@@ -157,7 +193,9 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _usage(event: dict[str, Any]) -> Usage | None:
+def _usage(event: Any) -> Usage | None:
+    if not isinstance(event, dict):
+        return None
     prompt, completion = event.get("prompt_tokens"), event.get("completion_tokens")
     if type(prompt) is not int or type(completion) is not int:
         return None

@@ -24,9 +24,12 @@ from app.generations.events import (
     Failed,
     FilePatch,
     FileSet,
+    Mode,
     Preview,
     Queued,
+    Reset,
     Started,
+    Switched,
     Usage,
     encode,
     encode_delta,
@@ -182,6 +185,20 @@ class Relay:
         if events:
             self._emit(events)
 
+    def switch(self, to: str, mode: Mode, code: str, usage: Usage | None, *, reset: bool) -> None:
+        """As :meth:`~app.generations.sources.port.Outlet.switch`."""
+        if self.ended:
+            return
+        switched = Switched(self._outcome.upstream, to, mode, code, self._meter.switch(usage))
+        items = [encode(switched)]
+        if reset:
+            items.append(encode(Reset(self._receipt.characters)))
+            self._receipt.begin_again()
+        self._outcome.upstream = to
+        self._room -= sum(map(len, items))
+        self._ledger.append(self.owned, items)
+        self._hold_to_budget()
+
     async def note(self, job: Mapping[str, Any]) -> None:
         """As :meth:`~app.generations.sources.port.Outlet.note`."""
         self.heritable = await self._note(job)
@@ -238,8 +255,7 @@ class Relay:
                 shown = self._shelf.placed(event) if type(event) is Preview else event
                 if shown is None:
                     continue
-                self._remember(shown)
-                item = encode(shown)
+                item = self._remember(shown)
             self._room -= len(item)
             items.append(item)
         if items:
@@ -248,16 +264,19 @@ class Relay:
             raise OutputTooLong
         self._hold_to_budget()
 
-    def _remember(self, event: Event) -> None:
+    def _remember(self, event: Event) -> bytes:
+        """Return its text; of the tokens it tells those of all upstreams together."""
         if type(event) is Started:
             self._lifecycle.move(State.STARTED)
             self._outcome.first_seconds = perf_counter() - self._created
             self._outcome.model = event.model
         elif type(event) is Usage:
-            _note_usage(self._outcome, event)
+            _note_usage(self._outcome, self._meter.usage)
+            return encode(self._meter.usage)
         elif isinstance(event, FileSet | FilePatch):
             self._receipt.follow(event)
             self._meter.follow(event)
+        return encode(event)
 
     def _close(self, items: list[bytes], terminal: Completed | Failed | Cancelled) -> None:
         """Publish the last batch: ``items``, the usage if nobody has told it, and the terminal."""
@@ -280,7 +299,7 @@ class Relay:
         """Take the bill of a generation that was cancelled; nobody reads its text any more."""
         for event in events:
             if type(event) is Usage and self._meter.late(event):
-                _note_usage(self._outcome, event)
+                _note_usage(self._outcome, self._meter.usage)
 
     def _tell(self, terminal: Completed | Failed | Cancelled) -> None:
         outcome = self._outcome

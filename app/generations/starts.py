@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from functools import partial
 from time import time
 from typing import Any
@@ -15,11 +16,13 @@ from app.config import GenerationConfig
 from app.errors import BadRequest, IdempotencyConflict
 from app.generations.channels import channel_of
 from app.generations.formats import format_of
+from app.generations.formats.prefilled import body_again
 from app.generations.formats.service_request import passed_on
 from app.generations.jobs import job_source, kind_place, patience_of
 from app.generations.metering import Meter
 from app.generations.requests import Info, StartRequest, parse_policy
 from app.generations.running import Running
+from app.generations.sources.failover import FailoverSource, Plan
 from app.generations.sources.job import Beginning
 from app.generations.sources.port import Source
 from app.generations.sources.stream import Call, StreamSource
@@ -79,11 +82,14 @@ class Starts:
         if not isinstance(owned, OwnedStream):
             meter.leave()  # Its repetition was faster.
             return generation_id, Position(owned.epoch, 0)
+        patience = patience_of(kind)
+        if kind.failover != "off":
+            patience = replace(patience, first_event=patience.total)  # The source has one for each upstream.
         relay = self._running.launch(
             owned,
             info,
-            self._source(request.kind, kind, body, generation_id, identity, trace),
-            patience_of(kind),
+            self._source(request, kind, body, generation_id, identity, trace),
+            patience,
             max_bytes=kind.max_bytes,
             meter=meter,
             drain=kind.drain_after_cancel,
@@ -128,7 +134,7 @@ class Starts:
 
     def _source(
         self,
-        name: str,
+        request: StartRequest,
         kind: GenerationConfig,
         body: bytes,
         generation_id: str,
@@ -142,13 +148,17 @@ class Starts:
             if trace.state:
                 headers = (*headers, (b"tracestate", trace.state))
         if kind.job is not None:
-            place = kind_place(name, kind)
+            place = kind_place(request.kind, kind)
             beginning = Beginning(kind.path_or_default, (*_JSON, *headers), body)
             begun = partial(self._running.enter, place, generation_id)
             return job_source(place, identity, generation_id, beginning=beginning, begun=begun)
         wire = format_of(kind.format, kind.fields)
         path = kind.path_or_default
-        return StreamSource(Call(kind.upstream, path, (*wire.headers, *headers), body, wire, patience_of(kind)))
+        call = Call(kind.upstream, path, (*wire.headers, *headers), body, wire, patience_of(kind))
+        if kind.failover == "off":
+            return StreamSource(call)
+        again = partial(body_again, kind, request.input)
+        return FailoverSource(call, Plan(kind.failover, kind.failover_to, kind.failover_attempts, again))
 
 
 def _body(kind: GenerationConfig, request: StartRequest) -> bytes:

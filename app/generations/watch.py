@@ -118,9 +118,9 @@ class Watch:
         terminal = Failed(Interrupted.code, Interrupted.default_message, retryable=True)
         info, usage = Info.decode(record.info), snapshot.usage
         items = []
-        if usage is None and snapshot.says_anything:
-            usage = usage_of(info.prompt or 0, snapshot.text, snapshot.reasoning, snapshot.tools)
-            items.append(encode(usage))
+        if usage is None:
+            usage = usage_of(info.prompt or 0, *snapshot.latest, spent=snapshot.spent)
+            items += [] if usage is None else [encode(usage)]
         items.append(encode(terminal, snapshot.receipt(history.top + len(items) + 1)))
         if await self._ledger.seal(stream, history.top, items):
             _log.warning("a generation was left by its replica and is ended", stream=stream)
@@ -159,7 +159,7 @@ class Watch:
 
 def _interrupted(info: Info, snapshot: Snapshot, usage: Usage | None) -> GenerationOutcome:
     """Return what is known of a generation that its own replica can say nothing of any more."""
-    outcome = GenerationOutcome(info.id, info.kind, info.upstream, info.user, info.company)
+    outcome = GenerationOutcome(info.id, info.kind, snapshot.upstream or info.upstream, info.user, info.company)
     outcome.terminal, outcome.code, outcome.model = "failed", Interrupted.code, snapshot.model
     outcome.seconds = max(0.0, time() - info.created)
     if usage is not None:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from app.auth.identity import Identity
 from app.generations.events import is_terminal
-from app.generations.formats.served.wire import Failure, Wire, failure_of, loaded
+from app.generations.formats.served.wire import Failure, Wire, failure_of, loaded, unforgotten
 from app.generations.merging import EventMergeRule
 from app.generations.waiting import Waiter
 from app.http.event_stream import SseListener
@@ -56,7 +56,9 @@ class _Written:
 
     def _write(self, items: Iterable[bytes]) -> bytes:
         written = []
-        for item in items:
+        for item in unforgotten(items, said=self._said):
+            if self.over:
+                break
             block = self._wire.take(item)
             if is_terminal(item):
                 self.over = True

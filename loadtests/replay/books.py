@@ -100,10 +100,14 @@ class Stream:
         self._tally.gap_offsets += announced
         self.epoch, self.offset = epoch, offset
         self._missing.clear()
+        self.begin_again()
+        self.checked = offset == 0
+
+    def begin_again(self) -> None:
+        """Forget the text and the files: what follows is all of them."""
         self._hash, self._characters, self.marks = hashlib.sha256(), 0, 0
         self._gathered.clear()
         self._files.clear()
-        self.checked = offset == 0
 
     def text(self, text: str) -> None:
         """Add to the text."""

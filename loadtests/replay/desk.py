@@ -193,6 +193,8 @@ class Desk:
             return True
         elif kind in {"set", "patch"}:
             stream.file(event)
+        elif kind == "reset":
+            stream.begin_again()
         return False
 
     def ended(self, name: str, stream: Stream) -> None:

@@ -234,6 +234,8 @@ class _Maker:
         kind = event.get("type")
         if stream is not None and kind == "delta":
             stream.tokens.append((t - stream.asked, str(event.get("text", "")), str(event.get("part", "text"))))
+        if stream is not None and kind == "reset":
+            stream.tokens.clear()
         if kind in _TERMINALS:
             self._ended[name] = t
             if stream is not None:

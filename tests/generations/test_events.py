@@ -16,7 +16,9 @@ from app.generations.events import (
     Failed,
     Part,
     Receipt,
+    Reset,
     Started,
+    Switched,
     Usage,
     encode,
     encode_delta,
@@ -33,6 +35,11 @@ SEAL = '"receipt":{"offset":12,"characters":3,"sha256":"' + "ab" * 32 + '"}'
         (Started(None, "chat"), '{"type":"started","model":null,"upstream":"chat"}'),
         (Delta("Grüße\n"), '{"type":"delta","text":"Grüße\\n"}'),
         (Delta("Hm", "reasoning"), '{"type":"delta","text":"Hm","part":"reasoning"}'),
+        (
+            Switched("a", "b", "restart", "upstream_timeout"),
+            '{"type":"switched","from":"a","to":"b","mode":"restart","code":"upstream_timeout","usage":null}',
+        ),
+        (Reset(7), '{"type":"reset","characters":7}'),
         (Usage(9, 2), '{"type":"usage","prompt_tokens":9,"completion_tokens":2,"source":"provider"}'),
     ],
 )

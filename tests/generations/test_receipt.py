@@ -9,12 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.generations.events import (
+    Artifact,
     Cancelled,
     Completed,
     Delta,
     Failed,
+    FileSet,
+    Progress,
     Receipt,
+    Reset,
     Started,
+    Switched,
     Usage,
     encode,
     encode_delta,
@@ -122,3 +127,34 @@ def test_a_builder_and_a_folded_log_agree() -> None:
     for event in (Delta("Grüße"), Delta(" 👋🏽")):
         builder.add(event.text)
     assert builder.seal(7) == fold(LOG).receipt(7)
+
+
+def test_a_reset_leaves_nothing_of_what_was_said_before_and_a_switch_goes_by_the_next_upstream() -> None:
+    begun = [
+        encode(Started("gpt-x", "a")),
+        encode_delta("void"),
+        encode_delta("Hm", "reasoning"),
+        encode(FileSet("a.py", 1, "void")),
+        encode(Artifact(0, "image/png", "https://a/void.png")),
+        encode(Progress("drawing", percent=50.0)),
+        encode(Switched("a", "b", "restart", "upstream_truncated", Usage(9, 2, "estimated"))),
+    ]
+    anew = fold([*begun, encode(Reset(4)), encode_delta("kept")])
+    assert (anew.text, anew.reasoning, anew.artifacts, anew.progress) == ("kept", "", (), None)
+    assert (anew.upstream, anew.usage, anew.spent, anew.latest[0]) == ("b", None, Usage(9, 2, "estimated"), "kept")
+    assert anew.receipt(10) == receipt_of("kept", 10)
+    on = fold([*begun, encode_delta("more")])
+    assert (on.text, on.latest) == ("voidmore", ("more", "", ""))
+
+
+def test_a_switch_before_the_first_word_is_no_beginning() -> None:
+    assert fold([encode(Switched("a", "b", "restart", "upstream_error"))]).status is State.QUEUED
+
+
+def test_a_builder_that_begins_again_has_forgotten_all() -> None:
+    builder = ReceiptBuilder()
+    builder.add("x" * 40_000)
+    builder.follow(FileSet("a.py", 1, "void"))
+    builder.begin_again()
+    builder.add("kept")
+    assert builder.seal(3) == receipt_of("kept", 3)

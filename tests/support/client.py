@@ -41,6 +41,8 @@ class Stream:
         self.events.append(event)
         if event["type"] == "delta" and event.get("part", "text") == "text":
             self.text += event["text"]
+        elif event["type"] == "reset":
+            self.text, self.files = "", {}
         elif event["type"] == "set":
             self.files[event["path"]] = event["text"]
         elif event["type"] == "patch":

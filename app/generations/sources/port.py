@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from app.generations.events import Event
+from app.generations.events import Event, Mode, Usage
 
 __all__ = ["Outlet", "Patience", "Post", "Response", "Socket", "Source", "Transport"]
 
@@ -113,6 +113,11 @@ class Outlet(Protocol):
 
     def tell(self, events: Sequence[Event], model: str | None = None) -> None:
         """Publish ``events``, at once. The first ones begin the generation, unless all say that it waits."""
+
+    def switch(self, to: str, mode: Mode, code: str, usage: Usage | None, *, reset: bool) -> None:
+        """The upstream failed with ``code``; ``to`` goes on. ``usage`` is what it said at its end, if it did.
+        ``reset``: what it said is void.
+        """
 
     async def note(self, job: Mapping[str, Any]) -> None:
         """Leave to the replica that may have to go on with it what it needs, beside the lease."""

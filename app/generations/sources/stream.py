@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import structlog
 
-from app.errors import TidegateError, UpstreamInvalid
+from app.errors import TidegateError, UpstreamError, UpstreamInvalid
 from app.generations.formats import Format
 from app.generations.formats.answer import Answer
+from app.generations.formats.decoders import StreamDecoder
 from app.generations.sources.port import Outlet, Patience, Post, Response, Transport
 
 __all__ = ["Call", "StreamSource", "read_start", "tell_skipped"]
@@ -52,6 +53,7 @@ class StreamSource:
             # The transport's, not ours: so that an upstream that does not answer is held to account.
             timeout=min(call.patience.first_event, call.patience.total),
         )
+        decoder: StreamDecoder | None = None
         try:
             if not 200 <= response.status < 300:
                 raise call.format.error_from_response(response.status, await read_start(response))
@@ -65,6 +67,12 @@ class StreamSource:
                 if events or answer.model:
                     outlet.tell(events, answer.model)
             tell_skipped(answer, call.upstream)
+        except UpstreamError:
+            if decoder is not None:
+                decoder.answer.report_usage()  # It broke off, but its figures had come.
+                if events := decoder.answer.take():
+                    outlet.tell(events, decoder.answer.model)
+            raise
         finally:
             response.abort()
 

@@ -177,7 +177,7 @@ def _answer(generation: Generation) -> dict[str, Any]:
         "status": snapshot.status,
         "epoch": generation.position.epoch,
         "offset": generation.position.offset,
-        "upstream": info.upstream,
+        "upstream": generation.snapshot.upstream or info.upstream,
         "model": snapshot.model,
         "created": info.created,
         "text": snapshot.text,

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from app.errors import BadRequest, TidegateError, TooManyRequests
-from app.generations.formats.served.wire import openai_error
+from app.generations.formats.served.wire import openai_error, unforgotten
 from app.generations.requests import Info
 from app.generations.responses import Asked, Responses, generation_of
 from app.generations.served import Served
@@ -167,9 +167,12 @@ class _Lanes:
         stream = asked.stream(generation_id, Info.decode(record.info).created)
         reader = Reader(_RULE, 2 * self._sockets.served.find(asked.model).max_bytes)
         subscription = await generations.watch(identity, generation_id, reader, None, reader.recovered, _RULE)
+        said = after >= 0
         try:
-            while items := await reader.next():
-                for event in [event for item in items for event in stream.read(item)]:
+            while not stream.over and (items := await reader.next()):
+                told = unforgotten(items, said=said)
+                said = True
+                for event in [event for item in told for event in stream.read(item)]:
                     if event.number > after and not await self._socket.send(event.body[:-1] + suffix):
                         return
         finally:

@@ -63,6 +63,9 @@ class VariantFrames:
                 return [frame("status", self._variant, f"{str(event['stage']).capitalize()}...")]
             case "queued":
                 return [frame("status", self._variant, f"Waiting: {event.get('position')} in the queue")]
+            case "reset":
+                self._path, self._code, self._begun, self._changed = None, "", False, 0
+                return [frame("setCode", self._variant, "")]
             case "completed":
                 self.over = True
                 whole = frame("setCode", self._variant, self._whole())

@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
 
-from app.errors import NotFound, PermissionDenied, RateLimited, TidegateError, Unauthenticated
+from app.errors import NotFound, PermissionDenied, RateLimited, TidegateError, Unauthenticated, UpstreamTruncated
+from app.generations.events import Failed, encode, is_reset
 
-__all__ = ["Failure", "Wire", "failure_of", "json_string", "loaded", "openai_error", "reason_of", "sse", "status_of"]
+__all__ = [
+    "Failure",
+    "Wire",
+    "failure_of",
+    "json_string",
+    "loaded",
+    "openai_error",
+    "reason_of",
+    "sse",
+    "status_of",
+    "unforgotten",
+]
 
 _TEXT = b'{"type":"delta","text":'
 _OTHER_PARTS = (b'","part":"reasoning"}', b'","part":"tool"}')
 _FIELD = re.compile(r"(?:input\.)?([a-z_]+(?:\[\d+\])?(?:\.[a-z_]+)*)(?=[\s:,])")
+_STARTED = b'{"type":"started",'
+_BEGUN_ANEW = encode(
+    Failed(
+        UpstreamTruncated.code,
+        "The service behind the gateway stopped before it was done, and another one began anew. Ask again.",
+        retryable=True,
+    )
+)
 _CANCELLED = "The generation was cancelled."
 _REASONS = frozenset({"stop", "length", "tool_calls", "content_filter"})
 _SHORTENED = frozenset({"budget", "max_tokens", "partial"})
@@ -26,6 +46,21 @@ class Wire(Protocol):
 
     def take(self, data: bytes) -> bytes:
         """Return what is sent for one event, its JSON text; empty where the format has no word for it."""
+
+
+def unforgotten(items: Iterable[bytes], *, said: bool) -> list[bytes]:
+    """Return events for a reader whose format has no word for *forget that*.
+
+    Where he has some of what is void by now (``said``), his answer ends as failed; else it is left out.
+    """
+    items = list(items)
+    last = next((at for at in reversed(range(len(items))) if is_reset(items[at])), None)
+    if last is None:
+        return items
+    if said:
+        first = next(at for at, item in enumerate(items) if is_reset(item))
+        return [*items[:first], _BEGUN_ANEW]
+    return [*(item for item in items[:last] if item.startswith(_STARTED)), *items[last + 1 :]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,10 @@ export class GenerationStream extends EventTarget {
     if (replayed) this.counts.replayed += merged;
     if (event.type === "started") this.status = "started";
     if (event.type === "delta" && (event.part ?? "text") === "text") this.text += event.text;
+    if (event.type === "reset") {
+      this.text = "";
+      this.dispatchEvent(new Event("restart"));
+    }
     this.dispatchEvent(new CustomEvent("event", { detail: { event, offset, merged, replayed } }));
     if (TERMINALS.has(event.type)) this.end(event.type, event);
     return true;
