@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from fastapi import APIRouter
+from starlette.types import ASGIApp
 
 from app.auth.revocation import Revocation, Revocations, from_json, to_json
 from app.auth.service_keys import ServiceKeys
@@ -45,6 +46,7 @@ from app.http.api.webhooks import webhooks_router
 from app.http.cached_routes import CachedRoutes
 from app.http.dispatch import Dispatch
 from app.http.event_stream import EventStreams
+from app.http.openapi.following import ApiDocument
 from app.http.own_paths import OWN_PATHS, SERVER_API_PATHS, OwnPaths
 from app.http.proxy import Proxy
 from app.http.routes import RouteTable
@@ -132,7 +134,9 @@ class Parts:
         self._measures = Measures(measured, config, version(), folder)
         self.standing = Standing(config, self._node, measured, self._measures.lag)
         self._census = Census(self._replicas, self._hub.counts, self.standing.description)
-        self._own = self.sockets.beside(create_rest_api(config, self._routers(config)))
+        self._document = ApiDocument(self._transport, self._tasks)
+        self._document.take(table, config.upstreams)
+        self._own = self._own_endpoints(config)
         told = observing.own.tell
         self._dispatch = Dispatch(table, self._proxy, self._own, self._passed_on, told)
         tallies, draining = observing.tallies.http, self.standing.draining
@@ -160,7 +164,7 @@ class Parts:
             verifier = self._verifier.prepare(config.auth, claims)
         upstreams = self._transport.prepare(config.upstreams)
         if any(getattr(before, name) != getattr(config, name) for name in _OWN_TABLES):
-            own = self.sockets.beside(create_rest_api(config, self._routers(config)))
+            own = self._own_endpoints(config)
         upstreams()
         if verifier is not None:
             for source in self._verifier.sources:
@@ -176,6 +180,7 @@ class Parts:
             self._cache = create_cache(config)
         self._proxy.reload(limits, config.server.body_limit, self._cached(table))
         self._passed_on.reload(limits)
+        self._document.take(table, config.upstreams)
         self._dispatch.reload(table, own)
         self._config, self._own, self.standing.config = config, own, config
 
@@ -300,6 +305,9 @@ class Parts:
         self._served_streams.end_revoked(self._revocations.revoked)
         self.sockets.formats.open.end_revoked(self._revocations.revoked)
         self._passed_on.end_revoked(self._revocations.revoked)
+
+    def _own_endpoints(self, config: Config) -> ASGIApp:
+        return self.sockets.beside(create_rest_api(config, self._routers(config), self._document))
 
     def _routers(self, config: Config) -> list[APIRouter]:
         backend = self._backend

@@ -11,8 +11,10 @@ from starlette.staticfiles import StaticFiles
 import app
 from app.config import DEVELOPMENT_SECRET, Config
 from app.http.api.app import create_api
+from app.http.api.pages import add_pages
 from app.http.api.playground import playground_router
 from app.http.edge.security_headers import page_policy
+from app.http.openapi.following import ApiDocument
 
 __all__ = ["create_rest_api", "version"]
 
@@ -27,8 +29,8 @@ def version() -> str:
         return "0"
 
 
-def create_rest_api(config: Config, routers: list[APIRouter]) -> FastAPI:
-    """Return ``routers`` as one application, with the playground where it is wanted."""
+def create_rest_api(config: Config, routers: list[APIRouter], document: ApiDocument) -> FastAPI:
+    """Return ``routers`` as one application, with the pages about it, and the playground where it is wanted."""
     playground = config.server.playground
     api = create_api(
         routers,
@@ -37,6 +39,7 @@ def create_rest_api(config: Config, routers: list[APIRouter]) -> FastAPI:
         body_limit=config.server.body_limit,
         policy=page_policy(config.server.security_headers),
     )
+    add_pages(api, _WEB / "docs", document.whole)
     if playground:
         # Where the secret is everybody's, everybody may have a token of it.
         key, issuer = config.auth.all_issuers()[0]

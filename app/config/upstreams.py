@@ -12,6 +12,7 @@ from app.config.section import LOWER_CASE, Section, WrongSetting
 __all__ = ["BreakerConfig", "HealthConfig", "HedgeConfig", "RetriesConfig", "UpstreamConfig"]
 
 _ADDRESS = re.compile(r"^https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?(/[^?#\s]*)?$")
+_PATH = re.compile(r"/[!$-~]*")
 _WEIGHT = re.compile(r"^(?P<url>\S+)(?:\s+weight=(?P<weight>[1-9]\d{0,3}))?$")
 
 
@@ -139,6 +140,9 @@ class UpstreamConfig(Section):
     """Set on every request, for example `authorization`. Values are secret."""
     health_path: str | None = "/health"
     """What probes ask for; empty for none. Any answer below 500 is good."""
+    openapi_path: str = "/openapi.json"
+    """Where it describes itself by OpenAPI 3, for the gateway's own `/docs`; empty where it does not. It is asked when
+    somebody looks at them."""
     tls_ca: str | None = None
     """A PEM file of the authorities that https targets are verified by; none for the system's."""
     tls_certificate: str | None = None
@@ -171,6 +175,13 @@ class UpstreamConfig(Section):
             if not _ADDRESS.match(match["url"]):
                 raise ValueError(f"holds {target!r}, which is not of the form http://host:port")
         return targets
+
+    @field_validator("openapi_path")
+    @classmethod
+    def _openapi_path_is_a_path(cls, path: str) -> str:
+        if path and not _PATH.fullmatch(path):
+            raise ValueError("is no path. Write one such as /openapi.json, or leave it empty")
+        return path
 
     @model_validator(mode="after")
     def _settings_fit(self) -> UpstreamConfig:

@@ -22,6 +22,7 @@ from app.http.upstream_response import UpstreamResponse
 from app.http.upstreams.breaker import BreakerState
 from app.http.upstreams.checker import check_regularly, is_well
 from app.http.upstreams.exchange import Exchange
+from app.http.upstreams.fetching import Fetched, fetch
 from app.http.upstreams.meter import Meter
 from app.http.upstreams.plan import Plan, Request, plan_of
 from app.http.upstreams.pool import Pool
@@ -159,6 +160,11 @@ class HttpTransport:
             return False
         results = await asyncio.gather(*(is_well(pool, target, within) for target in pool.targets))
         return any(result is not False for result in results)
+
+    async def fetch(self, upstream: str, path: str, *, etag: bytes, within: float, limit: int) -> Fetched | None:
+        """As :func:`app.http.upstreams.fetching.fetch`; None also for an upstream that is not there any more."""
+        pool = self._pools.get(upstream)
+        return None if pool is None else await fetch(pool, path, etag=etag, within=within, limit=limit)
 
     def connections(self, upstream: str) -> tuple[int, int]:
         """Return how many connections to the upstream are open (or being opened), and how many of them are idle."""

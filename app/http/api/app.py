@@ -7,12 +7,12 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from app.errors import BadRequest, MethodNotAllowed, NotFound, TidegateError
+from app.http.api.documented import document_problems
 from app.http.api.page_policy import PagePolicy
 from app.http.body_limit import BodyLimit
 from app.http.problems import problem
@@ -35,7 +35,10 @@ def create_api(
     policy: Sequence[tuple[bytes, bytes]] = (),
 ) -> FastAPI:
     """Return the application. ``home`` is where ``/`` leads; ``body_limit`` is in bytes; pages get ``policy``."""
-    api: FastAPI = FastAPIOffline(title="Tidegate", version=version, description=_DESCRIPTION)
+    api = FastAPI(
+        title="Tidegate", version=version, description=_DESCRIPTION, docs_url=None, redoc_url=None, openapi_url=None
+    )
+    document_problems(api)
     api.add_middleware(BodyLimit, limit=body_limit)
     api.add_middleware(PagePolicy, fields=policy)
     for router in routers:

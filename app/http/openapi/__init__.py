@@ -1,0 +1,1 @@
+"""The gateway's OpenAPI document: its own endpoints, and what routes make reachable of the upstreams'."""
