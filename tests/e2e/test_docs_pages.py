@@ -68,13 +68,14 @@ def test_docs_show_own_and_proxied_endpoints_and_load_nothing_from_elsewhere(bro
     size = {"width": width, "height": 800}
     with recorded_page(browser, viewport=size, color_scheme=colours) as (page, troubles):
         hosts = opened(page, f"{gateway.http}/docs")
-        expect(page.get_by_text("Start a generation").first).to_be_visible(timeout=PATIENCE)
+        start = page.get_by_text("Start a generation", exact=True)
+        expect(start).to_be_visible(timeout=PATIENCE)
         expect(page.locator(".opblock-tag", has_text="chat")).to_be_visible()
-        expect(page.locator("[data-path=\"/v1/{rest}\"]").first).to_be_visible()
+        expect(page.locator('[data-path="/v1/{rest}"]').first).to_be_visible()
         assert page.evaluate("document.documentElement.classList.contains('dark-mode')") == (colours == "dark")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        page.get_by_text("Start a generation").first.click()
-        expect(page.get_by_role("button", name="Try it out").first).to_be_visible()
+        start.click()
+        expect(page.get_by_role("button", name="Try it out")).to_be_visible(timeout=PATIENCE)
         assert (hosts - {"data", "blob"}, troubles) == ({f"127.0.0.1:{gateway.port}"}, [])
 
 

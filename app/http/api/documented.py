@@ -11,10 +11,10 @@ from app.http.api.models import ProblemAnswer
 
 __all__ = ["BEARER", "OPTIONAL_BEARER", "SERVER_KEY", "SERVICE_KEY", "document_problems", "problems"]
 
-BEARER = {"security": [{"bearer": []}]}
-OPTIONAL_BEARER = {"security": [{"bearer": []}, {}]}
-SERVICE_KEY = {"security": [{"serviceKey": []}]}
-SERVER_KEY = {"security": [{"serverKey": []}]}
+BEARER: dict[str, Any] = {"security": [{"bearer": []}]}
+OPTIONAL_BEARER: dict[str, Any] = {"security": [{"bearer": []}, {}]}
+SERVICE_KEY: dict[str, Any] = {"security": [{"serviceKey": []}]}
+SERVER_KEY: dict[str, Any] = {"security": [{"serverKey": []}]}
 
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemAnswer"}}}
 _TITLES = {

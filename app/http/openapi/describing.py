@@ -35,7 +35,7 @@ SCHEMES: dict[str, dict[str, str]] = {
     },
 }
 _WITH_BODY = frozenset({"post", "put", "patch"})
-_ANY_BODY = {"content": {"*/*": {}}}
+_ANY_BODY: dict[str, Any] = {"content": {"*/*": {}}}
 _ANY_ANSWER = {"2XX": {"description": "What the upstream answers."}}
 
 

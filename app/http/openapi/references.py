@@ -55,7 +55,7 @@ class Importer:
             return [self.copy(item, depth + 1) for item in value]
         if not isinstance(value, dict):
             return value
-        copied = {}
+        copied: dict[str, Any] = {}
         for name, item in value.items():
             if name in _BASES and not isinstance(item, dict):
                 continue

@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import Depends, FastAPI, Header
 from fastapi.security import APIKeyHeader
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -54,12 +54,9 @@ def users() -> FastAPI:
 def tones() -> FastAPI:
     api = FastAPI(title="Tones", version="1")
 
-    class User(BaseModel):
-        tone: int
-
-    @api.get("/users/{who}/tone")
-    async def read(who: str) -> User:
-        return User(tone=1)
+    @api.get("/users/{who}/tone", response_model=create_model("User", tone=(int, ...)))
+    async def read(who: str) -> dict[str, int]:
+        return {"tone": 1}
 
     return api
 
