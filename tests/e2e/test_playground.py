@@ -6,15 +6,12 @@ misbehaves is tried with a scripted socket, in the same browser.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,39 +20,13 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, WebSocketRoute, expect
 
 from tests.support.browser import chromium, recorded_page
-from tests.support.gateway import ROOT, Gateway, token
+from tests.support.gateway import token
+from tests.support.playground import PATIENCE, Demo, expect_no_overflow, expect_proven, part, sign_in
 
-PATIENCE = 15_000  # ms
 PHONE = {"width": 360, "height": 740}
 DESKTOP = {"width": 1440, "height": 900}
 
 expect.set_options(timeout=PATIENCE)
-
-
-class Demo(Gateway):
-    """``tidegate demo`` as a process that can be stopped and started again, at a pace at which answers take seconds."""
-
-    def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            super().__init__(free.getsockname()[1])
-        self.start()
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "app.cli", "demo", "--port", str(self.port)]
-        environ = {**os.environ, "CHAT_TOKENS_PER_SECOND": "60", "GATEWAY_SERVER__LOG_LEVEL": "error"}
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environ)
-        deadline = time.monotonic() + 20
-        while True:
-            assert self.process.poll() is None, "the demo ended at its start"
-            assert time.monotonic() < deadline, "the demo does not answer"
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.http}/health/ready").status_code == 200:
-                    return
-            time.sleep(0.02)
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +36,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def running_demo(browser: Browser) -> Iterator[Demo]:
-    demo = Demo()
+def running_demo(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    demo = Demo(tmp_path_factory.mktemp("made"))
     yield demo
     demo.stop()
 
@@ -113,15 +84,6 @@ def scripted_page(scripted_tab: tuple[Page, list[str]], demo: Demo) -> Iterator[
     yield from load(scripted_tab, demo)
 
 
-def sign_in(page: Page) -> None:
-    page.get_by_role("button", name="Sign in", exact=True).click()
-    expect(part(page, "state")).to_have_attribute("data-state", "open")
-
-
-def part(page: Page | Locator, name: str) -> Locator:
-    return page.locator(f"[data-part={name}]")
-
-
 def device(page: Page, number: int) -> Locator:
     return page.get_by_role("article", name=f"Device {number}")
 
@@ -147,11 +109,6 @@ def text_in_gateway(page: Page, demo: Demo, turn: Locator) -> str:
 def figure(where: Locator, name: str) -> int:
     """Return a counter of a device or of an answer."""
     return int((part(where, name).text_content() or "").replace(",", ""))
-
-
-def expect_proven(turn: Locator) -> None:
-    expect(part(turn, "receipt")).to_have_attribute("data-state", "ok")
-    expect(part(turn, "receipt")).to_contain_text("Receipt ok")
 
 
 # A reader's way through the page.
@@ -284,23 +241,10 @@ def test_nothing_overflows_on_a_phone(browser: Browser, demo: Demo, scheme: str)
         ask(page)
         page.get_by_role("button", name="Second device").click()
         expect(part(device(page, 2), "text")).not_to_be_empty()
-        for name in ("Chat", "Frames", "Code", "Token"):
+        for name in ("Devices", "Frames", "Snippet", "Token"):
             page.get_by_role("tab", name=name).click()
             expect_no_overflow(page)
         assert troubles == []
-
-
-def expect_no_overflow(page: Page) -> None:
-    """Nothing sticks out of the window, but for what scrolls by itself."""
-    outside = page.evaluate(
-        """() => [...document.querySelectorAll("body *")].filter((element) => {
-            const { left, right, width } = element.getBoundingClientRect();
-            const clipped = element.closest("pre, .unseen, .skip, .frame-row > *");
-            return width && !clipped && (left < 0 || right > innerWidth + 0.5);
-        }).map((element) => `${element.tagName}.${element.className}#${element.id}`)"""
-    )
-    assert outside == []
-    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_the_code_that_is_shown_does_what_the_reader_just_did(page: Page) -> None:
@@ -308,7 +252,7 @@ def test_the_code_that_is_shown_does_what_the_reader_just_did(page: Page) -> Non
     turn = ask(page, 'What\'s a "prism" & why?')
     expect_proven(turn)
     part(page, "drop").click()
-    page.get_by_role("tab", name="Code").click()
+    page.get_by_role("tab", name="Snippet").click()
     environ = {**os.environ, "TOKEN": token("42", company="acme")}
     said = part(turn, "text").text_content() or ""
     outputs = {}

@@ -1,13 +1,13 @@
 /** A device: one client with its own socket, its questions and answers, its counters, and ways to hurt it. */
 
 import { TidegateClient } from "./client.js";
+import { Composers, EMPTY, SUGGESTIONS } from "./composers.js";
 import { announce, copyOf, count, drawer, Tail, write } from "./elements.js";
 import { cure } from "./token.js";
 import { Turn } from "./turn.js";
 
 const OFFLINE = 5000; // ms
 const MOST_TURNS = 50; // older ones that have ended leave the page
-const SUGGESTIONS = ["What is light?", "Why is the sky blue?", "How does a prism make colours?"];
 
 /**
  * @typedef {object} DeviceOptions
@@ -17,6 +17,7 @@ const SUGGESTIONS = ["What is light?", "Why is the sky blue?", "How does a prism
  * @property {(why: string) => Promise<string|null>} refreshToken
  * @property {import("./recorder.js").Recorder} recorder
  * @property {(device: Device, act: object) => void} onAct what the reader did, for the code and the other device
+ * @property {string} kind what it shows at first
  * @property {(() => void)|null} onTwin opens the second device; null on the second itself
  * @property {(() => void)|null} onLeave
  */
@@ -29,6 +30,7 @@ export class Device {
   #earlier = { delivered: 0, replayed: 0, duplicates: 0, gaps: 0 }; // of turns that left the page
   #said = "";
   #tail;
+  #composers;
 
   /** @param {DeviceOptions} options */
   constructor(options) {
@@ -47,8 +49,9 @@ export class Device {
     this.client.addEventListener("state", () => this.#changed());
     this.client.addEventListener("problem", ({ detail }) => this.#notice(detail.message));
     this.#tail = new Tail(parts.talk, 40);
+    this.#composers = new Composers(parts, (kind, input, words) => this.make(kind, input, words));
     this.#listen();
-    this.#suggest();
+    this.show(options.kind);
     this.drawCounters = drawer(() => this.#drawCounters());
   }
 
@@ -60,7 +63,9 @@ export class Device {
   /** The latest position of an answer that still runs, or of the last one. */
   get latest() {
     const turn = this.#turns.findLast((turn) => turn.stream);
-    return turn ? { id: turn.stream.id, epoch: turn.stream.epoch, offset: turn.stream.offset } : null;
+    if (!turn) return null;
+    const { id, epoch, offset } = turn.stream;
+    return { id, epoch, offset, kind: turn.kind };
   }
 
   /** Connects, unless it is or will be. */
@@ -75,28 +80,49 @@ export class Device {
   close() {
     clearInterval(this.#timer);
     this.client.close();
+    for (const turn of this.#turns) turn.close();
     this.root.remove();
   }
 
-  async ask(message) {
-    const { model, policy } = this.parts;
-    const input = { message, ...(model.value.trim() && { model: model.value.trim() }) };
-    const request = { kind: "chat", input, on_last_disconnect: policy.value };
-    const turn = this.#add(message);
-    this.#options.onAct(this, { type: "generate", request });
+  /** What it shows: `chat`, `image`, `code` or `speech`. */
+  get kind() {
+    return this.root.dataset.kind;
+  }
+
+  /** Shows one kind of generations, and what begins one. */
+  show(kind) {
+    this.root.dataset.kind = kind;
+    for (const button of this.parts.kinds.children) button.setAttribute("aria-pressed", button.dataset.kind === kind);
+    this.#drawEmpty();
+    this.#tail.following = true;
+    this.#tail.keep();
+  }
+
+  /**
+   * Begins a generation and shows it. `words` say what was asked.
+   *
+   * @param {{from?: object, bases?: Map<string, string>}} [origin] what it is refined from
+   */
+  async make(kind, input, words, { from, bases } = {}) {
+    const request = { kind, input, ...(from && { from }), on_last_disconnect: this.parts.policy.value };
+    const turn = this.#add(kind, words, bases);
+    this.#options.onAct(this, { type: "generate", request: shown(request) });
     try {
       const stream = await this.client.generate(request);
       turn.follow(stream);
-      this.#options.onAct(this, { type: "started", id: stream.id });
+      this.#options.onAct(this, { type: "started", id: stream.id, kind });
     } catch (error) {
       turn.refuse(error);
     }
   }
 
-  /** Watches an answer that another device has asked for. */
-  async watch(id) {
+  /** Watches what another device, or another tab, has begun. */
+  async watch(id, kind = "chat") {
     if (this.generations.includes(id)) return;
-    const turn = this.#add(null);
+    await this.#follow(this.#add(kind, null), id);
+  }
+
+  async #follow(turn, id) {
     try {
       turn.follow(await this.client.watch(id));
     } catch (error) {
@@ -105,20 +131,43 @@ export class Device {
   }
 
   /** Begins a turn; without a question, one that only watches. */
-  #add(question) {
-    const { talk, empty } = this.parts;
-    const turn = new Turn({ question, onCancel: (id) => this.#cancel(id), onChange: () => this.drawCounters() });
-    empty.hidden = true;
+  #add(kind, question, bases, parent = null) {
+    const { talk } = this.parts;
+    const turn = new Turn({
+      kind,
+      question,
+      bases,
+      onCancel: (id) => this.#cancel(id),
+      onChange: () => this.drawCounters(),
+      onChild: (batch, id) => this.#addChild(batch, id),
+      onRefine: (refined, path, instruction) => this.#refine(refined, path, instruction),
+    });
     this.#turns.push(turn);
-    talk.append(turn.root);
+    (parent ?? talk).append(turn.root);
+    this.#drawEmpty();
     this.#tail.following = true;
     this.#tail.keep();
     const oldest = this.#turns[0];
     if (this.#turns.length > MOST_TURNS && oldest.ended) {
       for (const name of Object.keys(this.#earlier)) this.#earlier[name] += oldest.counts[name];
-      this.#turns.shift().root.remove();
+      this.#turns.shift().close();
     }
     return turn;
+  }
+
+  /** A batch has named one of its generations: it is shown within. */
+  #addChild(batch, id) {
+    if (this.generations.includes(id)) return;
+    batch.parts.children.hidden = false;
+    this.#follow(this.#add(batch.kind, null, undefined, batch.parts.children), id);
+  }
+
+  /** A new generation out of one file of an ended one. */
+  #refine(turn, path, instruction) {
+    const file = turn.stream.files.get(path);
+    const from = { generation_id: turn.id, paths: [path] };
+    const bases = new Map([["variants/0/index.html", file.text]]);
+    this.make(turn.kind, { prompt: instruction, variants: 1 }, `${instruction} (refines ${path})`, { from, bases });
   }
 
   async #cancel(id) {
@@ -131,7 +180,7 @@ export class Device {
   }
 
   #listen() {
-    const { drop, offline, twin, leave, talk, composer, message, noticeAction } = this.parts;
+    const { drop, offline, twin, leave, talk, noticeAction } = this.parts;
     new ResizeObserver(() => this.#tail.keep()).observe(talk);
     drop.addEventListener("click", () => {
       this.#options.onAct(this, { type: "resume", latest: this.latest });
@@ -147,39 +196,25 @@ export class Device {
     leave.hidden = !this.#options.onLeave;
     leave.addEventListener("click", () => this.#options.onLeave?.());
     noticeAction.addEventListener("click", () => this.client.retryNow());
-    message.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-      event.preventDefault();
-      composer.requestSubmit();
-    });
-    composer.addEventListener("submit", (event) => {
-      event.preventDefault();
-      const text = message.value.trim();
-      if (!text) {
-        message.focus();
-        return;
-      }
-      message.value = "";
-      this.ask(text);
-    });
+    for (const button of this.parts.kinds.children) {
+      button.addEventListener("click", () => {
+        this.show(button.dataset.kind);
+        this.#composers.focus(button.dataset.kind);
+      });
+    }
   }
 
-  #suggest() {
+  #drawEmpty() {
+    const { empty, emptyText, suggestions } = this.parts;
     const second = this.#options.onTwin === null;
-    this.parts.emptyText.textContent = second
-      ? "Answers of the first device appear here, watched by their ids over this device's own socket."
-      : "Nothing asked yet. Take one of these, and break the connection while it answers:";
-    if (second) return;
-    for (const text of SUGGESTIONS) {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.textContent = text;
-      button.addEventListener("click", () => {
-        this.ask(text);
-        this.parts.message.focus();
-      });
-      this.parts.suggestions.append(button);
-    }
+    empty.hidden = this.#turns.some((turn) => turn.kind === this.kind);
+    write(emptyText, second ? EMPTY.second : EMPTY[this.kind]);
+    const buttons = (second ? [] : SUGGESTIONS[this.kind]).map((text) => {
+      const button = Object.assign(document.createElement("button"), { type: "button", textContent: text });
+      button.addEventListener("click", () => this.#composers.take(this.kind, text));
+      return button;
+    });
+    suggestions.replaceChildren(...buttons);
   }
 
   #changed() {
@@ -236,4 +271,10 @@ export class Device {
     write(this.parts.reconnects, count(Math.max(0, this.client.connections - 1)));
     this.#tail.keep();
   }
+}
+
+/** A request as its code shows it: a screenshot in base 64 would fill the page. */
+function shown(request) {
+  const cut = ([name, value]) => [name, name === "image" ? `${value.slice(0, 30)}…` : value];
+  return { ...request, input: Object.fromEntries(Object.entries(request.input).map(cut)) };
 }

@@ -73,6 +73,15 @@ function enter() {
   drawToken();
   frames.draw();
   devices[0]?.parts.message.focus({ preventScroll: true });
+  watchLinked();
+}
+
+/** Shows what a link to this page names: `#watch=image:gen_…`. */
+function watchLinked() {
+  const [, kind, id] = location.hash.match(/^#watch=(chat|image|code|speech):([\w-]+)$/) ?? [];
+  if (!id) return;
+  devices[0].show(kind);
+  devices[0].watch(id, kind);
 }
 
 function signOut() {
@@ -102,6 +111,7 @@ function addDevice() {
     token: () => token.value,
     refreshToken,
     recorder,
+    kind: devices[0]?.kind ?? "chat",
     onAct: took,
     onTwin: second ? null : addTwin,
     onLeave: second ? removeTwin : null,
@@ -115,8 +125,8 @@ function addDevice() {
 function addTwin() {
   const [first] = devices;
   const twin = addDevice();
-  const id = first.latest?.id;
-  if (id) twin.watch(id);
+  const { id, kind } = first.latest ?? {};
+  if (id) twin.watch(id, kind);
   first.parts.twin.disabled = true;
   code.show({ type: "watch", id });
   twin.root.scrollIntoView({ block: "nearest", behavior: "smooth" });
@@ -131,7 +141,7 @@ function removeTwin() {
 /** What one device starts, the others watch. */
 function took(device, act) {
   if (act.type === "started") {
-    for (const other of devices) if (other !== device) other.watch(act.id);
+    for (const other of devices) if (other !== device) other.watch(act.id, act.kind);
   } else {
     code.show(act);
   }

@@ -18,8 +18,25 @@ export async function checkReceipt(stream) {
     { name: "characters", ours: codePoints(stream.text), theirs: theirs.characters },
     { name: "SHA-256", ours: sha256 ?? "unknown", theirs: theirs.sha256 },
   ];
-  const same = compared.filter(({ name }) => name !== "SHA-256" || sha256).every(({ ours, theirs }) => ours === theirs);
+  compared.push(...(await compareFiles(stream.files, theirs.files ?? {})));
+  const same = compared.filter(({ name }) => !name.startsWith("SHA-256") || sha256).every(({ ours, theirs }) => ours === theirs);
   return { ok: same && sha256 === null ? null : same, compared };
+}
+
+/** Each file that either side knows of: its revision, its length and its hash. */
+async function compareFiles(ours, theirs) {
+  const compared = [];
+  for (const path of new Set([...ours.keys(), ...Object.keys(theirs)])) {
+    const file = ours.get(path);
+    const sha256 = file ? ((await digest(file.text)) ?? "unknown") : "none";
+    const proof = theirs[path] ?? {};
+    compared.push(
+      { name: `revision of ${path}`, ours: file?.rev ?? "none", theirs: proof.rev ?? "none" },
+      { name: `characters of ${path}`, ours: file?.characters ?? "none", theirs: proof.characters ?? "none" },
+      { name: `SHA-256 of ${path}`, ours: sha256, theirs: proof.sha256 ?? "none" },
+    );
+  }
+  return compared;
 }
 
 /** Characters as the gateway counts them: Unicode code points, not the two halves of an emoji. */

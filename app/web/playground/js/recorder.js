@@ -114,8 +114,8 @@ class Clock {
 
 function about(message) {
   const { type, event } = message;
-  if (type === "event") return event.text ?? event.reason ?? event.message ?? event.model ?? event.by ?? "";
-  if (type === "generate") return message.input?.message ?? "";
+  if (type === "event") return event.text ?? event.ins ?? event.reason ?? event.message ?? event.model ?? event.by ?? event.stage ?? "";
+  if (type === "generate") return message.input?.message ?? message.input?.prompt ?? message.input?.text ?? "";
   if (message.streams) return Object.entries(message.streams).map(stream).join(", ");
   if (type === "error") return `${message.code}: ${message.message}`;
   if (type === "connected") return `${message.connection_id}, user ${message.user_id ?? "anonymous"}`;

@@ -5,6 +5,8 @@
  * when it follows the position without a hole, dropped when it is known, and refused when something is missing before.
  */
 
+import { Files } from "./files.js";
+
 const TERMINALS = new Set(["completed", "failed", "cancelled"]);
 
 /** Fires `event` ({event, offset, merged, replayed} as its detail), `restart` when the text begins anew, and `end`. */
@@ -19,6 +21,7 @@ export class GenerationStream extends EventTarget {
     this.offset = 0;
     /** All `text` deltas together. */
     this.text = "";
+    this.#empty();
     /** @type {"queued"|"started"|"completed"|"failed"|"cancelled"|"gone"} */
     this.status = "queued";
     /** The last event, with its receipt. @type {{type: string, receipt: object}|null} */
@@ -37,6 +40,7 @@ export class GenerationStream extends EventTarget {
   begin(epoch, offset = 0) {
     const anew = this.offset > 0;
     Object.assign(this, { epoch, offset, text: "", status: "queued" });
+    this.#empty();
     this.counts.delivered = this.counts.replayed = 0;
     if (anew) this.dispatchEvent(new Event("restart"));
   }
@@ -61,15 +65,51 @@ export class GenerationStream extends EventTarget {
     this.offset = offset;
     this.counts.delivered += merged;
     if (replayed) this.counts.replayed += merged;
-    if (event.type === "started") this.status = "started";
-    if (event.type === "delta" && (event.part ?? "text") === "text") this.text += event.text;
-    if (event.type === "reset") {
-      this.text = "";
-      this.dispatchEvent(new Event("restart"));
-    }
+    this.#take[event.type]?.(event); // A later version's events are passed over.
     this.dispatchEvent(new CustomEvent("event", { detail: { event, offset, merged, replayed } }));
     if (TERMINALS.has(event.type)) this.end(event.type, event);
     return true;
+  }
+
+  #take = {
+    started: () => (this.status = "started"),
+    queued: (event) => (this.place = event.position),
+    delta: (event) => {
+      if ((event.part ?? "text") === "text") this.text += event.text;
+    },
+    set: (event) => this.#write(event),
+    patch: (event) => this.#write(event),
+    progress: (event) => (this.progress = event),
+    preview: (event) => this.previews.set(event.index, event),
+    artifact: (event) => this.artifacts.set(event.index, event),
+    audio: (event) => this.audio.push(event),
+    reset: () => {
+      this.text = "";
+      this.#empty();
+      this.dispatchEvent(new Event("restart"));
+    },
+    child: (event) => this.children.set(event.index, event.generation_id),
+  };
+
+  #write(event) {
+    this.broken ||= !this.files.take(event);
+  }
+
+  #empty() {
+    /** The files that it writes, by path. */
+    this.files = new Files();
+    /** A patch came that fits no file: the receipt will tell. */
+    this.broken = false;
+    /** Results, and looks at those that are not ready: the events, by index. */
+    this.artifacts = new Map();
+    this.previews = new Map();
+    /** Pieces of sound, in order: the events. */
+    this.audio = [];
+    /** Of a batch: its generations' ids, by index. */
+    this.children = new Map();
+    /** The last `progress`, and the place in the queue. */
+    this.progress = null;
+    this.place = null;
   }
 
   end(status, terminal = null) {

@@ -1,7 +1,8 @@
-/** One question and its answer, on one device. The text is written as text, never as markup. */
+/** One question and its answer, or what was made of it, on one device. The text is written as text, never as markup. */
 
 import { copyOf, count, drawer, duration, announce, write } from "./elements.js";
 import { checkReceipt } from "./receipt.js";
+import { Results } from "./results.js";
 
 const WORDS = {
   sending: "Sending",
@@ -14,6 +15,8 @@ const WORDS = {
   refused: "Refused",
 };
 
+const SAID = new Set(["delta", "set", "patch", "preview", "audio"]);
+
 export class Turn {
   #stream = null;
   #unwritten = []; // {text, replayed}
@@ -22,13 +25,30 @@ export class Turn {
   #liveAt = 0; // of the last delta, if it came live
   #live = { deltas: 0, ms: 0 }; // between live deltas, so that a pause of the connection is no slow model
   #onChange;
+  #onChild;
+  #results;
 
-  /** @param {{question: string|null, onCancel: (id: string) => void, onChange: () => void}} options */
-  constructor({ question, onCancel, onChange }) {
+  /**
+   * @typedef {object} TurnOptions
+   * @property {string} kind
+   * @property {string|null} question
+   * @property {(id: string) => void} onCancel
+   * @property {() => void} onChange
+   * @property {(turn: Turn, id: string) => void} onChild a generation of a batch is named
+   * @property {(turn: Turn, path: string, instruction: string) => void} onRefine
+   * @property {Map<string, string>} [bases] by path: the files that it was refined from
+   *
+   * @param {TurnOptions} options
+   */
+  constructor({ kind, question, onCancel, onChange, onChild, onRefine, bases }) {
     const { root, parts } = copyOf("turn-template");
     this.root = root;
     this.parts = parts;
+    this.kind = kind;
+    root.dataset.kind = kind;
     this.#onChange = onChange;
+    this.#onChild = onChild;
+    this.#results = new Results(parts, { onRefine: (path, text) => onRefine(this, path, text), bases });
     parts.question.textContent = question ?? "Watched by its id, from its beginning";
     parts.question.classList.toggle("watched", question === null);
     parts.cancel.addEventListener("click", () => onCancel(this.#stream.id));
@@ -56,12 +76,20 @@ export class Turn {
   follow(stream) {
     this.#stream = stream;
     this.parts.id.textContent = stream.id;
+    this.parts.elsewhere.hidden = false;
+    this.parts.elsewhere.href = `#watch=${this.kind}:${stream.id}`;
     if (stream.text) this.#write(stream.text, true);
     stream.addEventListener("event", ({ detail }) => this.#take(detail));
     stream.addEventListener("restart", () => this.#restart());
     stream.addEventListener("end", () => this.#end());
     this.draw();
     if (stream.ended) this.#end();
+  }
+
+  /** It leaves the page. */
+  close() {
+    this.#results.close();
+    this.root.remove();
   }
 
   /** The gateway did not start it. */
@@ -74,8 +102,9 @@ export class Turn {
   draw = drawer(() => this.#draw());
 
   #take({ event, merged, replayed }) {
-    if (event.type === "delta") this.#measure(merged, replayed);
+    if (SAID.has(event.type)) this.#measure(merged, replayed);
     if (event.type === "delta" && (event.part ?? "text") === "text") this.#write(event.text, replayed);
+    if (event.type === "child") this.#onChild(this, event.generation_id);
     this.draw();
   }
 
@@ -98,6 +127,7 @@ export class Turn {
   #restart() {
     this.#unwritten = [];
     this.parts.text.replaceChildren();
+    this.#results.restart();
     this.draw();
   }
 
@@ -117,6 +147,7 @@ export class Turn {
     const stream = this.#stream;
     const { deltas, ms } = this.#live;
     this.#drawText();
+    this.#results.draw(stream);
     this.#say(stream.status);
     write(parts.first, this.#firstAt ? duration(this.#firstAt - this.#askedAt) : "–");
     write(parts.rate, ms > 200 ? ((deltas / ms) * 1000).toFixed(1) : "–");
@@ -143,7 +174,10 @@ export class Turn {
   #showReceipt({ ok, compared }) {
     const [events, characters, sha256] = compared;
     const short = String(sha256.theirs ?? "").slice(0, 12);
-    const numbers = `${counted(events.theirs, "event")}, ${counted(characters.theirs, "character")}`;
+    const files = this.#stream.files.size;
+    const written = files ? counted(files, "file") : counted(characters.theirs, "character");
+    const said = files || characters.theirs || this.kind === "chat";
+    const numbers = [counted(events.theirs, "event"), said && written].filter(Boolean).join(", ");
     if (ok) {
       this.#receipt("ok", `Receipt ok: ${numbers}, SHA-256 ${short}…`);
       this.parts.receipt.title = `SHA-256 ${sha256.theirs}`;
