@@ -9,36 +9,23 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
-from typing import Any, Protocol
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from services.chat.errors import ApiError, BodyTooLarge, InvalidRequest, NotFound, ServerFailure, error_body
+from services.chat.backend import Backend, body_of, user_of
+from services.chat.errors import ApiError, NotFound, ServerFailure, error_body
 from services.chat.forward import ForwardBackend
 from services.chat.local import LocalBackend
-from services.chat.meter import Meter
 from services.chat.model import LanguageModel
+from services.chat.platform import platform_routes
 from services.chat.sessions import Session, SessionStore
 from services.chat.settings import ChatSettings
 
 __all__ = ["create_app", "train_built_in_model"]
-
-_USER_LIMIT = 256
-
-
-class Backend(Protocol):
-    """Where answers come from."""
-
-    mode: str
-    model: str | None
-    meter: Meter
-
-    async def models(self, request: Request) -> Response: ...
-    async def complete(self, request: Request, body: bytes, user: str) -> Response: ...
-    async def close(self) -> None: ...
 
 
 def train_built_in_model() -> LanguageModel:
@@ -72,11 +59,13 @@ def create_app(settings: ChatSettings | None = None, model: LanguageModel | None
     app.exception_handler(Exception)(_on_failure)
     _add_completions(app, backend, settings)
     _add_sessions(app, sessions)
+    app.include_router(platform_routes(backend, sessions, settings.body_limit))
     return app
 
 
 def _add_completions(app: FastAPI, backend: Backend, settings: ChatSettings) -> None:
     @app.get("/health")
+    @app.get("/healthz", include_in_schema=False)
     async def health() -> dict[str, Any]:
         return {
             "status": "ok",
@@ -92,48 +81,26 @@ def _add_completions(app: FastAPI, backend: Backend, settings: ChatSettings) -> 
 
     @app.post("/v1/chat/completions", response_model=None)
     async def complete(request: Request) -> Response:
-        return await backend.complete(request, await _body(request, settings.body_limit), _user(request))
+        return await backend.complete(request, await body_of(request, settings.body_limit), user_of(request))
 
 
 def _add_sessions(app: FastAPI, sessions: SessionStore) -> None:
     @app.get("/v1/sessions")
     async def list_sessions(request: Request) -> dict[str, Any]:
-        return {"object": "list", "data": [_summary(session) for session in sessions.of_user(_user(request))]}
+        return {"object": "list", "data": [_summary(session) for session in sessions.of_user(user_of(request))]}
 
     @app.get("/v1/sessions/{session_id}")
     async def get_session(request: Request, session_id: str) -> dict[str, Any]:
-        session = sessions.get(_user(request), session_id)
+        session = sessions.get(user_of(request), session_id)
         if session is None:
             raise NotFound("There is no such session.", "session_id")
         return _summary(session) | {"messages": [message.model_dump() for message in session.messages]}
 
     @app.delete("/v1/sessions/{session_id}")
     async def delete_session(request: Request, session_id: str) -> dict[str, Any]:
-        if not sessions.delete(_user(request), session_id):
+        if not sessions.delete(user_of(request), session_id):
             raise NotFound("There is no such session.", "session_id")
         return {"id": session_id, "object": "chat.session.deleted", "deleted": True}
-
-
-def _user(request: Request) -> str:
-    """Who asks, as the gateway says; the empty name is anonymous. The service itself checks nobody's identity."""
-    user = request.headers.get("x-user-id", "")
-    if len(user) > _USER_LIMIT:
-        raise InvalidRequest(f"X-User-ID has at most {_USER_LIMIT} characters.")
-    return user
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    """The request's body; ``BodyTooLarge`` as soon as it is known to be larger than ``limit`` bytes."""
-    too_large = BodyTooLarge(f"The body is larger than {limit} bytes.")
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > limit:
-        raise too_large
-    body = bytearray()
-    async for data in request.stream():
-        body += data
-        if len(body) > limit:
-            raise too_large
-    return bytes(body)
 
 
 def _summary(session: Session) -> dict[str, Any]:

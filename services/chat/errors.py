@@ -6,6 +6,8 @@
     ├── InvalidRequest        400   invalid_request_error
     │   ├── NotFound          404
     │   ├── ModelNotFound     404   code model_not_found
+    │   ├── Unauthorized      401   code unauthorized
+    │   ├── Invalid           422   code invalid
     │   └── BodyTooLarge      413   code body_too_large
     ├── Overloaded            429   rate_limit_error, code too_many_generations
     └── ServerFailure         500   server_error
@@ -20,11 +22,13 @@ from typing import Any, ClassVar
 __all__ = [
     "ApiError",
     "BodyTooLarge",
+    "Invalid",
     "InvalidRequest",
     "ModelNotFound",
     "NotFound",
     "Overloaded",
     "ServerFailure",
+    "Unauthorized",
     "UpstreamFailure",
     "UpstreamTimeout",
     "error_body",
@@ -62,6 +66,14 @@ class ModelNotFound(NotFound):
 
 class BodyTooLarge(InvalidRequest):
     status, code = 413, "body_too_large"
+
+
+class Unauthorized(InvalidRequest):
+    status, code = 401, "unauthorized"
+
+
+class Invalid(InvalidRequest):
+    status, code = 422, "invalid"
 
 
 class Overloaded(ApiError):

@@ -17,7 +17,6 @@ from services.jobs.job import Job
 from services.storage.paths import new_id
 from services.studio.routes import event_stream, item_routes, started
 from services.studio.studio import Studio
-from services.web.application import service_application
 from services.web.callers import caller_of
 from services.web.errors import Invalid
 from services.web.streaming import EventStream
@@ -38,7 +37,7 @@ def create_app(settings: ImageSettings | None = None) -> FastAPI:
     def health() -> dict[str, Any]:
         return {"service": "image", "model": MODEL, **studio.board.health()}
 
-    app = service_application("Tidegate image", _DESCRIPTION, settings.body_limit, health, studio.open, studio.close)
+    app = studio.application("Tidegate image", _DESCRIPTION, health)
     app.include_router(_generating(studio, settings))
     app.include_router(_described(studio, settings))
     app.include_router(openai_routes(studio, settings))
@@ -110,7 +109,7 @@ async def _answer(
     document = studio.of_job(job, studio.base(request))
     if job.status == "completed":
         return JSONResponse(document | {"url": document["artifacts"][0]["url"]})
-    return JSONResponse(document, 500 if job.status == "failed" else 409)
+    return studio.unsuccessful(job, document)
 
 
 async def _cancel(studio: Studio, job: Job) -> None:

@@ -20,7 +20,6 @@ from services.speech.streams import AudioStream, audio_chunks, json_lines, opena
 from services.speech.voices import FEATURED, MODELS, speaker_of
 from services.studio.routes import item_routes, started
 from services.studio.studio import Studio
-from services.web.application import service_application
 from services.web.errors import Overloaded
 from services.web.streaming import EventStream
 
@@ -40,7 +39,7 @@ def create_app(settings: SpeechSettings | None = None) -> FastAPI:
     def health() -> dict[str, Any]:
         return {"service": "speech", "voices": len(desk.espeak.voices), **studio.board.health()}
 
-    app = service_application("Tidegate speech", _DESCRIPTION, settings.body_limit, health, studio.open, studio.close)
+    app = studio.application("Tidegate speech", _DESCRIPTION, health)
     app.include_router(_speaking(desk))
     app.include_router(_openai(desk))
     app.include_router(item_routes(studio, "audios", "audios"))
@@ -94,7 +93,7 @@ def _speaking(desk: _Desk) -> APIRouter:
         document = studio.of_job(job, studio.base(request))
         if job.status == "completed":
             return JSONResponse(document | {"url": document["artifacts"][0]["url"]})
-        return JSONResponse(document, 409 if job.status == "cancelled" else job.error_status)
+        return studio.unsuccessful(job, document)
 
     @router.get("/voices")
     async def voices(all_of_them: Annotated[bool, Query(alias="all")] = False) -> dict[str, Any]:

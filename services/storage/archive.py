@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -13,18 +16,22 @@ from weakref import WeakValueDictionary
 
 import obstore
 import orjson
-from obstore.exceptions import AlreadyExistsError, NotFoundError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
 from obstore.store import LocalStore, ObjectStore, S3Store, from_url
 
 from services.storage.links import sign, verify
 from services.storage.paths import history_path, is_id, request_path
-from services.web.errors import ApiError, Forbidden, Gone
+from services.web.errors import ApiError, Forbidden, Gone, Unavailable
 
 __all__ = ["Archive", "Item"]
 
 _HISTORY_LIMIT = 4 * 1024 * 1024
 """Bytes of one user's index of one day; what a user makes beyond it that day is kept but not listed."""
 _APPEND_TRIES = 8
+_RETRIES: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
+"""The library's own would have a request wait for minutes."""
+_CLIENT: Any = {"connect_timeout": "2s", "timeout": "20s"}
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +46,15 @@ class Item:
 
 
 class Archive:
-    """``url`` is a folder's path or ``s3://bucket/prefix``, whose credentials are the usual AWS variables."""
+    """``url`` is a folder's path or ``s3://bucket/prefix``, whose credentials are the usual AWS variables.
+
+    What cannot be reached just now raises ``Unavailable``, from every method.
+    """
 
     def __init__(self, url: str, kind: str, key: bytes) -> None:
         self._store: ObjectStore
         if "://" in url:
-            self._store = from_url(url)
+            self._store = _remote(url)
         else:
             Path(url).mkdir(parents=True, exist_ok=True)
             self._store = LocalStore(url)
@@ -55,11 +65,12 @@ class Archive:
     async def save(self, item: Item, summary: Mapping[str, Any]) -> None:
         """Keep an item, its record last: a record that can be read has its files. ``summary`` goes in the index."""
         folder = request_path(item.id)
-        await obstore.put_async(self._store, f"{folder}/input.json", orjson.dumps(item.input))
-        for name, data in item.files.items():
-            await obstore.put_async(self._store, f"{folder}/{name}", data)
         record = {**item.record, "id": item.id, "owner": item.owner}
-        await obstore.put_async(self._store, f"{folder}/record.json", orjson.dumps(record))
+        with _reached():
+            await obstore.put_async(self._store, f"{folder}/input.json", orjson.dumps(item.input))
+            for name, data in item.files.items():
+                await obstore.put_async(self._store, f"{folder}/{name}", data)
+            await obstore.put_async(self._store, f"{folder}/record.json", orjson.dumps(record))
         day = datetime.now(UTC).date()
         await self._append(history_path(item.owner, self._kind, day), orjson.dumps({"id": item.id, **summary}) + b"\n")
 
@@ -77,8 +88,9 @@ class Archive:
     async def delete(self, item_id: str) -> None:
         """Forget an item's files. Its line in the index stays: it counts as used."""
         folder = request_path(item_id)
-        found = await obstore.list(self._store, folder).collect_async()
-        if paths := [entry["path"] for entry in found]:
+        with _reached():
+            found = await obstore.list(self._store, folder).collect_async()
+            paths = [entry["path"] for entry in found]
             # The record first: without it the item is not there, whatever happens next.
             paths.sort(key=lambda path: not path.endswith("/record.json"))
             for path in paths:
@@ -91,6 +103,29 @@ class Archive:
             data = await self._read(history_path(owner, self._kind, day)) or b""
             for line in reversed(data.splitlines()):
                 yield orjson.loads(line)
+
+    async def newest_of(self, owner: str, limit: int, before: date | None = None) -> list[dict[str, Any]]:
+        """Records of one user, newest first, of days before ``before`` where it is given."""
+        folder = history_path(owner, self._kind, date.min).rsplit("/", 3)[0]
+        with _reached():
+            days = sorted(
+                (each["path"] for each in await obstore.list(self._store, folder).collect_async()), reverse=True
+            )
+        records: list[dict[str, Any]] = []
+        for day in days:
+            if before is not None and day >= history_path(owner, self._kind, before):
+                continue
+            for line in reversed((await self._read(day) or b"").splitlines()):
+                if len(records) == limit:
+                    return records
+                record = await self.record(orjson.loads(line)["id"])
+                if record is not None:
+                    records.append(record)
+        return records
+
+    async def check(self) -> None:
+        """Raise ``Unavailable`` unless the storage answers."""
+        await self._read("health")
 
     async def newest(self, limit: int, before: date | None = None) -> list[dict[str, Any]]:
         """Records of all users, newest first, of days before ``before`` where it is given."""
@@ -123,11 +158,12 @@ class Archive:
             raise Gone("This link has expired. Ask for a new one.")
 
     async def _read(self, path: str) -> bytes | None:
-        try:
-            answer = await obstore.get_async(self._store, path)
-            return bytes(await answer.bytes_async())
-        except (NotFoundError, FileNotFoundError):
-            return None
+        with _reached():
+            try:
+                answer = await obstore.get_async(self._store, path)
+                return bytes(await answer.bytes_async())
+            except (NotFoundError, FileNotFoundError):
+                return None
 
     async def _append(self, path: str, line: bytes) -> None:
         """Add a line to an object: read, then written back if nobody else did so meanwhile.
@@ -137,8 +173,9 @@ class Archive:
         lock = self._locks.setdefault(path, asyncio.Lock())
         async with lock:
             for _ in range(_APPEND_TRIES):
-                if await self._append_once(path, line):
-                    return
+                with _reached():
+                    if await self._append_once(path, line):
+                        return
         raise ApiError("The storage is too busy. Try again.", status=503)
 
     async def _append_once(self, path: str, line: bytes) -> bool:
@@ -171,5 +208,24 @@ class Archive:
         return sorted(days, reverse=True)
 
     async def _below(self, path: str) -> list[str]:
-        found = await obstore.list_with_delimiter_async(self._store, path)
+        with _reached():
+            found = await obstore.list_with_delimiter_async(self._store, path)
         return [prefix.rstrip("/") for prefix in found["common_prefixes"]]
+
+
+def _remote(url: str) -> ObjectStore:
+    if not url.startswith("s3"):
+        return from_url(url)
+    # An endpoint without TLS, such as one on the same machine, was named on purpose.
+    plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+    return S3Store.from_url(url, client_options=_CLIENT | {"allow_http": plain}, retry_config=_RETRIES)
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    """Make ``Unavailable`` of what goes wrong with the storage."""
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        _log.warning("the storage failed: %s", type(error).__name__)
+        raise Unavailable("The storage can't be reached just now. Try again.") from error

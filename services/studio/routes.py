@@ -17,7 +17,13 @@ from services.web.streaming import EventStream
 
 __all__ = ["event_stream", "item_routes", "started"]
 
-_MEDIA_TYPES = {".png": "image/png", ".mp3": "audio/mpeg", ".wav": "audio/wav", ".pcm": "audio/pcm"}
+_MEDIA_TYPES = {
+    ".png": "image/png",
+    ".mp3": "audio/mpeg",
+    ".wav": "audio/wav",
+    ".pcm": "audio/pcm",
+    ".txt": "text/plain; charset=utf-8",
+}
 _LAST_EVENT = Annotated[str | None, Header(alias="last-event-id")]
 
 
@@ -85,9 +91,7 @@ def item_routes(studio: Studio, tag: str, admin: str) -> APIRouter:
     async def everything(
         request: Request, limit: Annotated[int, Query(ge=1, le=200)] = 50, before: date | None = None
     ) -> dict[str, Any]:
-        """What all users made, newest first; ``before`` is a day. For administrators."""
-        studio.guard.admin(request)
-        records = await studio.archive.newest(limit, before)
-        return {"object": "list", "data": [studio.of_record(record, studio.base(request)) for record in records]}
+        """What was made, newest first; ``before`` is a day. Administrators see all users', others their own."""
+        return {"object": "list", "data": await studio.visible(request, limit, before)}
 
     return router

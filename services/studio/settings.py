@@ -28,6 +28,8 @@ class StudioSettings(ServiceSettings):
     """Opens what is for administrators, as X-Internal-Key or as a bearer token."""
     trust_roles: bool = False
     """Take the role ``admin`` from X-User-Roles. Only where nobody but the gateway can reach the service."""
+    jwt_secret: SecretStr | None = None
+    """Check tokens (HS256) here and take callers from them alone: for a service that others than the gateway reach."""
     webhook_hosts: tuple[str, ...] = ()
     """Hosts (``name`` or ``name:port``) that callback addresses may have; none by default."""
     webhook_secret: SecretStr | None = None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
+from fastapi import FastAPI
 from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from services.jobs.board import Board, Work
 from services.jobs.job import Job
@@ -14,9 +17,11 @@ from services.jobs.webhooks import Webhooks
 from services.storage.archive import Archive, Item
 from services.storage.paths import new_id
 from services.studio.settings import StudioSettings
+from services.web.application import service_application
 from services.web.callers import Caller, Guard, caller_of
 from services.web.errors import NotFound
 from services.web.streaming import until_disconnect
+from services.web.tokens import TokenCallers
 
 __all__ = ["Studio"]
 
@@ -29,7 +34,7 @@ class Studio:
         self.path = path
         self.board = Board(kind, settings.workers, settings.queue_limit, settings.keep)
         self.archive = Archive(settings.storage, kind, settings.signing_key.get_secret_value().encode())
-        self.guard = Guard(settings.internal_key, settings.trust_roles)
+        self.guard = Guard(settings.internal_key, settings.trust_roles or settings.jwt_secret is not None)
         self.webhooks = Webhooks(settings.webhook_hosts, settings.webhook_secret)
         self._short = short
 
@@ -69,6 +74,32 @@ class Studio:
             return await until_disconnect(request.receive, job.wait())
         finally:
             self.board.cancel(job)
+
+    def unsuccessful(self, job: Job, document: Mapping[str, Any]) -> Response:
+        """The answer for a job that was cancelled or failed: 503 where trying again may help."""
+        status = 409 if job.status == "cancelled" else job.error_status
+        return JSONResponse(document, status, {"retry-after": "1"} if status == 503 else None)
+
+    def application(self, title: str, description: str, health: Callable[[], Mapping[str, Any]]) -> FastAPI:
+        """The frame of the service, with what all that keep something have in common."""
+        app = service_application(
+            title, description, self.settings.body_limit, health, self.open, self.close,
+            {"storage": self.archive.check},
+        )  # fmt: skip
+        if self.settings.jwt_secret is not None:
+            key = self.settings.internal_key.get_secret_value() if self.settings.internal_key else None
+            app.add_middleware(TokenCallers, secret=self.settings.jwt_secret.get_secret_value(), internal_key=key)
+        return app
+
+    async def visible(self, request: Request, limit: int, before: date | None) -> list[dict[str, Any]]:
+        """What the caller may list: an administrator what all made, any other user his own. Raises ``Forbidden``."""
+        caller = caller_of(request)
+        if caller.user and not self.guard.is_admin(request):
+            records = await self.archive.newest_of(caller.user, limit, before)
+        else:
+            self.guard.admin(request)
+            records = await self.archive.newest(limit, before)
+        return [self.of_record(record, self.base(request)) for record in records]
 
     async def keep(self, job: Job, item: Item) -> None:
         """Put what a job made in the archive and in its owner's index."""

@@ -55,9 +55,13 @@ class Guard:
     def admin(self, request: Request) -> Caller:
         """The caller, who is an administrator. Raises ``Forbidden``."""
         caller = caller_of(request)
-        if not (self._has_key(request) or (self._trust_roles and "admin" in caller.roles)):
-            raise Forbidden("This is for administrators: send the service's internal key as a bearer token.")
+        if not self.is_admin(request):
+            raise Forbidden("This is for those who sign in, and for administrators by the service's internal key.")
         return Caller(caller.user, caller.company, caller.roles, admin=True)
+
+    def is_admin(self, request: Request) -> bool:
+        """Whether the caller is an administrator. Raises ``ApiError``."""
+        return self._has_key(request) or (self._trust_roles and "admin" in caller_of(request).roles)
 
     def _has_key(self, request: Request) -> bool:
         if self._key is None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
+from services.analytics.app import create_app as create_analytics
+from services.analytics.settings import AnalyticsSettings
 from services.chat.settings import ChatSettings
 from services.code.app import create_app as create_code
 from services.code.settings import CodeSettings
@@ -15,6 +17,8 @@ from services.image.app import create_app as create_image
 from services.image.settings import ImageSettings
 from services.speech.app import create_app as create_speech
 from services.speech.settings import SpeechSettings
+from services.summarizer.app import create_app as create_summarizer
+from services.summarizer.settings import SummarizerSettings
 from services.users.app import create_app as create_users
 from services.users.settings import UsersSettings
 from services.web.settings import ServiceSettings
@@ -22,7 +26,12 @@ from services.web.settings import ServiceSettings
 PAGE = (Path(__file__).parents[2] / "docs" / "services.md").read_text()
 
 
-@pytest.mark.parametrize("settings", [ChatSettings, CodeSettings, ImageSettings, SpeechSettings, UsersSettings])
+SETTINGS = [
+    AnalyticsSettings, ChatSettings, CodeSettings, ImageSettings, SpeechSettings, SummarizerSettings, UsersSettings,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
 def test_every_setting_is_on_the_page_and_no_other(settings: type[ServiceSettings]) -> None:
     named = {name for name in re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE) if name.startswith(settings.prefix)}
     assert named == {settings.prefix + name.upper() for name in settings.model_fields}
@@ -33,6 +42,8 @@ def test_every_endpoint_is_on_the_page(tmp_path: Path) -> None:
         create_code(),
         create_image(ImageSettings(storage=str(tmp_path / "image"))),
         create_speech(SpeechSettings(storage=str(tmp_path / "speech"))),
+        create_analytics(AnalyticsSettings(database_url=f"sqlite:///{tmp_path}/analytics.db")),
+        create_summarizer(SummarizerSettings(storage=str(tmp_path / "summaries"))),
         create_users(UsersSettings(database_url=f"sqlite:///{tmp_path}/users.db")),
     ]
     # A path's last parts stand on the page behind an ellipsis where its beginning was named before.
