@@ -37,7 +37,7 @@ async def serve_socket(workshop: Workshop, socket: WebSocket) -> None:
         async with asyncio.timeout(_FIRST_MESSAGE):
             text = await socket.receive_text()
         ask = _ask_of(_object(text), workshop.settings)
-        job = workshop.start(caller_of(socket), ask)  # type: ignore[arg-type]  # It has headers, too.
+        job = workshop.start(caller_of(socket), ask)
     except ApiError as error:
         await _fail(socket, error.message)
         return

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from pydantic import SecretStr
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from services.web.errors import ApiError, Forbidden
 
@@ -35,7 +35,7 @@ class Caller:
         return self.admin or owner in (ANONYMOUS, self.user)
 
 
-def caller_of(request: Request) -> Caller:
+def caller_of(request: HTTPConnection) -> Caller:
     """The caller of the headers ``X-User-ID``, ``X-Company-ID`` and ``X-User-Roles``. Raises ``ApiError``."""
     user = unquote(request.headers.get("x-user-id", ""))
     company = unquote(request.headers.get("x-company-id", ""))

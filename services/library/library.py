@@ -1,0 +1,164 @@
+"""The library: a folder with a database and a folder of files for each company.
+
+Companies share nothing but the folder: a search reads one company's database, so that neither texts nor the weights
+that BM25 gives to words tell anything of another one. A company's shelf is named by a hash of its id, not by the id.
+
+A connection lives for one call. So a folder that goes away (a volume, a disk) shows at once, instead of calls that go
+on into files that are nobody's any more; and a folder that is there without our mark is not ours, and is left alone.
+All that fails then is ``Unavailable``. What was answered otherwise has been committed and synced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from services.library.schema import SCHEMA, VERSION
+from services.web.errors import Unavailable
+
+__all__ = ["Library", "shelf_of"]
+
+_MARK = "tidegate-library"
+_BUSY = 5.0
+"""Seconds that a call waits while another one writes."""
+_STEPS = 1000
+_MOST_STEPS = 200_000
+"""Of SQLite's machine, in thousands, per call: some seconds. A search that takes more is given up."""
+
+
+def shelf_of(company: str) -> str:
+    """The name of a company's shelf: 32 hexadecimal digits."""
+    return hashlib.sha256(company.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+class Library:
+    """Opens databases in ``folder``. Its methods block: they are called in threads."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).absolute()
+        self._made = False
+
+    def check(self) -> None:
+        """Raise ``Unavailable`` unless the folder is there. The first call makes it, where there is nothing yet."""
+        try:
+            if not self._made:
+                self._make()
+            if not (self.folder / _MARK).is_file() or not os.access(self.folder / "shelves", os.W_OK):
+                raise _unavailable()
+        except OSError:
+            raise _unavailable() from None
+
+    def shelves(self) -> list[str]:
+        """All companies' shelves. Raises ``Unavailable``."""
+        self.check()
+        try:
+            return sorted(path.stem for path in (self.folder / "shelves").glob("*.sqlite"))
+        except OSError:
+            raise _unavailable() from None
+
+    def file(self, shelf: str, document: str) -> Path:
+        """Where a document's file is; the folder above is made by :meth:`file_folder`."""
+        return self.folder / "files" / shelf / document
+
+    def file_folder(self, shelf: str) -> Path:
+        """The folder of a shelf's files, made where there is none. Raises ``Unavailable``."""
+        self.check()
+        folder = self.folder / "files" / shelf
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError:
+            raise _unavailable() from None
+        return folder
+
+    @contextmanager
+    def reading(self, shelf: str) -> Iterator[sqlite3.Connection | None]:
+        """A connection that changes nothing; None for a company that has no documents. Raises ``Unavailable``."""
+        self.check()
+        path = self._path(shelf)
+        if not path.exists():
+            yield None
+            return
+        with _translated(), _connected(path, "rw") as connection:
+            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+                yield None  # Whoever makes it is not done.
+                return
+            connection.execute("PRAGMA query_only = ON")
+            yield connection
+
+    @contextmanager
+    def writing(self, shelf: str) -> Iterator[sqlite3.Connection]:
+        """A transaction, committed and synced at the end. Raises ``Unavailable``; ``IntegrityError`` passes."""
+        self.check()
+        with _translated(), _connected(self._path(shelf), "rwc") as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+                    _make_tables(connection)
+                yield connection
+            except BaseException:
+                connection.rollback()
+                raise
+            # Committed into a folder that has gone meanwhile, it would be lost to whoever is told that it is there.
+            self.check()
+            connection.commit()
+
+    def _path(self, shelf: str) -> Path:
+        return self.folder / "shelves" / f"{shelf}.sqlite"
+
+    def _make(self) -> None:
+        """Make the folder; once made it is never made again, so that one that went away is missed."""
+        for name in ("shelves", "files", "incoming"):
+            (self.folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.folder / _MARK).touch()
+        self._made = True
+
+
+@contextmanager
+def _connected(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?mode={mode}", uri=True, timeout=_BUSY, isolation_level=None, cached_statements=16
+    )
+    try:
+        left = [_MOST_STEPS]
+
+        def too_long() -> int:
+            left[0] -= 1
+            return left[0] < 0
+
+        connection.set_progress_handler(too_long, _STEPS)
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        raise
+    except (sqlite3.Error, OSError):
+        raise _unavailable() from None
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    statement = ""
+    # One by one: executescript would commit the transaction.
+    for line in SCHEMA.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _unavailable() -> Unavailable:
+    return Unavailable("The documents cannot be reached just now. Try again in a moment.")

@@ -1,0 +1,81 @@
+"""Words of texts and questions, for languages that put spaces between them.
+
+A word is compared by its stem: without accents, and without the endings of plurals. That is less than a stemmer of each
+language knows, and the same for all of them: a document and a question need not say which language they are in.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from services.library.stop_words import SPANISH, STOP_WORDS
+
+__all__ = ["match_expression", "search_terms", "sentences", "speaks_spanish", "stem", "words"]
+
+_WORD = re.compile(r"[^\W_]+")
+_MOST_TERMS = 32
+"""Of one question."""
+_SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\"'”»)\]]*\s+(?=[^\sa-z])|\n{2,}|\n(?=[-*•\d])")
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s(])(?:[A-Z]|Mr|Mrs|Ms|Dr|Dra|Sr|Sra|St|No|Nr|Art|art|etc|e\.g|i\.e|p\.ej|z\.B|vs|ca)\.$"
+)
+
+
+def words(text: str) -> list[str]:
+    """The words of ``text`` in their order, in small letters without accents."""
+    plain = unicodedata.normalize("NFD", text.lower())
+    return _WORD.findall("".join(char for char in plain if not unicodedata.combining(char)))
+
+
+def stem(word: str) -> str:
+    """``word``, as :func:`words` gives it, without the ending of a plural."""
+    if len(word) > 4 and word.endswith("ies"):
+        return word[:-3]
+    if len(word) > 5 and word.endswith("es"):
+        return word[:-2]
+    if len(word) > 3 and word.endswith("s") and not word.endswith("ss"):
+        word = word[:-1]
+    return word[:-1] if len(word) > 4 and word[-1] in "eoy" else word
+
+
+def search_terms(question: str) -> list[str]:
+    """The words to look for, each once, without those that are in every text; all where there are no others."""
+    every = list(dict.fromkeys(words(question)))
+    telling = [word for word in every if word not in STOP_WORDS]
+    return (telling or every)[:_MOST_TERMS]
+
+
+def match_expression(question: str) -> str:
+    """The expression of FTS5 that finds texts with any of the question's words; empty where it has none.
+
+    Each term is quoted, so that nothing in a question is an operator. Words are made by the same rule as the index's
+    tokens and found by their beginnings, which takes in what :func:`stem` cuts off.
+    """
+    terms = []
+    for word in search_terms(question):
+        cut = stem(word)
+        terms.append(f'"{cut}"*' if len(cut) > 3 else f'"{word}"')
+    return " OR ".join(terms)
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of ``text``, in their order, without the white space around them. A line of a list is one."""
+    found: list[str] = []
+    for piece in _SENTENCE_END.split(text):
+        sentence = " ".join(piece.split())
+        if not sentence:
+            continue
+        if found and _ABBREVIATION.search(found[-1]):
+            found[-1] += " " + sentence
+        else:
+            found.append(sentence)
+    return found
+
+
+def speaks_spanish(question: str) -> bool:
+    """Whether a question is in Spanish rather than in another language."""
+    if "¿" in question or "¡" in question:
+        return True
+    found = words(question)
+    return sum(word in SPANISH for word in found) * 4 > len(found)
