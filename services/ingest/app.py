@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, FastAPI, Query
@@ -67,7 +68,7 @@ def _uploads(desk: Desk) -> APIRouter:
         desk.room()
         documents = Documents(desk.library, shelf)
         async with received(request, desk.library, desk.threads) as new:
-            document, is_new = await desk.threads.run(documents.add, new.document, new.path)
+            document, is_new = await desk.threads.run(documents.add, new.document, new.path, time.time())
         if document.status == "waiting":
             await desk.enqueue(shelf, document.id)
             if wait:

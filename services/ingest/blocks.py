@@ -85,9 +85,10 @@ def markdown_blocks(text: str) -> Iterator[Block]:
         underlined = not fenced and len(lines) == 1 and _UNDERLINE.fullmatch(line) is not None
         if underlined:
             heading, lines = _plain(lines[0])[:_LONGEST_HEADING], []
-        elif title or fence or not (line.strip() or fenced):
+        elif title or fence or not (line.strip() or fenced) or (_is_row(line) and not fenced):
             yield from _paragraph(lines, heading, fenced)
             lines = []
+            yield from _row(line, heading) if _is_row(line) else ()
             if title:
                 heading = _plain(title[2].rstrip("# \t"))[:_LONGEST_HEADING]
         else:
@@ -99,6 +100,17 @@ def markdown_blocks(text: str) -> Iterator[Block]:
 def _paragraph(lines: list[str], heading: str, fenced: bool) -> Iterator[Block]:
     text = "\n".join(lines).strip() if fenced else "\n".join(_plain(line) for line in lines).strip()
     if text:
+        yield Block(text, heading)
+
+
+def _is_row(line: str) -> bool:
+    return line.lstrip().startswith("|")
+
+
+def _row(line: str, heading: str) -> Iterator[Block]:
+    """A row of a table, in words; the line below its head says nothing."""
+    cells = [_plain(cell) for cell in line.strip().strip("|").split("|")]
+    if text := ": ".join(cell for cell in cells if cell.strip("-: ")):
         yield Block(text, heading)
 
 
