@@ -16,7 +16,7 @@ __all__ = ["match_expression", "search_terms", "sentences", "speaks_spanish", "s
 _WORD = re.compile(r"[^\W_]+")
 _MOST_TERMS = 32
 """Of one question."""
-_SENTENCE_END = re.compile(r"(?<=[.!?…。！？])[\"'”»)\]]*\s+(?=[^\sa-z])|\n{2,}|\n(?=[-*•\d])")
+_SENTENCE_END = re.compile(r"[.!?…][\"'”»)\]]*(?=\s+[^\sa-z])|[。！？]|\n(?=\s*\n)|\n(?=[-*•\d])")
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:[A-Z]|Mr|Mrs|Ms|Dr|Dra|Sr|Sra|St|No|Nr|Art|art|etc|e\.g|i\.e|p\.ej|z\.B|vs|ca)\.$"
 )
@@ -62,8 +62,10 @@ def match_expression(question: str) -> str:
 def sentences(text: str) -> list[str]:
     """The sentences of ``text``, in their order, without the white space around them. A line of a list is one."""
     found: list[str] = []
-    for piece in _SENTENCE_END.split(text):
-        sentence = " ".join(piece.split())
+    start = 0
+    for end in [*(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]:
+        sentence = " ".join(text[start:end].split())
+        start = end
         if not sentence:
             continue
         if found and _ABBREVIATION.search(found[-1]):

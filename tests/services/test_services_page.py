@@ -15,6 +15,10 @@ from services.code.app import create_app as create_code
 from services.code.settings import CodeSettings
 from services.image.app import create_app as create_image
 from services.image.settings import ImageSettings
+from services.ingest.app import create_app as create_ingest
+from services.ingest.settings import IngestSettings
+from services.query.app import create_app as create_query
+from services.query.settings import QuerySettings
 from services.speech.app import create_app as create_speech
 from services.speech.settings import SpeechSettings
 from services.summarizer.app import create_app as create_summarizer
@@ -27,7 +31,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "services.md").read_text()
 
 
 SETTINGS = [
-    AnalyticsSettings, ChatSettings, CodeSettings, ImageSettings, SpeechSettings, SummarizerSettings, UsersSettings,
+    AnalyticsSettings, ChatSettings, CodeSettings, ImageSettings, IngestSettings, QuerySettings, SpeechSettings,
+    SummarizerSettings, UsersSettings,
 ]  # fmt: skip
 
 
@@ -41,6 +46,8 @@ def test_every_endpoint_is_on_the_page(tmp_path: Path) -> None:
     apps: list[FastAPI] = [
         create_code(),
         create_image(ImageSettings(storage=str(tmp_path / "image"))),
+        create_ingest(IngestSettings(library=str(tmp_path / "library"))),
+        create_query(QuerySettings(library=str(tmp_path / "library"))),
         create_speech(SpeechSettings(storage=str(tmp_path / "speech"))),
         create_analytics(AnalyticsSettings(database_url=f"sqlite:///{tmp_path}/analytics.db")),
         create_summarizer(SummarizerSettings(storage=str(tmp_path / "summaries"))),
