@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.capture.commands import import_, load_clean, snippet
+from loadtests.capture.commands import import_, load_clean, record, snippet
 from loadtests.replay import options as parsing
 from loadtests.replay.crew import Crew, CrewFailed, Restart
 from loadtests.replay.line import Address
@@ -47,6 +47,7 @@ def main() -> None:
 
 
 app.command(name="import")(import_)
+app.command()(record)
 app.command()(snippet)
 
 

@@ -1,7 +1,9 @@
-"""The commands of ``tidegate-load`` that make sessions: ``import`` and ``snippet``."""
+"""The commands of ``tidegate-load`` that make sessions: ``record``, ``import`` and ``snippet``."""
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +12,13 @@ from rich.console import Console
 
 from loadtests.capture.files import CaptureError, open_capture
 from loadtests.capture.har import Chosen, read_har
+from loadtests.capture.proxy import RecordingProxy
+from loadtests.capture.recording import Recording
 from loadtests.capture.redaction import redact, secrets_of
+from loadtests.replay.line import Address
 from loadtests.session_format import BadSession, Frame, Request, Session, load, parse, save
 
-__all__ = ["import_", "load_clean", "snippet"]
+__all__ = ["import_", "load_clean", "record", "snippet"]
 
 _OUT = Console()
 _SNIPPET = Path(__file__).with_name("snippet.js")
@@ -63,6 +68,47 @@ def snippet(
         out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise stop(str(error)) from None
+
+
+def record(
+    target: Annotated[str, typer.Option(help="ws:// or wss:// of the server. Its path is for clients that ask for /.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The session to write.")],
+    listen: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: a free one.")] = 9180,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    url_match: Annotated[str, typer.Option(help="Record only sockets whose URL holds this.")] = "",
+    max_mb: Annotated[int, typer.Option(min=1, help="Megabytes of the session; what comes later is passed on only.")] = 200,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Take any TLS certificate.")] = False,
+) -> None:  # fmt: skip
+    """Record what a page does with a WebSocket server, from between them. Ctrl-C ends the session, whole.
+
+    The page's calls and server-sent events are recorded as well if they go the same way. Secrets are taken out.
+
+    Example: `tidegate-load record --listen 9180 --target ws://127.0.0.1:8080/api/v1/ws --out session.jsonl`
+    """
+    tls = ssl.create_default_context()
+    if insecure:
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    try:
+        address = Address.parse(target, tls)
+        recording = Recording(out, target, max_mb * _MEGABYTE)
+    except (OSError, ValueError) as error:
+        raise stop(str(error)) from None
+
+    def ready(port: int) -> None:
+        say(f"ws://{host}:{port} leads to {address.authority}, recorded in {out}; Ctrl-C ends it")
+
+    try:
+        asyncio.run(RecordingProxy(address, recording, url_match).serve(host, listen, ready))
+    except OSError as error:
+        raise stop(str(error)) from None
+    finally:
+        recording.close()
+    counts = (
+        f"{recording.sockets} sockets ({recording.protocol}), {recording.messages} messages, {recording.calls} calls"
+    )
+    say(f"{out}: {counts}; {recording.secrets} secrets taken out")
+    if recording.dropped:
+        say(f"note: {recording.dropped} records did not fit into {max_mb} MB (--max-mb)")
 
 
 def load_clean(path: Path, *, allow_secrets: bool) -> Session:

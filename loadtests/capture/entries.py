@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -18,7 +18,7 @@ import orjson
 from loadtests.capture.files import Attachments, CaptureError
 from loadtests.session_format import Frame, Request, Response
 
-__all__ = ["Call", "Dialect", "Entries", "Socket", "socket_url"]
+__all__ = ["Call", "Dialect", "Entries", "Socket", "dialect_of", "socket_url"]
 
 _MILLISECONDS = 1e11
 """Times above are milliseconds since 1970: as seconds they would be in the year 5138."""
@@ -44,7 +44,7 @@ class Socket:
 
     @property
     def dialect(self) -> Dialect:
-        return _dialect(self)
+        return dialect_of(self.subprotocols, self.frames)
 
 
 @dataclass(slots=True)
@@ -188,13 +188,13 @@ def _frame(value: Any, place: str) -> Frame:
         raise ValueError(f"{place} is binary, and no base 64") from None
 
 
-def _dialect(socket: Socket) -> Dialect:
-    """Say which protocol a socket speaks, by what it offered, where it went, and its first messages."""
-    if any("protobuf" in each for each in socket.subprotocols):
+def dialect_of(subprotocols: Sequence[str], frames: Sequence[Frame]) -> Dialect:
+    """Say which protocol a socket speaks, by what it offered and its first messages."""
+    if any("protobuf" in each for each in subprotocols):
         return "raw"
-    if "tidegate.v1" in socket.subprotocols:
+    if "tidegate.v1" in subprotocols:
         return "native"
-    for value in _first(socket.frames):
+    for value in _first(frames):
         if value.get("type") == "connected" and "connection_id" in value:
             return "native"
         if isinstance(value.get("connect"), dict):
@@ -202,7 +202,7 @@ def _dialect(socket: Socket) -> Dialect:
     return "raw"
 
 
-def _first(frames: list[Frame]) -> Iterator[dict[str, Any]]:
+def _first(frames: Sequence[Frame]) -> Iterator[dict[str, Any]]:
     for frame in frames[:8]:
         for line in frame.data.split("\n") if isinstance(frame.data, str) else ():
             try:

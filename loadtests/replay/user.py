@@ -111,7 +111,8 @@ class User:
     def _ended(self, name: str) -> bool:
         """Return whether a stream has ended on every page that has it, and one has."""
         found = [stream for tab in self.tabs if (stream := tab.desk.streams.get(name)) is not None]
-        return bool(found) and all(stream.terminal is not None for stream in found)
+        had = found or any(name in tab.desk.known for tab in self.tabs)  # a page that began anew remembers none
+        return bool(had) and all(stream.terminal is not None for stream in found)
 
     def _quiet(self) -> bool:
         """Return whether nothing is to come any more."""
