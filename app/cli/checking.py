@@ -129,5 +129,10 @@ def _generations(config: Config) -> Table:
 def _upstreams(config: Config) -> Table:
     table = Table("upstream", "targets", "health", title="Upstreams", title_justify="left")
     for name, upstream in config.upstreams.items():
+        if upstream.over_kafka:
+            table.add_row(
+                name, "\n".join(f"kafka {server}" for server in upstream.kafka.bootstrap_servers), "the broker"
+            )
+            continue
         table.add_row(name, "\n".join(upstream.targets) or "not set up: 501", upstream.health_path or "not asked")
     return table

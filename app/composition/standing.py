@@ -38,8 +38,11 @@ class Standing:
     def broker_healthy(self) -> bool:
         return self._of.backend.healthy()
 
+    def upstreams_away(self) -> list[str]:
+        return self._of.transport.away()
+
     def upstream_probes(self) -> Mapping[str, Callable[[float], Awaitable[bool]]]:
-        set_up = (name for name, upstream in self.config.upstreams.items() if upstream.targets)
+        set_up = (name for name, upstream in self.config.upstreams.items() if upstream.set_up)
         return {name: partial(self._of.transport.probe, name) for name in set_up}
 
     def figures(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from app.config.events import EVENT_FIELDS, EventsConfig, EventSinkConfig
 from app.config.generations import GenerationConfig, GenerationsConfig
 from app.config.issuers import DEVELOPMENT_SECRET, KNOWN_SECRETS, IssuerConfig
 from app.config.jobs import JobConfig, RouteGenerationConfig
+from app.config.kafka import KafkaConfig, KafkaUpstreamConfig
 from app.config.limits import RateLimitConfig
 from app.config.loading import load_config
 from app.config.model import Config
@@ -50,6 +51,8 @@ __all__ = [
     "HedgeConfig",
     "IssuerConfig",
     "JobConfig",
+    "KafkaConfig",
+    "KafkaUpstreamConfig",
     "LimitsConfig",
     "RateLimitConfig",
     "RealtimeConfig",

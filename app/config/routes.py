@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from app.config.cache import RouteCacheConfig
 from app.config.jobs import RouteGenerationConfig
+from app.config.kafka import TOPIC
 from app.config.section import LOWER_CASE, UPPER_CASE, Section, WrongSetting
 
 __all__ = ["AnswerConfig", "HeadersConfig", "RouteConfig"]
@@ -70,6 +71,8 @@ class RouteConfig(Section):
     below; empty for all."""
     upstream: str = ""
     """The name of a table under `[upstreams]`. Only a route with an `answer` of its own needs none."""
+    topic: str = Field("", pattern=TOPIC)
+    """Of an upstream that is asked over Kafka: where requests go; empty for the upstream's own `topic`."""
     answer: AnswerConfig | None = None
     """`[routes.answer]`: what the gateway answers by itself, instead of asking an upstream."""
     cache: RouteCacheConfig | None = None

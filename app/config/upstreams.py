@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from app.config.kafka import KafkaUpstreamConfig
 from app.config.section import LOWER_CASE, Section, WrongSetting
 
 __all__ = ["BreakerConfig", "HealthConfig", "HedgeConfig", "RetriesConfig", "UpstreamConfig"]
@@ -153,10 +154,25 @@ class UpstreamConfig(Section):
     """The name that the target's certificate must have; none for the host of the address."""
     tls_verify: bool = True
     """Whether certificates are verified; must be true in production."""
+    kafka: KafkaUpstreamConfig = KafkaUpstreamConfig()
+    """`[upstreams.<name>.kafka]`: with `bootstrap_servers`, and without `targets`, requests go over topics instead of
+    connections. Of the keys above, `connect_timeout` is then for the broker's word that it has a request,
+    `response_timeout` and `idle_timeout` are for the answer's messages, and `breaker` holds as ever; retries, hedges,
+    health and balancing do not: see docs/kafka.md."""
     health: HealthConfig = HealthConfig()
     breaker: BreakerConfig = BreakerConfig()
     retries: RetriesConfig = RetriesConfig()
     hedge: HedgeConfig = HedgeConfig()
+
+    @property
+    def over_kafka(self) -> bool:
+        """Whether requests go over topics."""
+        return bool(self.kafka.bootstrap_servers) and not self.targets
+
+    @property
+    def set_up(self) -> bool:
+        """Whether there is anybody to ask."""
+        return bool(self.targets or self.kafka.bootstrap_servers)
 
     def weighted_targets(self) -> list[tuple[str, int]]:
         """Return each target's address and its weight, 1 where none was given."""
@@ -185,7 +201,7 @@ class UpstreamConfig(Section):
 
     @model_validator(mode="after")
     def _settings_fit(self) -> UpstreamConfig:
-        if not self.targets and not self.optional:
+        if not self.set_up and not self.optional:
             fault = "is empty" if "targets" in self.model_fields_set else "is missing"
             raise WrongSetting(
                 ("targets",), f'{fault}. Name at least one address, for example ["http://127.0.0.1:8002"]'

@@ -23,6 +23,8 @@ from app.http.upstreams.breaker import BreakerState
 from app.http.upstreams.checker import check_regularly, is_well
 from app.http.upstreams.exchange import Exchange
 from app.http.upstreams.fetching import Fetched, fetch
+from app.http.upstreams.kafka.answer import KafkaAnswer
+from app.http.upstreams.kafka.exchange import KafkaExchange
 from app.http.upstreams.meter import Meter
 from app.http.upstreams.plan import Plan, Request, plan_of
 from app.http.upstreams.pool import Pool
@@ -57,17 +59,17 @@ class HttpTransport:
         self._meter = meter
         self._started = False
         self._pools = {name: self._new_pool(name, config) for name, config in upstreams.items()}
-        self._exchanges = {name: Exchange(pool, self._tasks, random) for name, pool in self._pools.items()}
+        self._exchanges = {name: self._new_exchange(name, pool) for name, pool in self._pools.items()}
         self._probes: dict[str, asyncio.Task[None]] = {}
-        self._left: dict[str, Exchange] = {}
+        self._left: dict[str, Exchange | KafkaExchange] = {}
         """Of upstreams that a reload took out: requests that were on their way to one still get there."""
         self._retired: list[Pool] = []
 
     def start(self) -> None:
-        """Begin to probe the targets of upstreams that are configured so."""
+        """Begin to probe the targets of upstreams that are configured so, and to reach brokers."""
         self._started = True
         for name in self._pools:
-            self._probe_regularly(name)
+            self._begin(name)
 
     def prepare(self, upstreams: Mapping[str, UpstreamConfig]) -> Callable[[], None]:
         """Return what swaps to other upstreams, at once. Raises like the constructor, before anything changes.
@@ -100,7 +102,7 @@ class HttpTransport:
         plan: Plan | None = None,
         upgrade: bool = False,
         outcome: Outcome | None = None,
-    ) -> Coroutine[Any, Any, UpstreamResponse]:
+    ) -> Coroutine[Any, Any, UpstreamResponse | KafkaAnswer]:
         """Send and return when the answer's head has come. Cancelling the call closes the connection.
 
         ``path`` holds the query too and is appended to the target's own. The upstream's own headers replace those of
@@ -148,7 +150,9 @@ class HttpTransport:
         A 404 counts as up: a service without that path is there all the same. True without asking if the upstream has
         no ``health_path``.
         """
-        pool = self._pools[upstream]
+        pool, exchange = self._pools[upstream], self._exchanges[upstream]
+        if isinstance(exchange, KafkaExchange):
+            return await exchange.probe(within)
         if not pool.config.health_path:
             return True
         try:
@@ -171,6 +175,11 @@ class HttpTransport:
         targets = self._pools[upstream].targets
         return sum(len(target.open) for target in targets), sum(len(target.idle) for target in targets)
 
+    def away(self) -> list[str]:
+        """The upstreams whose broker is not reached now. Of others nobody knows before he asks."""
+        exchanges = self._exchanges.items()
+        return [name for name, each in exchanges if isinstance(each, KafkaExchange) and not each.connected]
+
     @property
     def upstreams(self) -> list[str]:
         """The names that there are now."""
@@ -179,7 +188,9 @@ class HttpTransport:
     def figures(self, upstream: str) -> dict[str, int | bool]:
         """Return how many targets there are and are available, whether there is panic, and how many breakers are not
         closed."""
-        pool = self._pools[upstream]
+        pool, exchange = self._pools[upstream], self._exchanges[upstream]
+        if isinstance(exchange, KafkaExchange):
+            return exchange.figures()
         now = monotonic()
         breakers = [ticket.breaker for target in pool.targets for ticket in target.tickets.values()]
         return {
@@ -193,6 +204,13 @@ class HttpTransport:
 
     def gauges(self, upstream: str) -> tuple[dict[str, int], dict[str, int]]:
         """Return how many targets are in which state, and how many connections."""
+        exchange = self._exchanges[upstream]
+        if isinstance(exchange, KafkaExchange):
+            up = exchange.connected
+            return {"available": int(up), "ejected": 0, "unhealthy": int(not up)}, {
+                "busy": exchange.outstanding,
+                "idle": 0,
+            }
         targets, now = self._pools[upstream].targets, monotonic()
         available = sum(target.health.available(now) for target in targets)
         unhealthy = sum(not target.health.passing for target in targets)
@@ -202,6 +220,9 @@ class HttpTransport:
 
     async def close(self) -> None:
         """Abort what is in flight (its readers get :exc:`~app.errors.UpstreamTruncated`) and close all sockets."""
+        for exchange in (*self._exchanges.values(), *self._left.values()):
+            if isinstance(exchange, KafkaExchange):
+                await exchange.close()
         pools = [*self._pools.values(), *self._retired]
         for pool in pools:
             pool.close()
@@ -224,7 +245,7 @@ class HttpTransport:
         before, exchanges = self._pools, self._exchanges
         self._pools = {name: new.get(name) or before[name] for name in upstreams}
         self._exchanges = {
-            name: Exchange(pool, self._tasks, self._random) if name in new else exchanges[name]
+            name: self._new_exchange(name, pool) if name in new else exchanges[name]
             for name, pool in self._pools.items()
         }
         for name, pool in before.items():
@@ -234,22 +255,34 @@ class HttpTransport:
             self._retired.append(pool)
             if name in self._probes:
                 self._probes.pop(name).cancel()
+            exchange = exchanges[name]
+            if isinstance(exchange, KafkaExchange):
+                self._tasks.start(exchange.retire(), "the end of an upstream over kafka")
             if name not in self._pools:
-                self._left[name] = exchanges[name]
+                self._left[name] = exchange
         self._retired = [pool for pool in self._retired if not pool.drained()]
         self._left = {name: exchange for name, exchange in self._left.items() if name not in self._pools}
         if self._started:
             for name in new:
-                self._probe_regularly(name)
+                self._begin(name)
 
-    def _probe_regularly(self, name: str) -> None:
-        pool = self._pools[name]
-        if pool.config.health.interval > 0:
+    def _new_exchange(self, name: str, pool: Pool) -> Exchange | KafkaExchange:
+        if pool.config.over_kafka:
+            return KafkaExchange(name, pool.config, self._tasks, self._random, self._meter)
+        return Exchange(pool, self._tasks, self._random)
+
+    def _begin(self, name: str) -> None:
+        pool, exchange = self._pools[name], self._exchanges[name]
+        if isinstance(exchange, KafkaExchange):
+            exchange.start()
+        elif pool.config.health.interval > 0:
             work = check_regularly(pool, self._random)
             self._probes[name] = self._tasks.start(work, f"health of upstream {name}")
 
 
-async def _in_time(exchange: Exchange, request: Request, deadline: float) -> UpstreamResponse:
+async def _in_time(
+    exchange: Exchange | KafkaExchange, request: Request, deadline: float
+) -> UpstreamResponse | KafkaAnswer:
     try:
         async with asyncio.timeout_at(deadline):
             return await exchange.send(request)

@@ -29,6 +29,9 @@ class Source:
     def broker_healthy(self) -> bool:
         return self.redis
 
+    def upstreams_away(self) -> list[str]:
+        return []
+
     def upstream_probes(self) -> Mapping[str, Callable[[float], Awaitable[bool]]]:
         async def probe(name: str) -> bool:
             self.asked += 1

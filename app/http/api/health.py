@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -27,6 +27,9 @@ class HealthSource(Protocol):
 
     def broker_healthy(self) -> bool: ...
 
+    def upstreams_away(self) -> Sequence[str]:
+        """The upstreams that are known, without asking, not to be there."""
+
     def upstream_probes(self) -> Mapping[str, Callable[[float], Awaitable[bool]]]:
         """By upstream: asks it whether it is there, within so many seconds."""
 
@@ -45,8 +48,11 @@ def health_router(source: HealthSource, config: HealthPagesConfig, version: str)
         return {"status": "alive"}
 
     async def ready() -> JSONResponse:
-        """503 while draining. 200 with `degraded` while Redis is away: sockets and own streams go on."""
-        return JSONResponse({"status": document.state()}, status_code=503 if source.draining() else 200)
+        """503 while draining. 200 with `degraded` while Redis is away, or Kafka, which `unavailable` then names the
+        upstreams of: sockets and own streams go on."""
+        away = source.upstreams_away()
+        told = {"status": document.state(), "unavailable": away} if away else {"status": document.state()}
+        return JSONResponse(told, status_code=503 if source.draining() else 200)
 
     async def detailed() -> dict[str, Any]:
         return {**await document.of(_ALL), **source.figures()}
@@ -75,7 +81,7 @@ class _Document:
         """Return this replica's own state, whatever the upstreams' is."""
         if self._source.draining():
             return "draining"
-        return "healthy" if self._source.broker_healthy() else "degraded"
+        return "healthy" if self._source.broker_healthy() and not self._source.upstreams_away() else "degraded"
 
     async def of(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Return the fields that are asked for, in that order."""

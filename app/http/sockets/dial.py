@@ -18,6 +18,7 @@ from app.errors import UpstreamError, UpstreamInvalid, UpstreamTimeout
 from app.http.sockets.handshake import Offer, asked_headers, check_answer
 from app.http.tunnel import Tunnel
 from app.http.upstream_response import UpstreamResponse
+from app.http.upstreams.kafka.answer import KafkaAnswer
 
 __all__ = ["UpstreamSocket", "dial"]
 
@@ -28,7 +29,7 @@ _OFFER = Offer(None, (), None, b"")
 
 
 async def dial(
-    request: Callable[..., Coroutine[Any, Any, UpstreamResponse]],
+    request: Callable[..., Coroutine[Any, Any, UpstreamResponse | KafkaAnswer]],
     upstream: str,
     path: str,
     headers: Sequence[tuple[bytes, bytes]],

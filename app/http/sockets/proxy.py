@@ -33,6 +33,7 @@ from app.http.sockets.handshake import Offer, answered_headers, asked_headers, c
 from app.http.sockets.splice import Clockwork, Splice, Terms
 from app.http.transport import HttpTransport
 from app.http.upstream_response import UpstreamResponse
+from app.http.upstreams.kafka.answer import KafkaAnswer
 from app.limits.limits import Limits
 from app.observe.outcomes import Ended, Outcome, Outcomes
 from app.observe.request_context import context_of
@@ -134,7 +135,7 @@ class SocketProxy:
         context, route = context_of(scope), match.route.config
         request_id = context.id
         outcome = Outcome(context, route, match.route.label, "GET", match.path)
-        answer: UpstreamResponse | None = None
+        answer: UpstreamResponse | KafkaAnswer | None = None
         holding = ExitStack()
         try:
             offer = read_offer(
@@ -207,7 +208,7 @@ class SocketProxy:
         identity: Identity,
         key: bytes,
         outcome: Outcome,
-    ) -> UpstreamResponse:
+    ) -> UpstreamResponse | KafkaAnswer:
         """Send the handshake on; return when its answer's head has come."""
         route = match.route.config
         headers = request_headers(
@@ -229,7 +230,7 @@ class SocketProxy:
         match: Match,
         offer: Offer,
         identity: Identity,
-        answer: UpstreamResponse,
+        answer: UpstreamResponse | KafkaAnswer,
         outcome: Outcome,
         key: bytes,
         holding: ExitStack,
@@ -299,12 +300,12 @@ async def refuse_socket(send: Send, error: TidegateError, request_id: bytes | No
     await send({"type": "websocket.http.response.body", "body": body})
 
 
-def _told(answer: UpstreamResponse, request_id: bytes) -> list[tuple[bytes, bytes]]:
+def _told(answer: UpstreamResponse | KafkaAnswer, request_id: bytes) -> list[tuple[bytes, bytes]]:
     """Return the fields of the upstream's answer for the client."""
     return [*answered_headers(response_headers(answer.headers, answer.status)), (b"x-request-id", request_id)]
 
 
-async def _pass_refusal(answer: UpstreamResponse, send: Send, match: Match, outcome: Outcome) -> None:
+async def _pass_refusal(answer: UpstreamResponse | KafkaAnswer, send: Send, match: Match, outcome: Outcome) -> None:
     """Give the client the upstream's own answer, of which a handshake needs no more than the beginning."""
     headers = _told(answer, outcome.context.id)
     if match.route.headers.response is not None:

@@ -29,6 +29,8 @@ class Plan:
     """Seconds from here to the answer's head, with all tries; None for no bound of their sum."""
     retries: int
     hedge: bool
+    topic: str = ""
+    """Where requests over Kafka go; empty for the upstream's own."""
 
 
 def plan_of(upstream: UpstreamConfig, route: RouteConfig | None = None) -> Plan:
@@ -41,6 +43,7 @@ def plan_of(upstream: UpstreamConfig, route: RouteConfig | None = None) -> Plan:
         route.timeout,
         retries if route.retries is None else route.retries,
         hedge if route.hedge is None else route.hedge,
+        route.topic,
     )
 
 
