@@ -15,6 +15,7 @@ import orjson
 __all__ = [
     "TERMINALS",
     "Artifact",
+    "Audio",
     "Budget",
     "Cancelled",
     "Child",
@@ -146,6 +147,16 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
+class Audio:
+    """Piece ``index`` (0, 1, …) of sound while it is made; all pieces in their order are the whole. Never merged."""
+
+    index: int
+    mime: str
+    url: str | None = None
+    data: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Child:
     """Number ``index`` of a batch is the generation ``generation_id``; ``status`` is how it ended, once it has."""
 
@@ -233,6 +244,7 @@ Event = (
     | Progress
     | Preview
     | Artifact
+    | Audio
     | Child
     | Usage
     | Switched
@@ -252,6 +264,7 @@ _NAMES: dict[type, str] = {
     Progress: "progress",
     Preview: "preview",
     Artifact: "artifact",
+    Audio: "audio",
     Child: "child",
     Usage: "usage",
     Switched: "switched",
@@ -265,7 +278,7 @@ _NAMES: dict[type, str] = {
 
 _FIELDS = {"start": "from", "before": "from", "removed": "del", "inserted": "ins"}
 """On the wire, where a word is one of Python's own."""
-_SPARSE = (Progress, Preview, Artifact, Child)
+_SPARSE = (Progress, Preview, Artifact, Audio, Child)
 """Events that leave out what is None."""
 
 _TERMINAL_BEGINNINGS = tuple(b'{"type":"%b",' % _NAMES[type_].encode() for type_ in TERMINALS)

@@ -96,6 +96,8 @@ class Snapshot:
     """What upstreams used that were left for another one; ``usage`` has it in it."""
     kept: tuple[int, int, int] = (0, 0, 0)
     """How much of text, reasoning and tools is of those."""
+    heard: frozenset[int] = frozenset()
+    """Pieces of sound."""
 
     @property
     def characters(self) -> int:
@@ -135,6 +137,7 @@ def fold(items: Iterable[bytes]) -> Snapshot:
     status, terminal, usage, progress = State.QUEUED, None, None, None
     model = upstream = None
     files, artifacts = Files(), dict[int, Mapping[str, Any]]()
+    heard: set[int] = set()
     spent, kept = None, (0, 0, 0)
     for item in items:
         event = _load(item)
@@ -147,8 +150,8 @@ def fold(items: Iterable[bytes]) -> Snapshot:
             model, upstream = _text(event.get("model")), _text(event.get("upstream"))
         elif kind == "set" or kind == "patch":  # noqa: PLR1714 — it may be unhashable
             _follow(files, event)
-        elif kind == "artifact" and type(index := event.get("index")) is int:
-            artifacts[index] = _untyped(event)
+        elif kind == "artifact" or kind == "audio":  # noqa: PLR1714
+            _keep(event, artifacts, heard)
         elif kind == "progress":
             progress = _untyped(event)
         elif kind == "usage":
@@ -159,7 +162,7 @@ def fold(items: Iterable[bytes]) -> Snapshot:
             kept = _sizes(parts)
         elif kind == "reset":
             parts, kept = {part: [] for part in parts}, (0, 0, 0)
-            files, artifacts, progress = Files(), {}, None
+            files, artifacts, heard, progress = Files(), {}, set(), None
         elif isinstance(kind, str) and kind in _TERMINALS:
             status, terminal = _TERMINALS[kind], event
             break
@@ -168,8 +171,19 @@ def fold(items: Iterable[bytes]) -> Snapshot:
     text, reasoning, tools = ("".join(parts[part]) for part in ("text", "reasoning", "tool"))
     results = tuple(artifacts[index] for index in sorted(artifacts))
     return Snapshot(
-        status, model, upstream, text, reasoning, tools, usage, terminal, files, results, progress, spent, kept
-    )
+        status, model, upstream, text, reasoning, tools, usage, terminal, files, results, progress, spent, kept,
+        frozenset(heard),
+    )  # fmt: skip
+
+
+def _keep(event: dict[str, Any], artifacts: dict[int, Mapping[str, Any]], heard: set[int]) -> None:
+    index = event.get("index")
+    if type(index) is not int:
+        return
+    if event["type"] == "audio":
+        heard.add(index)
+    else:
+        artifacts[index] = _untyped(event)
 
 
 def _sizes(parts: Mapping[str, list[str]]) -> tuple[int, int, int]:

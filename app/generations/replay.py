@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.errors import UpstreamInvalid
-from app.generations.events import Artifact, Delta, Event, FilePatch, FileSet, Preview, Progress, Queued, Usage
+from app.generations.events import Artifact, Audio, Delta, Event, FilePatch, FileSet, Preview, Progress, Queued, Usage
 from app.generations.files import Files
 from app.generations.receipt import Snapshot
 
@@ -27,6 +27,7 @@ class Replay:
         self._texts = {"text": "", "reasoning": "", "tool": ""}
         self._files = Files()
         self._artifacts: set[int] = set()
+        self._heard: set[int] = set()
         self._percent = 0.0
         self._reports: dict[Progress, None] = {}
         """The last ones, oldest first."""
@@ -41,6 +42,7 @@ class Replay:
             self._texts = {"text": told.text, "reasoning": told.reasoning, "tool": told.tools}
             self._files = told.files.copy()
             self._artifacts = {int(artifact["index"]) for artifact in told.artifacts}
+            self._heard = set(told.heard)
             self._percent = float((told.progress or {}).get("percent") or 0.0)
             self._begun = told.model is not None or told.progress is not None
             self._usage = told.usage
@@ -69,6 +71,10 @@ class Replay:
                 if event.index in self._artifacts:
                     return None
                 self._artifacts.add(event.index)
+            case Audio():
+                if event.index in self._heard:
+                    return None
+                self._heard.add(event.index)
             case Progress():
                 self._begun = True
                 return self._progress(event)

@@ -2,7 +2,8 @@
 
 States: ``queued`` → ``running`` → ``completed | failed | cancelled``; a queued job can be cancelled, too. The log keeps
 every event but those that a newer one of their type replaces (``queued``, ``progress``, ``preview``): whoever follows
-slowly, or comes late, sees the latest of those and all of the others, in order, and then the one terminal event.
+slowly, or comes late, sees the latest of those and all of the others, in order, and then the one terminal event. Pieces
+of sound (``audio``) are forgotten a minute after the end, when the recording itself can be had.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ __all__ = ["Job", "JobEvent", "Status", "Stopped"]
 Status = Literal["queued", "running", "completed", "failed", "cancelled"]
 TERMINAL = ("completed", "failed", "cancelled")
 _REPLACED = ("queued", "progress", "preview")
+_AUDIO_KEPT = 60.0
+"""Seconds from the end on."""
 _KEEPALIVE = 15.0
 """Seconds without an event after which a server-sent stream shows that it lives."""
 
@@ -102,6 +105,8 @@ class Job:
         data = dict(result or {}) if error is None else {"error": {"message": error, "code": f"job_{status}"}}
         if status == "completed":
             self.percent = 100.0
+        if any(event.type == "audio" for event in self._log.values()):
+            self._loop.call_later(_AUDIO_KEPT, self._forget_audio)
         self.publish(status, id=self.id, **{key: value for key, value in data.items() if key != "id"})
         self.status = status
 
@@ -150,6 +155,9 @@ class Job:
             if (event := self._log.get(number)) is not None:
                 return event
         return None
+
+    def _forget_audio(self) -> None:
+        self._log = {number: event for number, event in self._log.items() if event.type != "audio"}
 
     def _wake(self) -> None:
         self._changed.set()

@@ -24,6 +24,7 @@ class SpeechRequest(BaseModel):
     pitch: int | None = Field(None, ge=0, le=100)
     callback_url: str | None = Field(None, max_length=2000)
     wait: bool = Field(True, alias="sync", description="Answer when all is spoken, or at once with 202")
+    pieces: bool = Field(False, description="Have the sound among the job's events, in base 64, while it is spoken")
     stream: Literal["audio", "sse", "jsonl"] | bool = Field(
         False, description="audio (or true): the sound as it comes; sse, jsonl: events with the sound in base 64"
     )

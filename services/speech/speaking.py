@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import time
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from services.web.errors import Invalid
 
 __all__ = ["Speaking"]
 
+_PIECE = 4096
+"""Bytes that a piece of sound among the events has at least; the first one does not wait for so many."""
 _SENTENCE = re.compile(r".{1,400}?(?:[.!?…。！？]+[\"'”’)]*(?=\s|$)|[。！？]|\n+|$)|.{1,400}", re.DOTALL)
 
 
@@ -42,6 +45,8 @@ class Speaking:
         self.chunks: list[bytes] = []
         self.recording = b""
         """The finished file."""
+        self._unsaid: list[bytes] = []
+        self._pieces = 0
         self._studio, self._espeak, self._asked, self._speaker = studio, espeak, asked, speaker
         self._model, self._words_per_minute = speed
 
@@ -79,7 +84,7 @@ class Speaking:
             "seconds": artifact["seconds"],
             "artifacts": [artifact],
         }
-        asked = self._asked.model_dump(exclude_none=True, exclude={"callback_url", "wait", "stream"})
+        asked = self._asked.model_dump(exclude_none=True, exclude={"callback_url", "wait", "stream", "pieces"})
         await self._studio.keep(job, Item(job.id, job.owner, asked, record, {name: recording}))
         self.recording = recording
         return {"artifacts": [artifact], "milliseconds": milliseconds, "seconds": artifact["seconds"]}
@@ -97,12 +102,14 @@ class Speaking:
             samples_total += len(samples) // 2
             self._add(body, encoder.encode(samples))
             if not job.stop.is_set():
+                self._tell(job)
                 job.report("progress", stage="speaking", percent=percent, seconds=round(samples_total / rate, 2))
             return not job.stop.is_set()
 
         rate, percent = self._espeak.sample_rate, 0.0
         if opening := encoder.begin():
             self.chunks.append(opening)
+            self._unsaid.append(opening)
         for match in _SENTENCE.finditer(text):
             job.check()
             percent = round(99.0 * match.end() / len(text), 1)
@@ -110,9 +117,21 @@ class Speaking:
                 self._espeak.say(match[0], self._speaker.voice, self._words_per_minute, pitch, take)
         job.check()
         self._add(body, encoder.end())
+        self._tell(job, last=True)
         return encoder.whole(b"".join(body)), samples_total / rate
 
     def _add(self, body: list[bytes], data: bytes) -> None:
         if data:
             body.append(data)
             self.chunks.append(data)
+            self._unsaid.append(data)
+
+    def _tell(self, job: Job, *, last: bool = False) -> None:
+        """Tell what was not told yet as a piece, once it is worth an event."""
+        size = sum(map(len, self._unsaid))
+        if not self._asked.pieces or not size or (size < _PIECE and self._pieces and not last):
+            return
+        data = base64.b64encode(b"".join(self._unsaid)).decode()
+        job.report("audio", index=self._pieces, mime=self.mime, data=data)
+        self._unsaid.clear()
+        self._pieces += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -24,7 +25,7 @@ from tests.support.gateway import Gateway, bearer, running
 INPUTS = {
     "image": ("/api/v1/images/generate", {"prompt": "a red boat", "size": "128x128", "steps": 3}),
     "code": ("/api/v1/code/generate", {"prompt": "a page with a header", "variants": 2}),
-    "speech": ("/tts/generate", {"text": "Hello there.", "sync": False}),
+    "speech": ("/tts/generate", {"text": "Hello there. " * 20, "sync": False}),
 }
 
 
@@ -86,3 +87,18 @@ async def test_a_batch_of_images_is_a_generation_over_them(demo: Gateway) -> Non
         assert named == {each["generation_id"] for each in begun["generations"]}
         for each in named:
             check("image", await client.finish(await client.subscribe(each)))
+
+
+async def test_speech_comes_in_pieces_that_are_the_recording_also_for_who_comes_late(demo: Gateway) -> None:
+    async with connected(demo) as client, httpx.AsyncClient(base_url=demo.http, timeout=20) as http:
+        reply = await client.command("generate", kind="speech", input={"text": "One sentence, and another. " * 20})
+        begun = Stream(reply["generation_id"], reply["epoch"], reply["offset"])
+        client.streams[begun.generation_id] = begun
+        first = (await client.finish(begun)).events
+        late = (await client.finish(await client.subscribe(begun.generation_id))).events
+        pieces = [event for event in first if event["type"] == "audio"]
+        assert len(pieces) > 3
+        assert [event for event in late if event["type"] == "audio"] == pieces
+        (artifact,) = [event for event in first if event["type"] == "artifact"]
+        recording = (await http.get(artifact["url"])).content
+        assert b"".join(base64.b64decode(piece["data"]) for piece in pieces) == recording

@@ -228,15 +228,25 @@ def try_to_do_harm(page: Page) -> None:
 
 
 def test_speech_is_heard_and_downloaded(page: Page) -> None:
-    turn = make(page, "speech", "Hello there. This is the tide.")
+    turn = make(page, "speech", "Hello there. This is the tide, which comes and goes. " * 6)
     expect_proven(turn)
     audio = turn.locator("audio")
+    pieces = int(part(turn, "sound").get_attribute("data-pieces") or 0)
+    assert pieces > 3
+    # Piece by piece, not as one file: the browser was given each as it came, and all of them.
+    assert (audio.get_attribute("src") or "").startswith("blob:")
+    expect(part(turn, "sound")).to_have_attribute("data-taken", str(pieces))
     expect(audio).to_have_js_property("error", None)
     page.wait_for_function("(audio) => audio.duration > 1", arg=audio.element_handle())
     with page.expect_download() as download:
         turn.get_by_role("link", name="Download the speech").click()
     assert download.value.suggested_filename.endswith(".mp3")
     assert download.value.path().stat().st_size > 5000
+    page.get_by_role("button", name="Second device").click()
+    watched = page.get_by_role("article", name="Device 2").locator(".turn")
+    expect_proven(watched)
+    expect(part(watched, "sound")).to_have_attribute("data-pieces", str(pieces))
+    page.get_by_role("article", name="Device 2").get_by_role("button", name="Close").click()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -9,6 +9,7 @@ import pytest
 
 from app.generations.events import (
     Artifact,
+    Audio,
     Cancelled,
     Completed,
     Delta,
@@ -48,6 +49,22 @@ def test_a_job_from_its_place_in_the_queue_to_its_end() -> None:
         Artifact(0, "image/png", "/a?signature=1"),
         Completed("stop"),
     ]
+
+
+def test_pieces_of_sound_are_told_once_each_in_their_order() -> None:
+    decoder = job_events()
+    pieces = [
+        {"index": 0, "data": "YQ=="},
+        {"data": "Yg=="},
+        {"index": 1, "data": "Yg=="},
+        {"index": 2},
+        {"data": "Yw=="},
+    ]
+    lines = [{"type": "audio", "mime": "audio/wav", **piece} for piece in pieces] + [{"type": "completed"}]
+    found = decoder.feed(b"".join(b"data: " + json.dumps(line).encode() + b"\n\n" for line in lines))
+    expected = [Audio(index, "audio/wav", data=data) for index, data in ((0, "YQ=="), (1, "Yg=="), (3, "Yw=="))]
+    assert found == [*expected, Completed("stop")]
+    assert decoder.answer.malformed == 1
 
 
 def test_a_liar_breaks_neither_the_order_nor_the_end() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.generations.events import Cancelled, Completed, Delta, Failed, Part, Started, Usage, encode, is_terminal
+from app.generations.events import Audio, Cancelled, Completed, Delta, Failed, Part, Started, Usage, encode, is_terminal
 from app.generations.merging import EventMergeRule
 from app.streams.merge import merge
 from app.streams.publication import Publication
@@ -31,9 +31,17 @@ def test_a_text_that_looks_like_a_part_is_not_taken_for_one(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "event", [Started("m", "u"), Usage(1, 2), Completed("stop"), Failed("c", "m", True), Cancelled("user")]
+    "event",
+    [
+        Started("m", "u"),
+        Audio(0, "audio/mpeg", data="aGk="),
+        Usage(1, 2),
+        Completed("stop"),
+        Failed("c", "m", True),
+        Cancelled("user"),
+    ],
 )
-def test_other_events_stay_alone(event: Started | Usage | Completed | Failed | Cancelled) -> None:
+def test_other_events_stay_alone(event: Started | Audio | Usage | Completed | Failed | Cancelled) -> None:
     assert RULE.key(encode(event)) is None
     assert is_terminal(encode(event)) is isinstance(event, Completed | Failed | Cancelled)
 

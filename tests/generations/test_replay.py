@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from app.errors import UpstreamInvalid
 from app.generations.events import (
     Artifact,
+    Audio,
     Completed,
     Delta,
     Event,
@@ -31,6 +32,16 @@ def told(events: list[Event]) -> str:
 def test_what_is_told_once_passes() -> None:
     events = [Queued(0), Progress(percent=10), Delta("a"), FileSet("f", 1, "x"), Artifact(0, "image/png", "/a")]
     assert Replay().fresh(events) == events
+
+
+def test_sound_that_was_heard_is_not_told_again_here_or_on_another_replica() -> None:
+    first: list[Event] = [Audio(0, "audio/mpeg", data="YQ=="), Audio(1, "audio/mpeg", data="Yg==")]
+    more = [*first, Audio(2, "audio/mpeg", data="Yw==")]
+    replay = Replay()
+    assert replay.fresh(first) == first
+    replay.begin_again()
+    assert replay.fresh(more) == more[2:]
+    assert Replay(fold(encode(event) for event in first)).fresh(more) == more[2:]
 
 
 def test_the_second_time_only_what_goes_beyond_the_first_passes() -> None:

@@ -134,6 +134,22 @@ async def test_events_hold_the_sound_in_order_and_end_once(client: httpx.AsyncCl
     assert events[-1]["artifacts"][0]["name"] == "audio/output.pcm"
 
 
+async def test_the_pieces_among_a_jobs_events_are_the_recording(client: httpx.AsyncClient) -> None:
+    for form in ("mp3", "pcm"):
+        asked = ASK | {"prompt": "One sentence. And another one. " * 8, "format": form, "sync": False, "pieces": True}
+        job = (await client.post("/tts/generate", json=asked)).json()
+        lines = (await client.get(f"/tts/{job['id']}/events")).text.splitlines()
+        events = [orjson.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+        pieces = [event for event in events if event["type"] == "audio"]
+        assert [piece["index"] for piece in pieces] == list(range(len(pieces)))
+        assert len(pieces) > 2
+        (artifact,) = [event for event in events if event["type"] == "artifact"]
+        recording = (await client.get(artifact["url"])).content
+        assert b"".join(base64.b64decode(piece["data"]) for piece in pieces) == recording
+        again = (await client.get(f"/tts/{job['id']}/events")).text
+        assert again.count('"type":"audio"') == len(pieces)
+
+
 async def test_openais_client_reads_it(client: httpx.AsyncClient) -> None:
     async with openai.AsyncOpenAI(base_url=f"{client.base_url}/v1", api_key="any", max_retries=0) as official:
         ask: Any = {"model": "tts-1", "voice": "nova", "input": "Hello there."}

@@ -15,6 +15,7 @@ import orjson
 from app.errors import UpstreamError
 from app.generations.events import (
     Artifact,
+    Audio,
     Cancelled,
     Completed,
     Delta,
@@ -155,6 +156,11 @@ class Answer:
         event = Artifact(index, self.word(mime) or "application/octet-stream", self._address(url), self._data(data))
         self._show(event, event.url, event.data)
 
+    def audio(self, index: int, mime: str, url: Any = None, data: Any = None) -> None:
+        """Go on with sound. Without ``url`` and ``data`` it is malformed."""
+        event = Audio(index, self.word(mime) or "application/octet-stream", self._address(url), self._data(data))
+        self._show(event, event.url, event.data)
+
     def file(self, path: str, text: Any) -> None:
         """The file ``path`` is ``text`` now; what is told is what changed."""
         if type(text) is not str:
@@ -204,7 +210,7 @@ class Answer:
         self.report_usage()
         self.events.append(terminal)
 
-    def _show(self, event: Preview | Artifact, url: str | None, data: str | None) -> None:
+    def _show(self, event: Preview | Artifact | Audio, url: str | None, data: str | None) -> None:
         if url is None and data is None:
             self.malformed += 1
         else:

@@ -40,7 +40,7 @@ FIELDS: Mapping[str, str] = {
 
 MAX_ARTIFACTS = 1000
 _MAX_VARIANTS = 64
-_NEVER_LATE = {"artifact", "usage", "completed", "failed", "cancelled"}
+_NEVER_LATE = {"artifact", "audio", "usage", "completed", "failed", "cancelled"}
 """Events that count whenever they come; what others would have said, the later ones said."""
 _WAITING = {"queued", "pending", "waiting", "starting", "submitted", "created", "scheduled", "not_started"}
 _RUNNING = {"running", "processing", "in_progress", "active", "started", "generating", "working"}
@@ -64,8 +64,8 @@ class JobReader:
 
     - ``status`` is read by its meaning: ``pending``, ``processing``, ``succeeded`` and their like. While it waits:
       ``queued``; then progress, the preview, and whatever of text, files and artifacts was not told before;
-    - ``queued``, ``progress``, ``preview``, ``delta``, ``chunk`` (code of a variant), ``artifact``, ``usage`` and the
-      three terminals are events.
+    - ``queued``, ``progress``, ``preview``, ``delta``, ``chunk`` (code of a variant), ``audio`` (a piece of sound),
+      ``artifact``, ``usage`` and the three terminals are events.
 
     Once it runs it waits no more, and nothing follows an end, whatever comes.
     """
@@ -79,6 +79,7 @@ class JobReader:
         self._shown: Any = None
         self._text = ""
         self._told: set[int] = set()
+        self._pieces: set[int] = set()
         self._last = -1
         self._on: dict[str, Callable[[dict[str, Any], Answer], None]] = {
             "queued": lambda value, answer: self._wait(_one_less(value.get("position")), answer),
@@ -94,7 +95,7 @@ class JobReader:
             "cancelled": lambda value, answer: answer.cancel(),
             "variant_started": lambda value, answer: None,
             "variant_completed": lambda value, answer: None,
-            "audio": lambda value, answer: None,
+            "audio": self._sound,
         }
 
     def read(self, name: str, value: dict[str, Any], answer: Answer) -> None:
@@ -168,6 +169,15 @@ class JobReader:
             self._shown = seen
             index = count(value.get("index"))
             answer.preview(index or 0, value.get("mime") or "image/png", url, data)
+
+    def _sound(self, value: dict[str, Any], answer: Answer) -> None:
+        """Tell a piece once. One without a number is the next."""
+        self._begun = True
+        given = count(value.get("index"))
+        index = len(self._pieces) if given is None else given
+        if index not in self._pieces:
+            self._pieces.add(index)
+            answer.audio(index, value.get("mime") or "audio/mpeg", value.get("url"), value.get("data"))
 
     def _append(self, value: dict[str, Any], answer: Answer) -> None:
         variant = value.get("variantIndex", 0)

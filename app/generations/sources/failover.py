@@ -19,6 +19,7 @@ import structlog
 from app.errors import UpstreamError, UpstreamTimeout
 from app.generations.events import (
     Artifact,
+    Audio,
     Delta,
     Event,
     Failed,
@@ -38,7 +39,7 @@ _log = structlog.get_logger(__name__)
 _PAUSE = 0.1
 """Seconds before an upstream that has just failed is asked again, times the number of the switch."""
 _HALF = Delta("\ufffd")
-_WORK = (FileSet, FilePatch, Artifact)
+_WORK = (FileSet, FilePatch, Artifact, Audio)
 """What no text can be gone on from."""
 
 

@@ -17,7 +17,7 @@ import structlog
 
 from app.config.jobs import JobConfig
 from app.errors import UpstreamInvalid
-from app.generations.events import Artifact, Event, Preview
+from app.generations.events import Artifact, Audio, Event, Preview
 from app.generations.formats.paths import first_finder
 from app.generations.formats.refusals import error_from_response
 from app.generations.receipt import Snapshot
@@ -66,7 +66,7 @@ class Job:
             return events
         return [
             replace(event, url=self.config.links_to + event.url[len(begins) :])
-            if isinstance(event, Artifact | Preview) and event.url is not None and event.url.startswith(begins)
+            if isinstance(event, Artifact | Audio | Preview) and event.url is not None and event.url.startswith(begins)
             else event
             for event in events
         ]
