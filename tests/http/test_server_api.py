@@ -77,13 +77,13 @@ def check(response: httpx.Response, method: str) -> None:
         assert answer["error"]["message"]
 
 
-@effort(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@effort(max_examples=250, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(NAMES), BODIES | JSON)
 def test_any_json_gets_a_result_or_an_error(method: str, body: Any) -> None:
     check(asyncio.run(post(method, orjson.dumps(body))), method)
 
 
-@effort(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@effort(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(NAMES), st.binary(min_size=1, max_size=64))
 def test_any_bytes_get_an_answer(method: str, content: bytes) -> None:
     assert asyncio.run(post(method, content)).status_code in (200, 400)

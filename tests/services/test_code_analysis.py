@@ -185,7 +185,7 @@ def test_a_clients_words_are_text_and_never_markup(stack: str) -> None:
     assert "{{evil" not in text or stack != "vue_tailwind"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=200))
 def test_no_instruction_breaks_the_page(words: str) -> None:
     found, missed = page_of_words(words)

@@ -44,7 +44,7 @@ QUESTIONS = st.text(max_size=40) | st.sampled_from(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     kept=st.lists(st.tuples(NAMES, TEXTS), min_size=1, max_size=6),
     asker=NAMES,

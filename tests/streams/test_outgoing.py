@@ -98,7 +98,7 @@ steps = st.lists(
 
 
 @given(steps, st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_all_arrives_once_and_in_order(run: list[str], close: bool) -> None:
     model = Model()
     for step in run:

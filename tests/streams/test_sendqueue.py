@@ -222,7 +222,7 @@ def told(lines: list[Any]) -> tuple[dict[str, list[Any]], list[Any]]:
 
 
 @given(PIECES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_merging_loses_nothing_doubles_nothing_and_keeps_the_order(pieces):
     queue, plain = SendQueue(10 * KIB * KIB, RULE), []
     tops = {"gen:1": 0, "gen:2": 0}

@@ -215,7 +215,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.binary(max_size=30) | st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=3), max_size=6))
 def test_whatever_comes_is_a_command_or_a_documented_end(lines):
     for protocol in (fresh(), opened()):

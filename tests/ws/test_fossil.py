@@ -35,7 +35,7 @@ def edited(draw: st.DrawFn) -> tuple[bytes, bytes]:
     return b"".join(pieces), b"".join(other)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(edited())
 def test_a_delta_turns_its_source_into_its_target_and_is_smaller(texts: tuple[bytes, bytes]) -> None:
     source, target = texts
@@ -46,7 +46,7 @@ def test_a_delta_turns_its_source_into_its_target_and_is_smaller(texts: tuple[by
         delta.decode()  # A delta of texts is a text.
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=400), st.binary(max_size=400), st.integers(0, 400), st.integers(0, 400))
 def test_any_bytes_have_a_delta_that_is_right(a: bytes, b: bytes, cut: int, other_cut: int) -> None:
     source, target = a + b, a[:cut] + b[other_cut:] + a
@@ -92,7 +92,7 @@ def test_what_is_too_large_has_none() -> None:
     assert create(b"x" * (LARGEST + 1), b"x" * 100) is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(edited(), st.integers(0, 2**32), st.integers(0, 127))
 def test_a_source_that_was_changed_does_not_pass_for_the_right_one(
     texts: tuple[bytes, bytes], at: int, change: int

@@ -425,7 +425,7 @@ class Driver:
 
 
 @given(st.lists(STEPS, max_size=25), st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_whatever_comes_is_answered_by_a_typed_error_or_closes_once(steps, signed_in):
     driver = Driver()
     if signed_in:
@@ -435,7 +435,7 @@ def test_whatever_comes_is_answered_by_a_typed_error_or_closes_once(steps, signe
 
 
 @given(st.binary())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_arbitrary_bytes_are_answered(data):
     driver = Driver()
     driver.step("frame", data)

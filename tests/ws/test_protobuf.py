@@ -233,7 +233,7 @@ def damaged(draw) -> bytes:
     return bytes(data[: draw(st.integers(0, len(data)))]) + draw(st.binary(max_size=4))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(damaged() | st.binary(max_size=60))
 def test_whatever_comes_is_a_command_or_a_documented_end(data):
     for protocol in (CentrifugeProtocol(RealtimeConfig(), "c", now=1000.0, codec=PROTOBUF), opened()):
@@ -244,7 +244,7 @@ def test_whatever_comes_is_a_command_or_a_documented_end(data):
                 assert isinstance(action, Command)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(damaged() | st.binary(max_size=60))
 def test_what_the_generated_code_refuses_is_refused_here(data):
     try:

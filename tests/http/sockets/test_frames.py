@@ -80,7 +80,7 @@ def test_a_small_frame_crosses_byte_for_byte(masked):
     assert Scanner(masked=masked, limit=10**6).feed(data) == (data, [])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.booleans(), st.binary(min_size=1, max_size=50), st.lists(st.integers(1, 50_000), max_size=20), st.booleans())
 def test_a_large_frame_crosses_in_pieces_before_it_is_whole(masked, pattern, cuts, fin):
     payload = (pattern * (3 * WHOLE // len(pattern) + 1))[: 3 * WHOLE + 1]
