@@ -12,6 +12,7 @@ import orjson
 
 from app.auth.identity import Identity
 from app.errors import BadRequest
+from app.generations.origin import Origin, parse_origin
 from app.limits.shares import Caller
 from app.observe.trace_context import TraceContext, parse_traceparent
 
@@ -52,8 +53,10 @@ class StartRequest:
     """The trace that it belongs to, if its asker has one."""
     caller: Caller | None = None
     """Who asks, for limits by address or key; None where only his identity is known."""
+    origin: Origin | None = None
+    """What it begins from; ``from`` on the wire."""
 
-    FIELDS = ("kind", "input", "upstream", "idempotency_key", "on_last_disconnect", "traceparent")
+    FIELDS = ("kind", "input", "upstream", "idempotency_key", "on_last_disconnect", "traceparent", "from")
 
     @classmethod
     def parse(cls, value: Mapping[str, Any], *, attended: bool) -> StartRequest:
@@ -73,7 +76,7 @@ class StartRequest:
             parse_policy(policy)
         parent = value.get("traceparent")
         trace = parse_traceparent(parent.encode()) if isinstance(parent, str) and parent.isascii() else None
-        return cls(kind, input_, upstream, key, policy, attended, trace)
+        return cls(kind, input_, upstream, key, policy, attended, trace, origin=parse_origin(value.get("from")))
 
     def digest(self) -> bytes:
         """Return a hash of what was asked, so that one key can't stand for two requests."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import orjson
@@ -21,6 +22,7 @@ from app.generations.channels import channel_of
 from app.generations.family import Relatives
 from app.generations.jobs import places_of
 from app.generations.merging import EventMergeRule
+from app.generations.origin import with_files
 from app.generations.posts import Posts
 from app.generations.previews import read_preview
 from app.generations.receipt import Snapshot, fold
@@ -144,9 +146,9 @@ class Generations:
         """Start a generation, or attach to the one that the same idempotency key has started.
 
         Returns its id and its beginning. Raises :exc:`~app.errors.BadRequest`, ``IdempotencyConflict``,
-        ``TooManyRequests``, ``BrokerUnavailable``.
+        ``TooManyRequests``, ``BrokerUnavailable``; where it begins from another one what :meth:`read` raises.
         """
-        return await self._starts.start(identity, request)
+        return await self._starts.start(identity, await with_files(request, partial(self.read, identity)))
 
     async def watch(
         self,

@@ -114,6 +114,8 @@ class Starts:
             raise BadRequest(f"kind {request.kind[:64]!r} is not served here. Served: {known}.")
         if request.upstream is not None and request.upstream != kind.upstream:
             raise BadRequest(f"upstream {request.upstream[:64]!r} does not serve kind {request.kind!r}.")
+        if request.origin is not None and kind.job is None and kind.format != "json-lines":
+            raise BadRequest(f"kind {request.kind!r} takes no files of another generation.")
         return kind
 
     async def _reserve(self, identity: Identity, request: StartRequest, generation_id: str) -> str:

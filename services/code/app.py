@@ -55,6 +55,9 @@ def _generating(workshop: Workshop, settings: CodeSettings) -> APIRouter:
     @router.post("/generate", response_model=None)
     async def generate(request: Request, asked: GenerateRequest) -> Response:
         """From a screenshot as a data URL, or from words alone. 202, unless ``sync`` or ``stream`` is true."""
+        if asked.files:
+            ask = _changed(workshop, request, asked)
+            return await _answer(workshop, request, ask, wait=asked.wait, stream=asked.stream)
         if asked.image is None and not (asked.prompt or "").strip():
             raise Invalid("image: send a screenshot, or a prompt.", "image")
         updated = asked.base_code if asked.generation_type == "update" else None
@@ -98,6 +101,16 @@ def _generating(workshop: Workshop, settings: CodeSettings) -> APIRouter:
         return await _answer(workshop, request, refined, wait=asked.wait, stream=asked.stream)
 
     return router
+
+
+def _changed(workshop: Workshop, request: Request, asked: GenerateRequest) -> Ask:
+    """Code that came back to be changed. Raises ``Invalid``, ``NotFound``."""
+    instruction = (asked.prompt or "").strip()
+    if not instruction:
+        raise Invalid("prompt: say what shall be changed.", "prompt")
+    code = next(iter((asked.files or {}).values()))
+    stack = asked.code_stack if "code_stack" in asked.model_fields_set else None
+    return workshop.changed(caller_of(request), code, instruction, stack)
 
 
 def _ask(

@@ -24,6 +24,9 @@ class GenerateRequest(BaseModel):
     code_stack: Stack = "html_tailwind"
     generation_type: Literal["create", "update"] = "create"
     should_generate_images: bool = Field(False, description="Put the screenshot's own pictures in, small")
+    files: dict[str, str] | None = Field(
+        None, description="Code that was written here, to be changed as the prompt says; the first file counts"
+    )
     variants: int = Field(1, ge=1, le=8, alias="num_variants")
     variant: int = Field(0, ge=0, le=63, description="The first variant's strategy, by its place in the list")
     base_code: str | None = Field(None, max_length=1_000_000, description="With generation_type update: what to change")

@@ -172,6 +172,22 @@ class Workshop:
         code = write(elements_of(ask.page, strategy), ask.stack, ask.notes)
         return paced(pieces_of(code), self.settings.pieces_per_second)
 
+    def changed(self, caller: Caller, code: str, instruction: str, stack: str | None) -> Ask:
+        """What a change of ``code`` is made from: without a model only code that was written here is understood.
+
+        Raises ``NotFound`` for code that is not known (any more).
+        """
+        for item_id, ask in reversed(self._asks.items()):
+            job = self.board.get(item_id)
+            if job is None or not caller.may_see(job.owner):
+                continue
+            for variant, written in ask.codes.items():
+                if written == code:
+                    return self.refined(ask, variant, instruction, stack)
+        if self.vision is None:
+            raise NotFound("files: this code was not written here, or is not remembered any more.", "files")
+        return Ask(stack or "html_tailwind", [next(iter(STRATEGIES))], words=instruction, base_code=code)
+
     def refined(self, ask: Ask, variant: int, instruction: str, stack: str | None) -> Ask:
         """What a refinement of a variant is made from. Raises ``NotFound``."""
         if variant >= len(ask.strategies):

@@ -6,6 +6,7 @@ import base64
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -102,3 +103,38 @@ async def test_speech_comes_in_pieces_that_are_the_recording_also_for_who_comes_
         (artifact,) = [event for event in first if event["type"] == "artifact"]
         recording = (await http.get(artifact["url"])).content
         assert b"".join(base64.b64decode(piece["data"]) for piece in pieces) == recording
+
+
+async def test_code_is_refined_from_a_completed_generation_by_its_owner_alone(demo: Gateway) -> None:
+    path = "variants/1/index.html"
+    async with connected(demo) as client, connected(demo, "43") as stranger:
+
+        async def made(**fields: Any) -> Stream:
+            reply = await client.command("generate", kind="code", **fields)
+            assert reply["type"] == "reply", reply
+            client.streams[reply["generation_id"]] = stream = Stream(
+                reply["generation_id"], reply["epoch"], reply["offset"]
+            )
+            return await client.finish(stream)
+
+        first = await made(input={"prompt": "a page with a header", "variants": 2})
+        origin = {"generation_id": first.generation_id, "paths": [path]}
+        second = await made(input={"prompt": "make the header blue"}, **{"from": origin})
+        assert second.terminal is not None
+        assert second.terminal["type"] == "completed", second.terminal
+        (text,) = second.files.values()
+        changed = [line for line in text.splitlines() if line not in first.files[path].splitlines()]
+        assert text != first.files[path]
+        assert 0 < len(changed) < 5
+
+        refused = await stranger.command("generate", kind="code", input={"prompt": "x"}, **{"from": origin})
+        assert refused["code"] == "permission_denied"
+        for wrong in (origin | {"paths": ["none"]}, {"generation_id": 1}, origin | {"paths": []}):
+            reply = await client.command("generate", kind="code", input={"prompt": "x"}, **{"from": wrong})
+            assert reply["code"] == "bad_request", reply
+        reply = await client.command("generate", kind="chat", input={"message": "x"}, **{"from": origin})
+        assert reply["code"] == "bad_request"
+        async with httpx.AsyncClient(base_url=demo.http, headers=bearer(), timeout=20) as http:
+            body = {"kind": "code", "input": {"prompt": "dark mode"}, "from": {"generation_id": first.generation_id}}
+            answer = await http.post("/api/v1/generations?wait=true", json=body)
+            assert answer.json()["status"] == "completed", answer.text

@@ -165,6 +165,24 @@ def test_variants_are_written_side_by_side_and_shown_compared_and_proven(page: P
     assert header.evaluate("(element) => getComputedStyle(element).backgroundColor") == "rgb(17, 24, 39)"
 
 
+def test_a_finished_page_is_refined_and_what_changed_is_shown(page: Page) -> None:
+    show(page, "code")
+    part(page, "codeStack").select_option("html_css")
+    part(page, "codeVariants").fill("1")
+    turn = make(page, "code", "A page with a header and a button")
+    expect_proven(turn)
+    part(turn, "instruction").fill("make the header blue")
+    turn.get_by_role("button", name="Refine").click()
+    refined = page.locator(".turn[data-kind=code]").nth(-1)
+    expect(part(refined, "question")).to_contain_text("make the header blue")
+    expect_proven(refined)
+    refined.get_by_role("button", name="Changes").click()
+    expect(part(refined, "baseText")).to_have_text("Revision 0 is the file that it was refined from.")
+    removed = refined.locator("[data-kind=removed]")
+    expect(removed.first).to_be_visible()
+    assert removed.count() < 6
+
+
 def test_a_screenshot_is_uploaded_or_pasted(page: Page) -> None:
     shot = Image.new("RGB", (320, 200), "white")
     shot.paste((200, 30, 30), (0, 0, 320, 50))

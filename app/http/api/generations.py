@@ -65,7 +65,7 @@ class _Routes:
         """Answers 202 at once; with `Accept: text/event-stream` its events; with `wait=true` its result."""
         identity = await self._caller(request)
         streamed = "text/event-stream" in (accept or "")
-        asked = StartRequest.parse(body.model_dump(), attended=streamed or wait)
+        asked = StartRequest.parse(body.model_dump(by_alias=True), attended=streamed or wait)
         asked = replace(asked, trace=context_of(request.scope).trace, caller=counted_caller(request.scope, identity))
         generation_id, position = await self._generations.start(identity, asked)
         if streamed:

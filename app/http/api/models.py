@@ -17,6 +17,15 @@ __all__ = [
 ]
 
 
+class OriginBody(BaseModel):
+    """A completed generation of the caller's, and which of its files; all where none are named."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    generation_id: str
+    paths: list[str] | None = None
+
+
 class StartBody(BaseModel):
     """A generation to start."""
 
@@ -28,6 +37,8 @@ class StartBody(BaseModel):
     idempotency_key: Annotated[str | None, Field(min_length=1, max_length=256)] = None
     """The same key and body again, by the same user, attaches to the first generation."""
     on_last_disconnect: Annotated[str | None, Field(examples=["continue", "cancel", "cancel_after:30"])] = None
+    origin: Annotated[OriginBody | None, Field(alias="from")] = None
+    """A completed generation whose files are given to the upstream, as ``input.files``."""
 
 
 class StartAnswer(BaseModel):

@@ -52,7 +52,7 @@ export class FilePane {
     write(parts.size, `revision ${count(file.rev)}, ${count(file.characters)} characters`);
     this.#drawCode(file.text);
     parts.since.max = Math.max(0, file.rev - 1);
-    parts.download.hidden = !ended;
+    parts.refine.hidden = parts.download.hidden = !ended;
     if (this.#view === "changes") this.#drawChanges();
     if (this.#view === "preview") this.#drawPreviewSoon(ended);
   }
