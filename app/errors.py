@@ -13,6 +13,9 @@ client may try again (``retryable``). ``docs/errors.md`` lists them; a test comp
     │   ├── UnsupportedData           unsupported_data       415   1003
     │   ├── InvalidText               invalid_text           400   1007
     │   ├── MessageTooBig             message_too_big        413   1009
+    │   ├── InvalidUpload             invalid_upload         422
+    │   │   ├── FileTooLarge          file_too_large         413
+    │   │   └── UnsupportedFile       unsupported_file       415
     │   ├── HeadTooLarge              head_too_large         431
     │   ├── RequestTimeout            request_timeout        408
     │   ├── Misdirected               misdirected            421
@@ -65,55 +68,16 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 __all__ = [
-    "AuthTimeout",
-    "BadRequest",
-    "BrokerUnavailable",
-    "BudgetExhausted",
-    "CircuitOpen",
-    "ConfigError",
-    "Gone",
-    "HeadTooLarge",
-    "IdempotencyConflict",
-    "InsufficientScope",
-    "Interrupted",
-    "InvalidServiceKey",
-    "InvalidSignature",
-    "InvalidText",
-    "InvalidToken",
-    "KeysUnavailable",
-    "MessageTooBig",
-    "MethodNotAllowed",
-    "Misdirected",
-    "ModelNotFound",
-    "NotCached",
-    "NotFound",
-    "NotImplementedHere",
-    "OutputTooLong",
-    "Overloaded",
-    "PermissionDenied",
-    "PreviousNotFound",
-    "RateLimited",
-    "RequestTimeout",
-    "SlowConsumer",
-    "TidegateError",
-    "TokenExpired",
-    "TokenRevoked",
-    "TooManyCommands",
-    "TooManyRequests",
-    "TooManySockets",
-    "Unauthenticated",
-    "UnknownCommand",
-    "UnknownVersion",
-    "UnsupportedData",
-    "UpgradeRequired",
-    "UpstreamBusy",
-    "UpstreamDown",
-    "UpstreamError",
-    "UpstreamInvalid",
-    "UpstreamTimeout",
-    "UpstreamTruncated",
-    "UpstreamUnreachable",
-]
+    "AuthTimeout", "BadRequest", "BrokerUnavailable", "BudgetExhausted", "CircuitOpen", "ConfigError",
+    "FileTooLarge", "Gone", "HeadTooLarge", "IdempotencyConflict", "InsufficientScope", "Interrupted",
+    "InvalidServiceKey", "InvalidSignature", "InvalidText", "InvalidToken", "InvalidUpload", "KeysUnavailable",
+    "MessageTooBig", "MethodNotAllowed", "Misdirected", "ModelNotFound", "NotCached", "NotFound",
+    "NotImplementedHere", "OutputTooLong", "Overloaded", "PermissionDenied", "PreviousNotFound", "RateLimited",
+    "RequestTimeout", "SlowConsumer", "TidegateError", "TokenExpired", "TokenRevoked", "TooManyCommands",
+    "TooManyRequests", "TooManySockets", "Unauthenticated", "UnknownCommand", "UnknownVersion",
+    "UnsupportedData", "UnsupportedFile", "UpgradeRequired", "UpstreamBusy", "UpstreamDown", "UpstreamError",
+    "UpstreamInvalid", "UpstreamTimeout", "UpstreamTruncated", "UpstreamUnreachable",
+]  # fmt: skip
 
 
 class TidegateError(Exception):
@@ -167,6 +131,27 @@ class InvalidText(BadRequest):
 class MessageTooBig(BadRequest):
     code, status, close_code = "message_too_big", 413, 1009
     default_message = "The message is larger than the limit."
+
+
+class InvalidUpload(BadRequest):
+    """``field`` is the name of the form's field that it is about; None for the body as a whole."""
+
+    code, status = "invalid_upload", 422
+    default_message = "The body is no form that can be taken here."
+
+    def __init__(self, message: str | None = None, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class FileTooLarge(InvalidUpload):
+    code, status = "file_too_large", 413
+    default_message = "The file is larger than the limit."
+
+
+class UnsupportedFile(InvalidUpload):
+    code, status = "unsupported_file", 415
+    default_message = "Files of this type are not taken here."
 
 
 class HeadTooLarge(BadRequest):

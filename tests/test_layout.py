@@ -16,6 +16,7 @@ PURE = [
     *("app/generations/lifecycle.py", "app/generations/events.py", "app/generations/receipt.py"),
     "app/generations/formats",
     "app/ws/protocols",
+    *("app/http/uploads/multipart.py", "app/http/uploads/sniffing.py", "app/http/uploads/inspector.py"),
     *("app/http/routes.py", "app/http/headers.py", "app/http/problems.py"),
     *("app/http/cache/conditions.py", "app/http/cache/directives.py", "app/http/cache/entry.py"),
     *("app/http/cache/keys.py", "app/http/cache/policy.py"),

@@ -11,6 +11,7 @@ from app.config.cache import RouteCacheConfig
 from app.config.jobs import RouteGenerationConfig
 from app.config.kafka import TOPIC
 from app.config.section import LOWER_CASE, UPPER_CASE, Section, WrongSetting
+from app.config.uploads import UploadConfig
 
 __all__ = ["AnswerConfig", "HeadersConfig", "RouteConfig"]
 
@@ -79,6 +80,8 @@ class RouteConfig(Section):
     """`[routes.cache]`: answers to GET and HEAD are stored and given again."""
     generation: RouteGenerationConfig | None = None
     """`[routes.generation]`: the answer begins a job, which can be watched as a generation by the id in it."""
+    upload: UploadConfig | None = None
+    """`[routes.upload]`: bodies are forms with files, which are checked while they pass."""
     label: str = ""
     """What logs and metrics call the route; empty for its path."""
     analytics: str = Field("", pattern=r"^[A-Za-z0-9_-]{0,64}$")
@@ -170,6 +173,10 @@ class RouteConfig(Section):
             raise WrongSetting(("websocket",), "needs an upstream to pass sockets on to. Keep it or the answer")
         if self.generation is not None and self.answer is not None:
             raise WrongSetting(("generation",), "needs an upstream that begins the job. Keep it or the answer")
+        if self.upload is not None and self.answer is not None:
+            raise WrongSetting(("upload",), "needs an upstream that takes the files. Keep it or the answer")
+        if self.upload is not None and self.count_tokens:
+            raise WrongSetting(("upload",), "cannot stand beside count_tokens, which reads JSON. Keep one of the two")
         if self.cache is not None and self.answer is not None:
             raise WrongSetting(("cache",), "cannot stand beside an answer, which the gateway has at hand. Remove it")
         return self

@@ -15,6 +15,7 @@ from app.errors import (
     InsufficientScope,
     InvalidServiceKey,
     InvalidToken,
+    InvalidUpload,
     RateLimited,
     TidegateError,
     TokenExpired,
@@ -56,6 +57,8 @@ def problem(
     }
     if isinstance(error, RateLimited) and error.violated:
         members["violated-policies"] = error.violated
+    if isinstance(error, InvalidUpload) and error.field is not None:
+        members["field"] = error.field
     if instance is not None:
         members["instance"] = instance
     body = orjson.dumps(members)

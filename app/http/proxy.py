@@ -32,6 +32,7 @@ from app.http.request_body import received_body
 from app.http.routes import Match, Route
 from app.http.tracked import TrackedAnswer, Tracker
 from app.http.transport import HttpTransport
+from app.http.uploads.body import checked_body
 from app.http.upstreams.plan import Plan
 from app.limits.limits import Limits
 from app.observe.outcomes import Ended, Outcome, Outcomes
@@ -174,6 +175,8 @@ class Proxy:
         )
         headers = match.route.headers.request(headers, identity)
         body = await received_body(fields, receive, watch, route.body_limit or self._body_limit, outcome)
+        if route.upload is not None:
+            body = await checked_body(route.upload, received, body)
         path = match.path
         if scope["query_string"]:
             path = f"{path}?{_query(scope['query_string'])}"

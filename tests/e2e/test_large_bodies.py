@@ -52,9 +52,11 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], Process]]:
     def start(url: str) -> Process:
         path = tmp_path / "gateway.toml"
         path.write_text(
-            f'[server]\nlog_level = "error"\nplayground = false\nbody_limit = {SIZE}\n'
+            f'[server]\nlog_level = "error"\nplayground = false\nbody_limit = {SIZE + 1000}\n'
             f'[upstreams.files]\ntargets = ["{url}"]\n'
             '[[routes]]\npath = "/files/*"\nupstream = "files"\nauth = "none"\n'
+            '[[routes]]\npath = "/images/*"\nupstream = "files"\nauth = "none"\n'
+            f"[routes.upload]\nmax_file_bytes = {SIZE}\n"
         )
         gateways.append(Process(path))
         return gateways[-1]
@@ -85,14 +87,22 @@ async def download(port: int) -> int:
     return came
 
 
-async def upload(port: int) -> bytes:
+FORM = b'--tide\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
+FORM += b"\x89PNG\r\n\x1a\n"
+FORM_END = b"\r\n--tide--\r\n"
+
+
+async def upload(port: int, path: bytes = b"/files/large", before: bytes = b"", after: bytes = b"") -> bytes:
     """Send a body; return what the upstream said of it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = b"POST /files/large HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % SIZE
-    writer.write(head)
-    for _ in range(SIZE // len(PIECE)):
+    size = len(before) + (SIZE // len(PIECE) - 1) * len(PIECE) + len(after) if before else SIZE
+    head = b"POST %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n" % (path, size)
+    head += b"Content-Type: multipart/form-data; boundary=tide\r\n" if before else b""
+    writer.write(head + b"\r\n" + before)
+    for _ in range(SIZE // len(PIECE) - bool(before)):
         writer.write(PIECE)
         await writer.drain()
+    writer.write(after)
     answer = await reader.read()
     writer.close()
     await writer.wait_closed()
@@ -112,3 +122,14 @@ async def test_memory_stays_flat_whatever_passes_down_and_up(start) -> None:
         up = memory(gateway, "VmHWM") - before
     assert down < GROWTH, f"{down / MEGABYTE:.1f} MB for a body of {SIZE / MEGABYTE:.0f} MB down"
     assert up < GROWTH, f"{up / MEGABYTE:.1f} MB for a body of {SIZE / MEGABYTE:.0f} MB up"
+
+
+async def test_memory_stays_flat_while_the_files_of_a_form_are_checked(start) -> None:
+    async with raw_server(upstream) as server, asyncio.timeout(WITHIN):
+        gateway = await asyncio.to_thread(start, server.url)
+        before = memory(gateway, "VmRSS")
+        Path(f"/proc/{gateway.process.pid}/clear_refs").write_text("5")
+        size = len(FORM) + SIZE - len(PIECE) + len(FORM_END)
+        assert (await upload(gateway.port, b"/images/edit", FORM, FORM_END)).endswith(b"\r\n\r\n%d" % size)
+        up = memory(gateway, "VmHWM") - before
+    assert up < GROWTH, f"{up / MEGABYTE:.1f} MB for a form of {SIZE / MEGABYTE:.0f} MB"

@@ -1,0 +1,1 @@
+"""Uploads: bodies of ``multipart/form-data``, read and checked while they pass."""
