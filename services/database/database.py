@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import threading
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -34,6 +35,10 @@ _TIMEOUT = 5.0
 """Seconds to connect, for a statement of PostgreSQL, and for a connection to become free."""
 _POOL = 10
 _log = logging.getLogger(__name__)
+_ALEMBIC = threading.Lock()
+"""Alembic keeps what it migrates in its modules: of several databases of one process, one after the other."""
+_TURN = 0.01
+"""Seconds between two looks whether it is free. It may be another loop's, so it cannot be awaited."""
 
 
 def known_url(url: str) -> str:
@@ -93,7 +98,7 @@ class Database:
         if not self._migrated:
             async with self._lock:
                 if not self._migrated:
-                    async with self._translated():
+                    async with self._translated(), _alone_with_alembic():
                         await self._migrate()
                     self._migrated = True
         return self._engine
@@ -129,6 +134,16 @@ class Database:
             else:
                 _log.warning("%s: the database failed: %s", self._name, type(error).__name__)
             raise Unavailable("The database can't be reached just now. Try again.") from error
+
+
+@asynccontextmanager
+async def _alone_with_alembic() -> AsyncIterator[None]:
+    while not _ALEMBIC.acquire(blocking=False):  # noqa: ASYNC110  (a lock of threads, see there)
+        await asyncio.sleep(_TURN)
+    try:
+        yield
+    finally:
+        _ALEMBIC.release()
 
 
 def _engine(url: str) -> AsyncEngine:
