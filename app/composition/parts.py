@@ -314,7 +314,13 @@ class Parts:
         caller = Caller(self._verifier, insecure=config.realtime.insecure)
         routers = [
             health_router(self.standing, config.server.health, version()),
-            generations_router(self._generations, self._event_streams, caller, self._service_keys),
+            generations_router(
+                self._generations,
+                self._event_streams,
+                caller,
+                self._service_keys,
+                lambda: self._config.generations.upload,
+            ),
             webhooks_router(self._generations.posts),
             tickets_router(self._tickets, caller, config.auth.ticket_ttl),
             logout_router(self._revocations, caller),

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from app.config.jobs import JobConfig
 from app.config.section import Section, WrongSetting
+from app.config.uploads import UploadConfig
 from app.config.webhooks import WebhookConfig
 
 __all__ = ["GenerationConfig", "GenerationsConfig"]
@@ -160,6 +161,8 @@ class GenerationsConfig(Section):
     """How long such a link is good. Only the last preview of each result is kept."""
     on_last_disconnect: str = "continue"
     """When nobody listens any more and the client did not say: `continue`, `cancel`, `cancel_after:<seconds>`."""
+    upload: UploadConfig = UploadConfig()
+    """`[generations.upload]`: what may come with a start that is sent as a form."""
     webhooks: dict[str, WebhookConfig] = Field(default_factory=dict)
     """`[generations.webhooks.replicate]` takes signed posts at `/api/v1/webhooks/replicate`."""
     kinds: dict[str, GenerationConfig] = Field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from starlette.requests import Request
 
 from app.auth.identity import Identity
 from app.auth.service_keys import ServiceKeys
+from app.config.uploads import UploadConfig
 from app.errors import TidegateError
 from app.generations.channels import GENERATION_PREFIX, channel_of
 from app.generations.merging import EventMergeRule
@@ -20,6 +22,7 @@ from app.generations.requests import StartRequest
 from app.generations.service import Generation, Generations
 from app.generations.waiting import Waiter
 from app.http.api.caller import Caller
+from app.http.api.forms import form_route
 from app.http.api.models import CancelAnswer, GenerationAnswer, ProblemAnswer, StartAnswer, StartBody
 from app.http.event_stream import EventStreams, SseListener, parse_event_id
 from app.http.limits import counted_caller
@@ -41,6 +44,29 @@ _PREVIEW_HEADERS = {
     "content-security-policy": "default-src 'none'; sandbox",
     "cross-origin-resource-policy": "cross-origin",
     "referrer-policy": "no-referrer",
+}
+
+
+_FORM = {
+    "requestBody": {
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["kind"],
+                    "description": "Fields beside the start's own are members of `input`; files become data URLs.",
+                    "properties": {
+                        **{
+                            name: {"type": "string"}
+                            for name in ("kind", "upstream", "idempotency_key", "on_last_disconnect")
+                        },
+                        "input": {"type": "string", "description": "A JSON object"},
+                    },
+                    "additionalProperties": {},
+                }
+            }
+        }
+    }
 }
 
 
@@ -153,13 +179,26 @@ class _Routes:
 
 
 def generations_router(
-    generations: Generations, streams: EventStreams, caller: Caller, service_keys: ServiceKeys
+    generations: Generations,
+    streams: EventStreams,
+    caller: Caller,
+    service_keys: ServiceKeys,
+    uploads: Callable[[], UploadConfig],
 ) -> APIRouter:
-    """Return the routes; ``caller`` tells who asks."""
+    """Return the routes; ``caller`` tells who asks, ``uploads`` what may come with a start that is a form."""
     routes = _Routes(generations, streams, caller, service_keys)
     router = APIRouter(prefix="/api/v1/generations", tags=["generations"], responses=_PROBLEMS)
     one, events = "/{generation_id}", "/{generation_id}/events"
-    router.post("", status_code=202, response_model=StartAnswer, summary="Start a generation")(routes.start)
+    router.add_api_route(
+        "",
+        routes.start,
+        methods=["POST"],
+        status_code=202,
+        response_model=StartAnswer,
+        summary="Start a generation",
+        route_class_override=form_route(uploads),
+        openapi_extra=_FORM,
+    )
     router.get(one, response_model=GenerationAnswer, summary="Read a generation")(routes.read)
     router.get(events, response_class=Response, summary="Watch a generation")(routes.watch)
     router.get(one + "/previews/{index}", response_class=Response, summary="See a preview")(routes.preview)

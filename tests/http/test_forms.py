@@ -1,0 +1,103 @@
+"""A generation that is started with files: no base64 for the client, and the same checks as on routes."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+
+from tests.http.uploads.support import BOUNDARY, JPEG, PNG, SVG, field, form, part
+from tests.support.gateway import bearer, running, settings
+from tests.support.upstream import Call, Upstream, scripted
+
+START = "/api/v1/generations"
+FORM = {"content-type": f"multipart/form-data; boundary={BOUNDARY.decode()}"}
+
+
+async def writes(call: Call) -> None:
+    await call.head(b"application/x-ndjson")
+    await call.send(b'{"text":"<html>"}\n{"type":"end"}\n')
+    await call.end()
+
+
+@asynccontextmanager
+async def started() -> AsyncIterator[tuple[httpx.AsyncClient, Upstream]]:
+    fields = {"text": "text", "done": "type=end"}
+    kinds = {"code": {"upstream": "chat", "format": "json-lines", "path": "/generate", "fields": fields}}
+    async with scripted(writes) as upstream:
+        config = settings(upstream.url, generations={"kinds": kinds, "upload": {"max_file_bytes": 100_000}})
+        async with (
+            running(config) as gateway,
+            httpx.AsyncClient(base_url=gateway.http, headers=bearer(), timeout=30) as client,
+        ):
+            yield client, upstream
+
+
+async def test_fields_and_files_are_the_input() -> None:
+    async with started() as (client, upstream):
+        answer = await client.post(
+            f"{START}?wait=true",
+            data={"kind": "code", "prompt": "wie das Bild", "input": '{"variants": 2}', "on_last_disconnect": "cancel"},
+            files=[
+                ("image", ("a.png", PNG, "image/png")),
+                ("more", ("b.jpg", JPEG, "application/octet-stream")),
+                ("more", ("c.png", PNG, "image/png")),
+                ("options", (None, b'{"dark":true}', "application/json")),
+            ],
+        )
+        assert answer.status_code == 200, answer.text
+        assert (answer.json()["status"], answer.json()["text"]) == ("completed", "<html>")
+        png, jpeg = b64encode(PNG).decode(), b64encode(JPEG).decode()
+        assert upstream.calls[0].body == {
+            "variants": 2,
+            "prompt": "wie das Bild",
+            "image": f"data:image/png;base64,{png}",
+            "more": [f"data:image/jpeg;base64,{jpeg}", f"data:image/png;base64,{png}"],
+            "options": {"dark": True},
+        }
+
+
+async def test_json_is_taken_as_ever_and_a_repeated_form_attaches() -> None:
+    async with started() as (client, upstream):
+        assert (await client.post(START, json={"kind": "code", "input": {"prompt": "a"}})).status_code == 202
+        body = form(field(b"code", "kind"), field(b"k-1", "idempotency_key"), part(PNG))
+        first, second = [(await client.post(START, content=body, headers=FORM)).json() for _ in range(2)]
+        assert first["id"] == second["id"]
+        async with asyncio.timeout(20):
+            await upstream.call(2)
+        answer = await client.post(START, content=body, headers={**FORM, "accept": "text/event-stream"})
+        assert "event: " not in answer.text
+        assert '"type":"completed"' in answer.text
+        assert len(upstream.calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field_"),
+    [
+        (form(field(b"code", "kind"), part(SVG, "shot")), 415, "shot"),
+        (form(field(b"code", "kind"), part(PNG * 2000, "shot")), 413, "shot"),
+        (form(field(b"code", "kind"), part(PNG, "shot"))[:-9], 422, None),
+        (form(field(b"code", "kind"), field(b"code", "kind")), 422, "kind"),
+        (form(field(b"code", "kind"), field(b"[1]", "input")), 422, "input"),
+        (form(field(b"code", "kind"), field(b"{", "input")), 422, "input"),
+        (form(field(b"code", "kind"), field(b"\xff", "prompt")), 422, "prompt"),
+        (form(part(PNG, "shot")), 400, None),
+    ],
+)
+async def test_a_form_that_cannot_be_taken_starts_nothing(body: bytes, status: int, field_: str | None) -> None:
+    async with started() as (client, upstream):
+        answer = await client.post(START, content=body, headers=FORM)
+        assert answer.status_code == status, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json().get("field") == field_
+        assert not upstream.calls
+
+
+async def test_the_page_of_the_api_shows_the_form() -> None:
+    async with started() as (client, _):
+        operation = (await client.get("/openapi.json")).json()["paths"][START]["post"]
+        assert set(operation["requestBody"]["content"]) == {"application/json", "multipart/form-data"}
