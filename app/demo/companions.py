@@ -10,7 +10,7 @@ from typing import Any
 
 from app.demo.system import Companion, Surroundings
 
-__all__ = ["chat", "code", "image", "speech"]
+__all__ = ["chat", "code", "image", "speech", "users"]
 
 _PACE = 12.0
 """Tokens per second of answers: slow enough to see a connection break in the middle of one."""
@@ -46,6 +46,18 @@ def _speech(around: Surroundings) -> Any:
     return create_app(SpeechSettings.from_environ(around.environ, **_kept(around, SpeechSettings.prefix)))
 
 
+def _users(around: Surroundings) -> Any:
+    from services.users.app import create_app  # noqa: PLC0415
+    from services.users.settings import UsersSettings  # noqa: PLC0415
+
+    told = around.unless_set(
+        UsersSettings.prefix, database_url=f"sqlite:///{around.folder}/users.db", jwt_secret=around.secret
+    )
+    if not (around.environ.get("USERS_GATEWAY_URL") or around.environ.get("USERS_GATEWAY_KEY")):
+        told |= {"gateway_url": around.gateway_url, "gateway_key": around.key}
+    return create_app(UsersSettings.from_environ(around.environ, **told))
+
+
 def _kept(around: Surroundings, prefix: str) -> dict[str, object]:
     """What a service that keeps what it makes is told."""
     folder = str(around.folder / prefix.lower().rstrip("_"))
@@ -56,3 +68,4 @@ chat = Companion("chat completions, from a small model of its own", _chat)
 image = Companion("pictures from words", _image, needs=("numpy", "PIL", *_KEPT))
 code = Companion("code from screenshots", _code, needs=("numpy", "PIL", "python_multipart"))
 speech = Companion("speech from text", _speech, needs=("espeakng_loader", "lameenc", *_KEPT))
+users = Companion("accounts and sessions", _users, needs=("pwdlib", "sqlalchemy", "aiosqlite", "alembic"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import signal
 import socket
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from pydantic import SecretStr
 
 from app.config import Config, load_config
 from app.demo.announcing import announcement
@@ -53,13 +55,14 @@ class _Demo:
         config = self._config(self.environ)
         refuse_taken_port(config)
         configure_logging(config.server.log_level, config.server.log_format)
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # Five servers that tell how they start.
+        for name in ("uvicorn.error", "alembic"):  # How so many servers start is more than anybody wants to know.
+            logging.getLogger(name).setLevel(logging.WARNING)
         listeners = {name: stack.enter_context(_listener()) for name, _ in self._wanted(config)}
         environ = {**stack.enter_context(self.system.backdrop(folder)), **self.environ}
         around = _surroundings(config, folder, environ, listeners)
         around = replace(around, environ={**self.system.variables(around), **environ})
         companions = [(self.system.companions[name].create(around), listener) for name, listener in listeners.items()]
-        config = _in_front_of(self._config(around.environ), around.urls, self._strangers(config))
+        config = _in_front_of(self._config(around.environ), around, self._strangers(config))
         _serve(config, companions, announcement(self.preset, self.system, config, around))
 
     def _config(self, environ: Mapping[str, str]) -> Config:
@@ -93,23 +96,26 @@ def _surroundings(
         gateway_url=f"http://{host}:{config.server.port}",
         urls={name: f"http://{_LOOPBACK}:{it.getsockname()[1]}" for name, it in listeners.items()},
         secret=config.auth.secret.get_secret_value(),
+        key=secrets.token_urlsafe(32),
     )
 
 
-def _in_front_of(config: Config, urls: Mapping[str, str], strangers: set[str]) -> Config:
+def _in_front_of(config: Config, around: Surroundings, strangers: set[str]) -> Config:
     """The configuration with the companions' addresses, and 501 for upstreams that are nobody's.
 
     Generations that only those could make are taken out.
     """
     upstreams = {}
     for name, upstream in config.upstreams.items():
-        targets = upstream.targets if name in strangers else (urls[name],) if name in urls else ()
+        targets = upstream.targets if name in strangers else (around.urls[name],) if name in around.urls else ()
         upstreams[name] = upstream.model_copy(update={"targets": targets, "optional": not targets})
     kinds = {kind: it for kind, it in config.generations.kinds.items() if upstreams[it.upstream].targets}
     code = config.served.code
     code = code.model_copy(update={"enabled": code.enabled and set(code.kinds) <= set(kinds)})
+    keys = (*config.server_api.keys, SecretStr(around.key))
     changed = {
         "upstreams": upstreams,
+        "server_api": config.server_api.model_copy(update={"keys": keys}),
         "generations": config.generations.model_copy(update={"kinds": kinds}),
         "served": config.served.model_copy(update={"code": code}),
     }

@@ -30,6 +30,8 @@ class Surroundings:
     """Where each companion will listen, by its name: ``http://127.0.0.1:port``."""
     secret: str
     """With what tokens are signed that the gateway takes."""
+    key: str
+    """A key of the gateway's server API, which this demo alone knows."""
 
     def unless_set(self, prefix: str, **defaults: object) -> dict[str, object]:
         """Those of ``defaults`` that the environment says nothing about as ``<prefix><NAME>``."""
