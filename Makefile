@@ -1,4 +1,4 @@
-# make install · demo · test · check · bench · soak · large · load · autobahn · cache-tests · format · docs · clean
+# make help lists all. Systems (up, down, status, logs …) run in containers where an engine runs, else in one process.
 # Needs python3 (3.11 or newer) with its venv module, and nothing else; everything is kept in .venv.
 
 PYTHON ?= python3
@@ -9,11 +9,18 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench soak large load autobahn cache-tests format docs clean
+.PHONY: help install install-deps demo test check bench soak large load autobahn cache-tests format docs clean \
+	setup-dev build up up-build down status logs logs-users logs-image logs-speech healthcheck \
+	test-auth test-image test-speech test-protected dev-users dev-image dev-speech dev-chat dev-code
+
+# Which system `up` and its like are about, and where it answers.
+PRESET ?= llm-microservices
+BASE_URL ?= http://127.0.0.1:8080
 
 help:
 	@echo "make install   build .venv with the pinned versions of constraints.txt"
 	@echo "make demo      run the gateway and its reference services in one process: http://127.0.0.1:8080"
+	@echo "make demo PRESET=nyro   another system: tidegate presets lists them"
 	@echo "make test      run all tests"
 	@echo "make check     format, lint, types, layers"
 	@echo "make bench     measure this machine"
@@ -24,7 +31,15 @@ help:
 	@echo "make cache-tests  run the http-cache-tests suite (needs node and npm)"
 	@echo "make format    rewrite the code in the project's format"
 	@echo "make docs      write the tables of docs/configuration.md and docs/errors.md anew"
-	@echo "make clean     remove what the others made"
+	@echo "make clean     stop what runs, remove what the others made, and what containers kept"
+	@echo
+	@echo "A system in the background, in containers where an engine runs (PRESET=$(PRESET)):"
+	@echo "make setup-dev write .env with secrets of its own"
+	@echo "make up-build  build and start it; also: build, up, down, status"
+	@echo "make logs      its log; also: logs-users, logs-image, logs-speech"
+	@echo "make healthcheck  ask it and its services how they are (BASE_URL=$(BASE_URL))"
+	@echo "make test-auth    sign up, in, on and out; also: test-image, test-speech, test-protected"
+	@echo "make dev-users    one service alone, at its port; also: dev-image, dev-speech, dev-chat, dev-code"
 
 install: $(STAMP)
 
@@ -37,8 +52,47 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+install-deps: install
+
+demo: PRESET = demo
 demo: $(STAMP)
-	$(BIN)/tidegate demo
+	$(BIN)/tidegate demo --preset $(PRESET)
+
+setup-dev: $(STAMP)
+	@$(BIN)/python deploy/setup.py
+
+build up down status: $(STAMP)
+	@$(BIN)/python deploy/stack.py $@ --preset $(PRESET)
+
+up-build: build
+	@$(BIN)/python deploy/stack.py up --preset $(PRESET)
+
+logs: $(STAMP)
+	@$(BIN)/python deploy/stack.py logs --preset $(PRESET)
+
+logs-users logs-image logs-speech: $(STAMP)
+	@$(BIN)/python deploy/stack.py logs $(@:logs-%=%) --preset $(PRESET)
+
+healthcheck: $(STAMP)
+	@$(BIN)/python deploy/checks.py health --url $(BASE_URL)
+
+test-auth test-image test-speech test-protected: $(STAMP)
+	@$(BIN)/python deploy/checks.py $(@:test-%=%) --url $(BASE_URL)
+
+dev-users: $(STAMP)
+	$(BIN)/python -m services.users --port 3000
+
+dev-image: $(STAMP)
+	$(BIN)/python -m services.image --port 8000
+
+dev-speech: $(STAMP)
+	$(BIN)/python -m services.speech --port 8001
+
+dev-chat: $(STAMP)
+	$(BIN)/python -m services.chat --port 8002
+
+dev-code: $(STAMP)
+	$(BIN)/python -m services.code --port 8003
 
 test: $(STAMP)
 	@sh tests/install-browser.sh
@@ -80,5 +134,6 @@ docs: $(STAMP)
 	$(BIN)/python -m docs.generate
 
 clean:
+	@test ! -x $(BIN)/python || $(BIN)/python deploy/stack.py clean --preset $(PRESET)
 	rm -rf $(VENV) build dist out .autobahn *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

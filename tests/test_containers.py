@@ -1,18 +1,20 @@
 """What the container files name exists. Nothing is built here."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
 
 import pytest
-import yaml
 
 from app.config import load_config, preset_names
+from app.config.presets import preset_file
+from app.config.variables import variables_in
+from services.web.settings import ServiceSettings
+from tests.support.compose import SERVICES, VOLUMES, port_of, variables
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
-COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
-SERVICES = COMPOSE["services"]
 
 
 def instructions(name: str) -> list[list[str]]:
@@ -61,32 +63,85 @@ def test_mounted_files_exist():
     volumes = [volume for service in SERVICES.values() for volume in service.get("volumes", [])]
     assert volumes
     for volume in volumes:
+        if not volume.startswith("."):
+            assert volume.split(":")[0] in VOLUMES
+            continue
         assert (ROOT / volume.split(":")[0]).is_file(), volume
 
 
-def test_commands_name_modules_and_files_that_exist():
-    gateway, chat = SERVICES["gateway"], SERVICES["chat"]
-    assert gateway["command"][0] == "serve"
-    assert gateway["command"][gateway["command"].index("--preset") + 1] in preset_names()
-    assert chat["entrypoint"] == ["python", "-m", "services.chat"]
-    assert (ROOT / "services" / "chat" / "__main__.py").is_file()
+def profiles() -> list[str]:
+    return sorted({profile for service in SERVICES.values() for profile in service["profiles"]})
+
+
+def test_a_profile_has_all_that_it_needs():
+    assert set(profiles()) <= set(preset_names())
+    for name, service in SERVICES.items():
+        for other in service.get("depends_on", {}):
+            assert set(service["profiles"]) <= set(SERVICES[other]["profiles"]), (name, other)
+
+
+def test_commands_name_presets_and_modules_that_exist():
+    own = {name: service for name, service in SERVICES.items() if service.get("build") == "."}
+    for name, service in own.items():
+        if "entrypoint" not in service:
+            assert service["command"][:2] == ["serve", "--preset"]
+            assert service["command"][2] in preset_names()
+            continue
+        *python, module = service["entrypoint"]
+        assert python == ["python", "-m"]
+        assert (ROOT / module.replace(".", "/") / "__main__.py").is_file(), name
+        assert f"http://127.0.0.1:{port_of(service)}/health" in service["healthcheck"]["test"][-1]
+
+
+def test_what_services_are_told_are_settings_that_they_have():
+    for name, service in SERVICES.items():
+        if "entrypoint" not in service or service.get("build") != ".":
+            continue
+        module = service["entrypoint"][-1]
+        settings_module = importlib.import_module(f"{module}.settings")
+        (settings,) = [
+            it for it in vars(settings_module).values()
+            if isinstance(it, type) and issubclass(it, ServiceSettings) and it.__module__ == settings_module.__name__
+        ]  # fmt: skip
+        told = variables(service)
+        settings.from_environ(told)
+        names = [entry.partition("=")[0] for entry in service.get("environment", [])]
+        known = {settings.prefix + field.upper() for field in settings.model_fields} | set(
+            getattr(settings, "also", {}).values()
+        )
+        assert all(each in known or each.startswith("AWS_") for each in names), name
+
+
+@pytest.mark.parametrize("name", [name for name in SERVICES if "entrypoint" not in SERVICES[name]])
+def test_a_gateway_finds_the_services_of_its_profile(name):
+    service = SERVICES[name]
+    if service.get("build") != ".":
+        return
+    (profile,) = service["profiles"]
+    preset = service["command"][2]
+    config = load_config(None, variables(service), preset=preset)
+    assert preset == profile
+    assert config.broker.redis_url.get_secret_value() == "redis://valkey:6379/0"
+    if profile != "demo":
+        assert config.server.port == 8080
+    own = preset_file(preset).read_text()
+    names = [entry.partition("=")[0] for entry in service["environment"]]
+    assert all(each.startswith("GATEWAY_") or each in variables_in(own) for each in names)
+    for upstream in config.upstreams.values():
+        for target in upstream.targets:
+            host, _, port = target.removeprefix("http://").partition(":")
+            if host in SERVICES:
+                assert profile in SERVICES[host]["profiles"]
+                assert port == port_of(SERVICES[host])
+            else:
+                assert target in {
+                    it for each in load_config(None, {}, preset=preset).upstreams.values() for it in each.targets
+                }
 
 
 def test_two_replicas_share_one_valkey():
     assert SERVICES["gateway"]["deploy"]["replicas"] == 2
     assert "valkey" in SERVICES
-
-
-def test_the_gateways_environment_is_a_right_configuration():
-    entries = dict(entry.partition("=")[::2] for entry in SERVICES["gateway"]["environment"] if "=" in entry)
-    config = load_config(None, entries, preset="demo")
-    assert config.broker.redis_url.get_secret_value() == "redis://valkey:6379/0"
-    port = SERVICES["chat"]["command"][SERVICES["chat"]["command"].index("--port") + 1]
-    assert config.upstreams["chat"].targets == (f"http://chat:{port}",)
-    for name in ("image", "code", "speech"):
-        command = SERVICES[name]["command"]
-        assert SERVICES[name]["entrypoint"] == ["python", "-m", f"services.{name}"]
-        assert config.upstreams[name].targets == (f"http://{name}:{command[command.index('--port') + 1]}",)
 
 
 def test_the_images_environment_is_a_right_configuration():
