@@ -14,8 +14,10 @@ _SECRETS = (
     ("USERS_GATEWAY_KEY", "lets the users service close the sockets of who signed out"),
     ("GATEWAY_AUTH__SECRET", "the same for the demo"),
     ("JWT_SECRET", "the same for screenshot-to-code"),
+    ("GATEWAY_JWT_SECRET", "the same for nyro"),
     ("IMAGE_SIGNING_KEY", "signs links to pictures"),
     ("SPEECH_SIGNING_KEY", "signs links to recordings"),
+    ("SUMMARIZER_SIGNING_KEY", "signs links to summaries"),
     ("POSTGRES_PASSWORD", "of the database's only user"),
     ("MINIO_ROOT_PASSWORD", "of the object store; its user is minio"),
 )

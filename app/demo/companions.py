@@ -10,11 +10,12 @@ from typing import Any
 
 from app.demo.system import Companion, Surroundings
 
-__all__ = ["chat", "code", "image", "speech", "users"]
+__all__ = ["analytics", "chat", "code", "image", "speech", "summarizer", "users"]
 
 _PACE = 12.0
 """Tokens per second of answers: slow enough to see a connection break in the middle of one."""
 _KEPT = ("obstore",)
+_DATABASE = ("sqlalchemy", "aiosqlite", "alembic")
 
 
 def _chat(around: Surroundings) -> Any:
@@ -58,6 +59,21 @@ def _users(around: Surroundings) -> Any:
     return create_app(UsersSettings.from_environ(around.environ, **told))
 
 
+def _analytics(around: Surroundings) -> Any:
+    from services.analytics.app import create_app  # noqa: PLC0415
+    from services.analytics.settings import AnalyticsSettings  # noqa: PLC0415
+
+    told = around.unless_set(AnalyticsSettings.prefix, database_url=f"sqlite:///{around.folder}/analytics.db")
+    return create_app(AnalyticsSettings.from_environ(around.environ, **told))
+
+
+def _summarizer(around: Surroundings) -> Any:
+    from services.summarizer.app import create_app  # noqa: PLC0415
+    from services.summarizer.settings import SummarizerSettings  # noqa: PLC0415
+
+    return create_app(SummarizerSettings.from_environ(around.environ, **_kept(around, SummarizerSettings.prefix)))
+
+
 def _kept(around: Surroundings, prefix: str) -> dict[str, object]:
     """What a service that keeps what it makes is told."""
     folder = str(around.folder / prefix.lower().rstrip("_"))
@@ -68,4 +84,6 @@ chat = Companion("chat completions, from a small model of its own", _chat)
 image = Companion("pictures from words", _image, needs=("numpy", "PIL", *_KEPT))
 code = Companion("code from screenshots", _code, needs=("numpy", "PIL", "python_multipart"))
 speech = Companion("speech from text", _speech, needs=("espeakng_loader", "lameenc", *_KEPT))
-users = Companion("accounts and sessions", _users, needs=("pwdlib", "sqlalchemy", "aiosqlite", "alembic"))
+summarizer = Companion("summaries of texts", _summarizer, needs=_KEPT)
+analytics = Companion("who used what, when", _analytics, needs=_DATABASE)
+users = Companion("accounts and sessions", _users, needs=("pwdlib", *_DATABASE))

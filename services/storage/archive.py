@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import mimetypes
 import os
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -51,7 +52,7 @@ class Archive:
     What cannot be reached just now raises ``Unavailable``, from every method.
     """
 
-    def __init__(self, url: str, kind: str, key: bytes) -> None:
+    def __init__(self, url: str, kind: str, key: bytes, *, store_links: bool = True) -> None:
         self._store: ObjectStore
         if "://" in url:
             self._store = _remote(url)
@@ -60,6 +61,7 @@ class Archive:
             self._store = LocalStore(url)
         self._kind = kind
         self._key = key
+        self._store_links = store_links
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def save(self, item: Item, summary: Mapping[str, Any]) -> None:
@@ -69,10 +71,17 @@ class Archive:
         with _reached():
             await obstore.put_async(self._store, f"{folder}/input.json", orjson.dumps(item.input))
             for name, data in item.files.items():
-                await obstore.put_async(self._store, f"{folder}/{name}", data)
+                await obstore.put_async(
+                    self._store, f"{folder}/{name}", data, attributes=self._attributes(name) or None
+                )
             await obstore.put_async(self._store, f"{folder}/record.json", orjson.dumps(record))
         day = datetime.now(UTC).date()
         await self._append(history_path(item.owner, self._kind, day), orjson.dumps({"id": item.id, **summary}) + b"\n")
+
+    def _attributes(self, name: str) -> dict[str, str] | None:
+        """What S3 is told of a file, so that a link shows it as what it is. A folder knows nothing of the kind."""
+        kind, _ = mimetypes.guess_type(name)
+        return {"Content-Type": kind} if kind and isinstance(self._store, S3Store) else None
 
     async def record(self, item_id: str) -> dict[str, Any] | None:
         """The record of an item, or None."""
@@ -143,10 +152,10 @@ class Archive:
         return records
 
     def link(self, base: str, item_id: str, name: str, seconds: int) -> tuple[str, int]:
-        """A link to a file and when it expires: the service's own at ``base``, or S3's."""
+        """A link to a file and when it expires: the service's own at ``base``, or S3's where ``store_links``."""
         expires = int(time.time()) + seconds
         path = f"{request_path(item_id)}/{name}"
-        if isinstance(self._store, S3Store):
+        if self._store_links and isinstance(self._store, S3Store):
             return obstore.sign(self._store, "GET", path, timedelta(seconds=seconds)), expires
         return f"{base}/{item_id}/file/{name}?{sign(self._key, path, expires)}", expires
 

@@ -23,6 +23,8 @@ class StudioSettings(ServiceSettings):
     """Signs links. Without one, links end with the process."""
     public_url: str | None = None
     """Where clients reach the service; the beginning of its links. By default the address of the request."""
+    store_links: bool = True
+    """In S3: links lead to the store itself; ``false`` where clients cannot reach it: files then come from here."""
     link_seconds: int = Field(3600, ge=1, le=7 * 86_400)
     internal_key: SecretStr | None = None
     """Opens what is for administrators, as X-Internal-Key or as a bearer token."""

@@ -33,7 +33,8 @@ class Studio:
         self.settings = settings
         self.path = path
         self.board = Board(kind, settings.workers, settings.queue_limit, settings.keep)
-        self.archive = Archive(settings.storage, kind, settings.signing_key.get_secret_value().encode())
+        key = settings.signing_key.get_secret_value().encode()
+        self.archive = Archive(settings.storage, kind, key, store_links=settings.store_links)
         self.guard = Guard(settings.internal_key, settings.trust_roles or settings.jwt_secret is not None)
         self.webhooks = Webhooks(settings.webhook_hosts, settings.webhook_secret)
         self._short = short

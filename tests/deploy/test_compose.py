@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
+import asyncio
+import re
 import sys
+from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
 
-from tests.support.compose import Compose
+import httpx
+
+from tests.support.compose import SERVICES, Compose
 from tests.support.gateway import ROOT
+from tests.support.s3 import object_store
 from tests.support.valkey import ValkeyServer
 
 SECRETS = {
@@ -19,14 +24,25 @@ SECRETS = {
 async def test_the_commands_of_a_profile_start_and_find_each_other(
     tmp_path: Path, valkey: ValkeyServer, postgres_url: str
 ) -> None:
-    hosts = {"valkey:6379/0": valkey.url.partition("://")[2].rstrip("/")}
-    hosts["postgres:postgres@postgres/users"] = postgres_url.partition("://")[2]
-    folders = {f"{name}_STORAGE": str(tmp_path / name) for name in ("IMAGE", "SPEECH")}
-    compose = Compose("llm-microservices", tmp_path, SECRETS, hosts, **folders)
-    with compose.running():
-        checks = [sys.executable, ROOT / "deploy" / "checks.py", "all", "--url", compose.url("llm-microservices")]
-        done = subprocess.run(checks, capture_output=True, text=True, timeout=110, check=False)
-        users = compose.said("users")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Traceback" not in users
-    print(done.stdout, users)
+    async with object_store() as store:
+        for bucket in re.findall(r"store/(\S+)", SERVICES["buckets"]["command"][0]):
+            await store.make_bucket(bucket)
+        hosts = {
+            "redis://valkey:6379/0": valkey.url,
+            "postgres:postgres@postgres/users": postgres_url.partition("://")[2],
+            "minio:9000": store.url.partition("://")[2],
+        }
+        compose = Compose("llm-microservices", tmp_path, SECRETS, hosts)
+        async with compose.running():
+            checks = [ROOT / "deploy" / "checks.py", "all", "--url", compose.url("llm-microservices")]
+            done = await asyncio.create_subprocess_exec(sys.executable, *checks, stdout=PIPE, stderr=STDOUT)
+            told = (await done.communicate())[0].decode()
+            async with httpx.AsyncClient(base_url=compose.url("llm-microservices"), timeout=60) as client:
+                text = "Light is fast. It comes from the sun. Some of it is red. Nobody has seen all of it. " * 5
+                summed = await client.post("/summarize/", json={"text": text})
+        async with httpx.AsyncClient() as client:  # All such stores of one process share what they keep.
+            await client.post(f"{store.url}/moto-api/reset")
+    assert done.returncode == 0, told
+    assert "redis link is down" not in compose.said("llm-microservices")
+    assert summed.status_code in (200, 201, 307), summed.text
+    assert "Traceback" not in compose.said("users")

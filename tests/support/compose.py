@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,20 +56,15 @@ def port_of(service: Mapping[str, Any]) -> str:
 
 
 class Compose:
-    """What a profile builds here, each as a process on a port of its own; ``hosts`` stand in the places of the others.
+    """What a profile builds here, each as a process on a port of its own; ``hosts`` replace the others."""
 
-    ``overrides`` are variables that hold whatever the file says.
-    """
-
-    def __init__(
-        self, profile: str, folder: Path, environ: Mapping[str, str], hosts: Mapping[str, str], **overrides: str
-    ) -> None:
+    def __init__(self, profile: str, folder: Path, environ: Mapping[str, str], hosts: Mapping[str, str]) -> None:
         self._profile = profile
-        self._overrides = overrides
         self._folder = folder
         self._environ = dict(environ)
         own = {name: it for name, it in SERVICES.items() if it.get("build") == "." and profile in it["profiles"]}
         self.addresses = {name: f"127.0.0.1:{free_port()}" for name in own}
+        self._environ["TIDEGATE_PORT"] = self.addresses[profile].partition(":")[2]
         self._hosts = {f"{name}:{port_of(it)}": self.addresses[name] for name, it in own.items()} | dict(hosts)
 
     def url(self, name: str) -> str:
@@ -77,17 +73,17 @@ class Compose:
     def said(self, name: str) -> str:
         return (self._folder / f"{name}.log").read_text()
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
         """Start them all, wait until each answers, and end them."""
         processes = {name: self._start(name) for name in self.addresses}
         try:
             deadline = time.monotonic() + 90
             for name, process in processes.items():
-                while not self._answers(name):
+                while not await self._answers(name):
                     assert process.poll() is None, f"{name} ended: {self.said(name)}"
                     assert time.monotonic() < deadline, f"{name} does not answer: {self.said(name)}"
-                    time.sleep(0.05)
+                    await asyncio.sleep(0.05)
             yield
         finally:
             for process in processes.values():
@@ -95,9 +91,10 @@ class Compose:
             for process in processes.values():
                 process.wait(30)
 
-    def _answers(self, name: str) -> bool:
+    async def _answers(self, name: str) -> bool:
         with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"{self.url(name)}/health", timeout=10).status_code == 200
+            async with httpx.AsyncClient(timeout=10) as client:
+                return (await client.get(f"{self.url(name)}/health")).status_code == 200
         return False
 
     def _start(self, name: str) -> subprocess.Popen[bytes]:
@@ -108,7 +105,6 @@ class Compose:
         if words[0] == "tidegate":
             arguments += ["--host", "127.0.0.1", "--port", port]
         told = {each: self._placed(value) for each, value in variables(service, self._environ).items()}
-        told |= {each: value for each, value in self._overrides.items() if each in told}
         known = {each: os.environ[each] for each in ("PATH", "HOME", "TMPDIR") if each in os.environ}
         with (self._folder / f"{name}.log").open("wb") as log:
             return subprocess.Popen(
@@ -120,5 +116,6 @@ class Compose:
         """Put real addresses into a variable's value."""
         gateway = {"gateway:8080": self.addresses[self._profile]} if self._profile in self.addresses else {}
         for host, address in {**self._hosts, **gateway}.items():
-            value = value.replace(host, address) if re.search(rf"(//|@){re.escape(host)}\b", value) else value
+            whole = "://" in host or re.search(rf"(//|@){re.escape(host)}\b", value)
+            value = value.replace(host, address) if whole else value
         return value
