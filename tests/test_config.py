@@ -324,3 +324,21 @@ def test_the_development_secret_is_long_enough_for_its_algorithm():
 def test_the_demos_configuration_is_right():
     assert load_config(None, {}, preset="demo").upstreams["chat"].targets == ("http://127.0.0.1:8002",)
     assert load_config(None, {"CHAT_PORT": "9"}, preset="demo").upstreams["chat"].targets == ("http://127.0.0.1:9",)
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ('failover = "restart"\nfailover_to = ["nobody"]', "nobody"),
+        ('failover = "continue"\nformat = "vercel-ai"', "Set restart"),
+        ('failover = "restart"\nfailover_models = { other = "m" }', "neither upstream nor one of failover_to"),
+        ('failover = "restart"\n[generations.kinds.chat.job]\nsource = "stream"\nformat = "comfyui"', "job"),
+    ],
+)
+def test_a_failover_that_cannot_work_is_refused_with_the_key_to_mend(tmp_path: Path, lines: str, words: str) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(
+        "[upstreams.chat]\ntargets = ['http://127.0.0.1:1']\n[generations.kinds.chat]\nupstream = 'chat'\n" + lines
+    )
+    with pytest.raises(ConfigError, match=r"generations\.kinds\.chat\..*" + words):
+        load_config(path, {})
