@@ -18,6 +18,7 @@ from app.generations.merging import EventMergeRule
 from app.generations.service import Generations
 from app.http.problems import problem
 from app.observe.counts import SocketCounts
+from app.observe.recorder import FileRecorder
 from app.observe.tasks import TaskSet
 from app.streams.backend import Backend
 from app.streams.control import Replicas
@@ -82,6 +83,9 @@ class Sockets:
         self.ticker = Ticker(time.time)
         self.admission = Admission(realtime.limits, slots)
         self.sessions = Sessions()
+        recorded = config.recorder
+        wanted = recorded.users or recorded.sessions or recorded.share
+        self._recorder = FileRecorder(recorded) if recorded.folder and wanted else None
         services = Services(
             config=realtime,
             verifier=verifier,
@@ -98,6 +102,7 @@ class Sockets:
             clock=time.time,
             counts=counts,
             rates=_rates(realtime.limits),
+            recorder=self._recorder,
         )
         opener = centrifuge.Opener(services, verifier, backend.presence, backend.archive, {}, realtime.presence_ttl)
         origins = self._origins = socket_origins(server)
@@ -167,6 +172,8 @@ class Sockets:
     def close(self) -> None:
         """Stop looking after sockets; the server has closed them, and their tasks have ended."""
         self.ticker.close()
+        if self._recorder is not None:
+            self._recorder.close()
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:

@@ -20,6 +20,7 @@ from app.config.jobs import JobConfig
 from app.config.limits import RateLimitConfig
 from app.config.observability import MetricsConfig, TracingConfig
 from app.config.realtime import RealtimeConfig
+from app.config.recorder import RecorderConfig
 from app.config.routes import RouteConfig
 from app.config.section import Section, WrongSetting
 from app.config.served import ServedConfig
@@ -47,6 +48,7 @@ class Config(Section):
     events: EventsConfig = EventsConfig()
     metrics: MetricsConfig = MetricsConfig()
     tracing: TracingConfig = TracingConfig()
+    recorder: RecorderConfig = RecorderConfig()
     upstreams: dict[str, UpstreamConfig] = Field(default_factory=dict)
     """`[upstreams.chat]` is a microservice that routes and generations name as `chat`."""
     routes: tuple[RouteConfig, ...] = ()

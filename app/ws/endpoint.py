@@ -14,9 +14,11 @@ from app.observe.sampling import Sampled
 from app.ws.admission import Held
 from app.ws.book import Book
 from app.ws.commands import NativeCommander
-from app.ws.connection import EXTENSION, Connection
+from app.ws.connection import EXTENSION
 from app.ws.handshake import SUBPROTOCOL, Credential, Handshake, read_handshake
+from app.ws.ports import ConnectionPort
 from app.ws.protocols.native import NativeProtocol
+from app.ws.recording import RecordedConnection, RecordedSession, Recorder, Track
 from app.ws.services import Services
 from app.ws.session import Session
 
@@ -39,7 +41,7 @@ class Begin(Protocol):
 
     def __call__(
         self,
-        connection: Connection,
+        connection: ConnectionPort,
         handshake: Handshake,
         identity: Identity | None,
         error: TidegateError | None,
@@ -104,23 +106,27 @@ class Endpoint:
         except BaseException:  # The client is gone.
             self._services.admission.release(held)
             raise
-        self._open(context_of(scope), scope["extensions"][EXTENSION], handshake, identity, error, held)
+        connection = scope["extensions"][EXTENSION]
+        track = None if self._services.recorder is None else self._track(self._services.recorder, scope, handshake)
+        self._open(context_of(scope), connection, handshake, identity, error, held, track)
 
     def _open(
         self,
         context: RequestContext | None,
-        connection: Connection,
+        connection: Any,
         handshake: Handshake,
         identity: Identity | None,
         error: TidegateError | None,
         held: Held,
+        track: Track | None,
     ) -> None:
         if identity is not None:
             try:
                 self._services.verifier.check(identity)
             except TidegateError as revoked:  # Since it was verified: from here on its session is found.
                 identity, error = None, revoked
-        session = self._begin(connection, handshake, identity, error, self._end)
+        seen: ConnectionPort = connection if track is None else RecordedConnection(connection, track)
+        session = self._begin(seen, handshake, identity, error, self._end)
         self._book.opened(session, context)
         if session.closed:
             self._book.closed(session)
@@ -128,7 +134,18 @@ class Endpoint:
         else:
             session.held = held
             session.let_in()
-        connection.attach(session)
+        if track is not None and self._services.recorder is not None:
+            connection.attach(RecordedSession(session, connection, track, self._services.recorder))
+        else:
+            connection.attach(session)
+
+    def _track(self, recorder: Recorder, scope: dict[str, Any], handshake: Handshake) -> Track | None:
+        """Return the recording of a socket that was chosen for one."""
+        host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "gateway")
+        flavour = "native" if SUBPROTOCOL in self._subprotocols else "centrifuge"
+        protocol = "raw" if "protobuf" in f"{handshake.subprotocol}{handshake.format}" else flavour
+        url = f"{scope['scheme']}://{host}{scope['path']}"
+        return recorder.track(handshake.connection_id, url, protocol, handshake.subprotocol)
 
     def _ended(self, session: Session) -> None:
         self._services.sessions.discard(session)
@@ -156,7 +173,7 @@ class Endpoint:
 
 def begin_native(
     services: Services,
-    connection: Connection,
+    connection: ConnectionPort,
     handshake: Handshake,
     identity: Identity | None,
     error: TidegateError | None,

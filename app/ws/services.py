@@ -17,6 +17,7 @@ from app.streams.merge import MergeRule
 from app.ws.admission import Admission
 from app.ws.drain import Drain
 from app.ws.rates import Rate
+from app.ws.recording import Recorder
 from app.ws.sessions import Sessions
 from app.ws.ticker import Ticker
 
@@ -59,5 +60,7 @@ class Services:
     rule: MergeRule
     clock: Callable[[], float]
     counts: SocketCounts = field(default_factory=SocketCounts)
+    recorder: Recorder | None = None
+    """Writes down what chosen sockets carry; None for none."""
     rates: tuple[Rate, Rate] | None = None
     """How many commands and bytes a socket may send; None for any number."""

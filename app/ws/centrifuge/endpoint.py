@@ -16,7 +16,6 @@ from app.streams.broker import Archive
 from app.streams.presence import Presence
 from app.ws.centrifuge.client import Client, Tokens
 from app.ws.centrifuge.commander import CentrifugeCommander
-from app.ws.connection import Connection
 from app.ws.handshake import Handshake
 from app.ws.ports import ConnectionPort
 from app.ws.protocols.centrifuge import CentrifugeProtocol
@@ -53,7 +52,7 @@ class Opener:
 
     def __call__(
         self,
-        connection: Connection,
+        connection: ConnectionPort,
         handshake: Handshake,
         identity: Identity | None,
         error: TidegateError | None,
