@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -13,6 +14,7 @@ from app.auth.tickets import Tickets
 from app.auth.tokens import TokenVerifier
 from app.composition.served_sockets import SocketFormats
 from app.config import Config, LimitsConfig, ServerConfig
+from app.config.recorder import RecorderConfig
 from app.errors import NotFound
 from app.generations.merging import EventMergeRule
 from app.generations.service import Generations
@@ -59,6 +61,12 @@ def _rates(limits: LimitsConfig) -> tuple[Rate, Rate] | None:
     return Rate(limits.commands_rate, limits.commands_burst), Rate(limits.bytes_rate, limits.bytes_burst)
 
 
+def _recorder(config: RecorderConfig) -> FileRecorder | None:
+    """Return who writes sockets down, if anybody is to be."""
+    wanted = config.users or config.sessions or config.share
+    return FileRecorder(config) if config.folder and wanted else None
+
+
 class Sockets:
     """All sockets of this replica."""
 
@@ -83,9 +91,7 @@ class Sockets:
         self.ticker = Ticker(time.time)
         self.admission = Admission(realtime.limits, slots)
         self.sessions = Sessions()
-        recorded = config.recorder
-        wanted = recorded.users or recorded.sessions or recorded.share
-        self._recorder = FileRecorder(recorded) if recorded.folder and wanted else None
+        self._recorder = _recorder(config.recorder)
         services = Services(
             config=realtime,
             verifier=verifier,
@@ -108,9 +114,7 @@ class Sockets:
         origins = self._origins = socket_origins(server)
         door = (tickets, origins, problem)
 
-        def book(protocol: str) -> Book:
-            return Book(protocol, counts, services.clock, line)
-
+        book: Callable[[str], Book] = partial(Book, counts=counts, clock=services.clock, line=line)
         self._native = Endpoint(services, *door, book("native"))
         self._centrifuge = Endpoint(services, *door, book("centrifuge"), centrifuge.SUBPROTOCOLS, opener)
         self.endpoints: dict[str, Callable[..., Awaitable[None]]] = {
