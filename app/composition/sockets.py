@@ -88,9 +88,8 @@ class Sockets:
     ) -> None:
         realtime, server = config.realtime, config.server
         self.gate = Gate(server.storm, Peers(server.trusted_proxies, server.forwarded_header))
-        self.ticker = Ticker(time.time)
+        self.ticker, self.sessions = Ticker(time.time), Sessions()
         self.admission = Admission(realtime.limits, slots)
-        self.sessions = Sessions()
         self._recorder = _recorder(config.recorder)
         services = Services(
             config=realtime,
@@ -113,7 +112,6 @@ class Sockets:
         opener = centrifuge.Opener(services, verifier, backend.presence, backend.archive, {}, realtime.presence_ttl)
         origins = self._origins = socket_origins(server)
         door = (tickets, origins, problem)
-
         book: Callable[[str], Book] = partial(Book, counts=counts, clock=services.clock, line=line)
         self._native = Endpoint(services, *door, book("native"))
         self._centrifuge = Endpoint(services, *door, book("centrifuge"), centrifuge.SUBPROTOCOLS, opener)
