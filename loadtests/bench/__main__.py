@@ -18,6 +18,7 @@ import uvloop
 from loadtests.bench import machine
 from loadtests.bench.channel_scenarios import connect, cut, publish
 from loadtests.bench.http_scenarios import sse
+from loadtests.bench.job_scenarios import previews, progress
 from loadtests.bench.lab import floor_folder, has_valkey
 from loadtests.bench.process import ROOT, StartFailed
 from loadtests.bench.proxies import PROXIES, installed
@@ -41,6 +42,8 @@ _SCENARIOS: dict[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "publish": publish,
     "connect": connect,
     "cut": cut,
+    "progress": progress,
+    "previews": previews,
 }
 _EXAMPLES = """examples:
   python -m loadtests.bench                          everything, about ten minutes

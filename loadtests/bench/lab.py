@@ -39,6 +39,7 @@ force_recovery = true
 recovery_max_publications = 1000
 [generations]
 max_running_per_user = 100000
+{generations}
 [generations.kinds.chat]
 upstream = "bench"
 [upstreams.bench]
@@ -107,12 +108,17 @@ class Lab:
         self.load_pids.append(pid)
         return port
 
-    def gateway(self, upstream: int, redis_url: str | None = None, more: str = "") -> Target:
-        """Start a gateway as its users do: from a configuration file (``more`` stands at its end), by its command."""
+    def gateway(self, upstream: int, redis_url: str | None = None, more: str = "", generations: str = "") -> Target:
+        """Start a gateway as its users do: from a configuration file by its command.
+
+        ``more`` stands at its end, ``generations`` among the settings of that name.
+        """
         port = free_port()
         config = self._folder / f"gateway-{port}.toml"
         broker = "" if redis_url is None else f'redis_url = "{redis_url}"'
-        config.write_text(_CONFIG.format(port=port, secret=SECRET, upstream=upstream, broker=broker) + more)
+        config.write_text(
+            _CONFIG.format(port=port, secret=SECRET, upstream=upstream, broker=broker, generations=generations) + more
+        )
         if self._claims is None:
             token = output([sys.executable, "-m", "app.cli", "token", "--sub", "bench", "--config", str(config)])
             self._claims = _claims(token)

@@ -16,7 +16,7 @@ from loadtests.bench.lab import Lab, Target
 from loadtests.bench.meter import Meter, percentile
 from loadtests.bench.report import Figure, Limit, Row, pair
 
-__all__ = ["Plan", "fanout", "latency", "memory", "replicas", "start_spread", "tokens"]
+__all__ = ["Plan", "fanout", "latency", "memory", "replicas", "start_spread", "subscription", "tokens"]
 
 _GENERATE = text_frame(b'{"type":"generate","id":1,"kind":"chat","input":{"message":"Hello"}}')
 _RATE = 50.0
@@ -189,7 +189,7 @@ async def _across(lab: Lab, relay: Target, reader: Target, valkey: int, count: i
     request = relay.request("POST", "/api/v1/generations", body=body)
     for line in lines:
         answer = await starter.ask(request, b'"channel"')
-        await line.ask(_subscribe(answer, rb'"id":"([^"]+)"'), b'"ok":true')
+        await line.ask(subscription(answer, rb'"id":"([^"]+)"'), b'"ok":true')
     async with Meter([relay.pid, reader.pid, valkey], lab.load_pids) as meter:
         await tally.wait(6 * length / _RATE + 20)
         await asyncio.sleep(0.1)
@@ -204,7 +204,7 @@ async def _watch(lab: Lab, target: Target, sockets: int, length: int) -> _Round:
         lines[0].write(_GENERATE)
     else:
         answer = await lines[0].ask(_GENERATE, b'"ok":true')
-        subscribe = _subscribe(answer, rb'"generation_id":"([^"]+)"')
+        subscribe = subscription(answer, rb'"generation_id":"([^"]+)"')
         await asyncio.gather(*[line.ask(subscribe, b'"ok":true') for line in lines[1:]])
     async with Meter([target.pid], lab.load_pids) as meter:
         await tally.wait(6 * length / _RATE + 20)
@@ -237,7 +237,7 @@ def _listen(lines: Sequence[Line], expected: int) -> Tally:
     return tally
 
 
-def _subscribe(answer: bytes, pattern: bytes) -> bytes:
+def subscription(answer: bytes, pattern: bytes) -> bytes:
     """Return the command that subscribes to the generation whose id is in ``answer``."""
     match = re.search(pattern, answer)
     if match is None:

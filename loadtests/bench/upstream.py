@@ -2,7 +2,9 @@
 
 A request that asks for a stream gets ``--tokens`` chunks, ``--rate`` of them a second, whose content is
 ``~T<monotonic nanoseconds> word``; any other request gets a small JSON answer. All streams have the same pace, so the
-next one due is always the one that waited longest: one queue and one timer serve them all.
+next one due is always the one that waited longest: one queue and one timer serve them all. A request with
+``"what":"progress"`` gets JSON lines of progress at that pace instead, one with ``"what":"preview"`` those of 256 KB
+previews, one in place of ten.
 
 Run: python -m loadtests.bench.upstream --port 9100 --tokens 100 --rate 50
 """
@@ -11,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import re
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import cast
 
 import uvloop
@@ -33,9 +37,26 @@ _SMALL_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-l
     len(_SMALL),
     _SMALL,
 )
+_DATA = base64.b64encode(bytes(range(256)) * 1024)
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _TURN = 0.001
 """Seconds between two looks at the queue. No less: uvloop rounds to milliseconds, and at none the loop would spin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a stream is made of; the time of sending stands between ``before`` and ``after``."""
+
+    before: bytes
+    after: bytes
+    last: bytes
+    every: int = 1
+    """Of so many due, one is sent."""
+
+
+_TOKENS = Form(_BEFORE, _AFTER, _LAST)
+_PROGRESS = Form(b'{"progress":{"stage":"~T', b' painting","step":1,"total":8}}\n', b'{"done":true}\n')
+_PREVIEWS = Form(b'{"progress":{"stage":"~T', b' painting"},"preview":"%b"}\n' % _DATA, b'{"done":true}\n', every=10)
 
 
 class Pace:
@@ -46,20 +67,20 @@ class Pace:
         self._interval = 1 / rate
         self._delay = delay
         self._loop = asyncio.get_running_loop()
-        self._due: deque[tuple[float, int, asyncio.Transport]] = deque()
+        self._due: deque[tuple[float, int, Form, asyncio.Transport]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self, transport: asyncio.Transport) -> None:
+    def start(self, transport: asyncio.Transport, form: Form) -> None:
         """Begin one stream: its first token comes after the delay, which is the same for all."""
         transport.write(_STREAM_HEAD)
         if self._delay:
-            self._loop.call_later(self._delay, self._first, transport)
+            self._loop.call_later(self._delay, self._first, transport, form)
         else:
-            self._first(transport)
+            self._first(transport, form)
 
-    def _first(self, transport: asyncio.Transport) -> None:
-        self._send(transport)
-        self._due.append((self._loop.time() + self._interval, self._tokens - 1, transport))
+    def _first(self, transport: asyncio.Transport, form: Form) -> None:
+        self._send(transport, form)
+        self._due.append((self._loop.time() + self._interval, self._tokens - 1, form, transport))
         if self._timer is None:
             self._timer = self._loop.call_later(_TURN, self._turn)
 
@@ -67,20 +88,21 @@ class Pace:
         now = self._loop.time()
         due = self._due
         while due and due[0][0] <= now:
-            when, left, transport = due.popleft()
+            when, left, form, transport = due.popleft()
             if transport.is_closing():
                 continue
             if left:
-                self._send(transport)
-                due.append((when + self._interval, left - 1, transport))
+                if (self._tokens - left) % form.every == 0:
+                    self._send(transport, form)
+                due.append((when + self._interval, left - 1, form, transport))
             else:
-                transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(_LAST), _LAST))
+                transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(form.last), form.last))
         self._timer = None
         if due:
             self._timer = self._loop.call_later(max(_TURN, due[0][0] - now), self._turn)
 
-    def _send(self, transport: asyncio.Transport) -> None:
-        event = b"%b%d%b" % (_BEFORE, time.monotonic_ns(), _AFTER)
+    def _send(self, transport: asyncio.Transport, form: Form) -> None:
+        event = b"%b%d%b" % (form.before, time.monotonic_ns(), form.after)
         transport.write(b"%x\r\n%b\r\n" % (len(event), event))
 
 
@@ -106,8 +128,12 @@ class Connection(asyncio.Protocol):
             self._received = request
             return
         self._received = b""
-        if request.find(b'"stream":true', end) > 0:
-            self._pace.start(self._transport)
+        if request.find(b'"what":"progress"', end) > 0:
+            self._pace.start(self._transport, _PROGRESS)
+        elif request.find(b'"what":"preview"', end) > 0:
+            self._pace.start(self._transport, _PREVIEWS)
+        elif request.find(b'"stream":true', end) > 0:
+            self._pace.start(self._transport, _TOKENS)
         else:
             self._transport.write(_SMALL_ANSWER)
 

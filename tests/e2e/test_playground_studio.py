@@ -121,6 +121,24 @@ def test_two_tabs_end_with_the_same_picture_though_one_was_away_at_its_end(
         assert troubles == []
 
 
+def test_a_batch_shows_its_generations_and_counts_them(page: Page) -> None:
+    show(page, "image")
+    part(page, "imageBatch").check()
+    part(page, "imageCount").fill("2")
+    part(page, "imageSize").select_option("256x256")
+    part(page, "imagePrompt").fill("A red boat")
+    part(page, "imagePrompt").press("Enter")
+    batch = page.locator(".talk > .turn[data-kind=image]").last
+    children = part(batch, "children").first.locator(":scope > .turn")
+    expect(children).to_have_count(2)
+    page.get_by_role("button", name="Drop connection").click()
+    for child in children.all():
+        expect_proven(child)
+        expect(child.locator("figure[data-done=true]")).to_have_count(1)
+    expect(part(batch, "receipt").last).to_have_attribute("data-state", "ok")
+    part(page, "imageBatch").uncheck()
+
+
 def test_a_picture_that_is_cancelled_says_so_and_keeps_its_last_look(page: Page) -> None:
     show(page, "image")
     part(page, "imageCount").fill("4")

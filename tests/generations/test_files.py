@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from app.generations.events import Completed, FilePatch, FileReceipt, FileSet, encode, encode_delta
 from app.generations.files import Files
+from app.generations.formats.screenshot_to_code import screenshot_to_code
 from app.generations.receipt import ReceiptBuilder, fold
 
 texts = st.lists(st.text(st.sampled_from("ab\nü😀"), max_size=12), min_size=1, max_size=8)
@@ -136,3 +137,16 @@ def test_broken_file_events_in_a_log_are_passed_over() -> None:
         b'{"type":"patch","path":"f","base_rev":1,"rev":8,"from":-5,"del":-9,"ins":"x"}',
     ):
         assert fold([good, broken]).files.texts == {"f": "ab"}
+
+
+def test_four_variants_that_are_sent_whole_again_and_again_cost_little_more_than_their_size() -> None:
+    """A screenshot-to-code server repeats all of a variant for each piece; 200 KB in steps of 1,000 characters each."""
+    frame = 150  # bytes around an event, about
+    line = '  <div class="card">Some text that a page may have</div>\n'
+    code = (line * (200_000 // len(line) + 1))[:200_000]
+    decoder, sent = screenshot_to_code(), 0
+    for end in range(1000, len(code) + 1, 1000):
+        for variant in range(4):
+            value = {"type": "setCode", "variantIndex": variant, "value": code[:end]}
+            sent += sum(len(encode(event)) + frame for event in decoder.text(orjson.dumps(value)))
+    assert 4 * len(code) < sent <= 1.5 * 4 * len(code)

@@ -89,9 +89,11 @@ export class Composers {
   #inputs = {
     chat: (message) => ({ message, ...given({ model: this.#parts.model.value.trim() }) }),
     image: (prompt) => {
-      const { imageSize, imageCount, imageSeed, imageSteps } = this.#parts;
-      const optional = given({ seed: numberOf(imageSeed), steps: numberOf(imageSteps) });
-      return { prompt, size: imageSize.value, num_images: numberOf(imageCount) ?? 1, ...optional };
+      const { imageSize, imageCount, imageSeed, imageSteps, imageBatch } = this.#parts;
+      const [count, seed] = [numberOf(imageCount) ?? 1, numberOf(imageSeed)];
+      const one = { prompt, size: imageSize.value, ...given({ steps: numberOf(imageSteps) }) };
+      if (!imageBatch.checked) return { ...one, num_images: count, ...given({ seed }) };
+      return { requests: Array.from({ length: count }, (_, index) => ({ ...one, ...(seed !== null && { seed: seed + index }) })) };
     },
     code: (prompt) => {
       const { codeStack, codeVariants } = this.#parts;

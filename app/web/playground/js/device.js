@@ -1,6 +1,6 @@
 /** A device: one client with its own socket, its questions and answers, its counters, and ways to hurt it. */
 
-import { TidegateClient } from "./client.js";
+import { TidegateClient, TidegateError } from "./client.js";
 import { Composers, EMPTY, SUGGESTIONS } from "./composers.js";
 import { announce, copyOf, count, drawer, Tail, write } from "./elements.js";
 import { cure } from "./token.js";
@@ -104,6 +104,10 @@ export class Device {
    * @param {{from?: object, bases?: Map<string, string>}} [origin] what it is refined from
    */
   async make(kind, input, words, { from, bases } = {}) {
+    if (input.requests) {
+      await this.#makeBatch(kind, input, words);
+      return;
+    }
     const request = { kind, input, ...(from && { from }), on_last_disconnect: this.parts.policy.value };
     const turn = this.#add(kind, words, bases);
     this.#options.onAct(this, { type: "generate", request: shown(request) });
@@ -111,6 +115,19 @@ export class Device {
       const stream = await this.client.generate(request);
       turn.follow(stream);
       this.#options.onAct(this, { type: "started", id: stream.id, kind });
+    } catch (error) {
+      turn.refuse(error);
+    }
+  }
+
+  /** Begins a batch by the service's own REST API, which the gateway follows: a generation over several. */
+  async #makeBatch(kind, body, words) {
+    const turn = this.#add(kind, `${words} (a batch of ${body.requests.length})`);
+    try {
+      const { batch_id: id } = await postJson(BATCHES, this.#options.token(), body);
+      await this.#follow(turn, id);
+      this.#options.onAct(this, { type: "watch", id });
+      this.#options.onAct(this, { type: "started", id, kind });
     } catch (error) {
       turn.refuse(error);
     }
@@ -271,6 +288,18 @@ export class Device {
     write(this.parts.reconnects, count(Math.max(0, this.client.connections - 1)));
     this.#tail.keep();
   }
+}
+
+const BATCHES = "/api/v1/images/batch-generate";
+
+/** Posts JSON as the signed-in user. Rejects with a TidegateError. */
+async function postJson(path, token, body) {
+  const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
+  const answer = await fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
+  const value = await answer.json().catch(() => ({}));
+  if (answer.ok) return value;
+  const message = value.detail ?? value.error?.message ?? "The batch was refused.";
+  throw new TidegateError({ code: value.code ?? `http_${answer.status}`, message, status: answer.status });
 }
 
 /** A request as its code shows it: a screenshot in base 64 would fill the page. */

@@ -104,7 +104,7 @@ export class Turn {
   #take({ event, merged, replayed }) {
     if (SAID.has(event.type)) this.#measure(merged, replayed);
     if (event.type === "delta" && (event.part ?? "text") === "text") this.#write(event.text, replayed);
-    if (event.type === "child") this.#onChild(this, event.generation_id);
+    if (event.type === "child" && !event.status) this.#onChild(this, event.generation_id);
     this.draw();
   }
 
