@@ -33,6 +33,7 @@ from app.config import Config
 from app.generations.channels import ends_channel
 from app.http.access import kept_claims
 from app.http.api.caller import Caller
+from app.http.api.diag import diag_router
 from app.http.api.generations import generations_router
 from app.http.api.health import health_router
 from app.http.api.logout import logout_router
@@ -312,6 +313,7 @@ class Parts:
     def _routers(self, config: Config) -> list[APIRouter]:
         backend = self._backend
         caller = Caller(self._verifier, insecure=config.realtime.insecure)
+        kinds = {name: kind.upstream for name, kind in config.generations.kinds.items()}
         routers = [
             health_router(self.standing, config.server.health, version()),
             generations_router(
@@ -320,10 +322,12 @@ class Parts:
                 caller,
                 self._service_keys,
                 lambda: self._config.generations.upload,
+                kinds,
             ),
             webhooks_router(self._generations.posts),
             tickets_router(self._tickets, caller, config.auth.ticket_ttl),
             logout_router(self._revocations, caller),
+            diag_router(),
             usage_router(self._limiting.limits(config), caller),
         ]
         routers += served_routers(config, self._generations, backend.keys, self._served_streams, caller)

@@ -15,6 +15,7 @@ OWN_PATHS = (
     "/api/v1/generations",
     "/api/v1/generations/*",
     "/api/v1/webhooks/*",
+    "/api/v1/diag/*",
     "/api/v1/usage",
     "/connection/*",
     "/emulation",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from app.http.problems import problem
 
 __all__ = ["create_api"]
 
+_NAME = re.compile(r"\{[^}]+\}")
 _DESCRIPTION = """
 Start a generation by REST, watch it over a WebSocket or as server-sent events, resume it anywhere: one sequence.
 
@@ -76,12 +78,21 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
 
 async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if error.status_code == 404:
-        return _response(NotFound())
-    if error.status_code == 405:
+    if error.status_code not in (404, 405):
+        return _response(BadRequest(str(error.detail)))
+    allow = _methods(request)
+    if error.status_code == 405 and not allow:
         allow = tuple((error.headers or {}).get("Allow", "").split(", "))
+    if allow and request.method not in allow:
         return _response(MethodNotAllowed(), allow=allow)
-    return _response(BadRequest(str(error.detail)))
+    return _response(NotFound())
+
+
+def _methods(request: Request) -> tuple[str, ...]:
+    """Return all methods that are documented for the request's path: Starlette names those of one route of it."""
+    paths: dict[str, Any] = request.app.openapi()["paths"]
+    found = [item for path, item in paths.items() if re.fullmatch(_NAME.sub("[^/]+", path), request.scope["path"])]
+    return tuple(sorted({method.upper() for item in found for method in item}))
 
 
 async def _answer_bug(request: Request, error: Exception) -> Response:

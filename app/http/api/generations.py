@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Annotated, Any
 
@@ -22,8 +22,9 @@ from app.generations.requests import StartRequest
 from app.generations.service import Generation, Generations
 from app.generations.waiting import Waiter
 from app.http.api.caller import Caller
+from app.http.api.documented import BEARER, EVENTS, SERVICE_KEY, json_of, problems
 from app.http.api.forms import form_route
-from app.http.api.models import CancelAnswer, GenerationAnswer, ProblemAnswer, StartAnswer, StartBody
+from app.http.api.models import CancelAnswer, GenerationAnswer, StartAnswer, StartBody
 from app.http.event_stream import EventStreams, SseListener, parse_event_id
 from app.http.limits import counted_caller
 from app.observe.request_context import context_of
@@ -32,9 +33,8 @@ from app.streams.position import Position
 __all__ = ["generations_router"]
 
 _RULE = EventMergeRule()
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ProblemAnswer, "content": {"application/problem+json": {}}} for status in (400, 401, 403, 404)
-}
+_GENERATION = {"$ref": "#/components/schemas/GenerationAnswer"}
+_PROBLEMS = problems(400, 401, 403, 404, 409, 429, 503)
 
 
 _SHOWN = re.compile(r"image/(?:png|jpeg|gif|webp|avif|bmp)|audio/[a-z0-9.+-]+|video/[a-z0-9.+-]+")
@@ -47,7 +47,7 @@ _PREVIEW_HEADERS = {
 }
 
 
-_FORM = {
+_FORM: dict[str, Any] = {
     "requestBody": {
         "content": {
             "multipart/form-data": {
@@ -184,11 +184,21 @@ def generations_router(
     caller: Caller,
     service_keys: ServiceKeys,
     uploads: Callable[[], UploadConfig],
+    kinds: Mapping[str, str],
 ) -> APIRouter:
-    """Return the routes; ``caller`` tells who asks, ``uploads`` what may come with a start that is a form."""
+    """Return the routes; ``caller`` tells who asks, ``uploads`` what may come with a start that is a form.
+
+    ``kinds`` names the upstream of each kind that is served.
+    """
     routes = _Routes(generations, streams, caller, service_keys)
     router = APIRouter(prefix="/api/v1/generations", tags=["generations"], responses=_PROBLEMS)
     one, events = "/{generation_id}", "/{generation_id}/events"
+    started: dict[int | str, dict[str, Any]] = {200: json_of("Its result, or its events.", _GENERATION, **EVENTS)}
+    watched: dict[int | str, dict[str, Any]] = {
+        200: {"description": "Its events.", "content": EVENTS},
+        204: {"description": "Nothing is left to send."},
+    }
+    seen: dict[int | str, dict[str, Any]] = {200: {"description": "The picture.", "content": {"image/*": {}}}}
     router.add_api_route(
         "",
         routes.start,
@@ -196,14 +206,21 @@ def generations_router(
         status_code=202,
         response_model=StartAnswer,
         summary="Start a generation",
+        responses=started,
         route_class_override=form_route(uploads),
-        openapi_extra=_FORM,
+        openapi_extra={**BEARER, **_of_kinds(kinds)},
     )
-    router.get(one, response_model=GenerationAnswer, summary="Read a generation")(routes.read)
-    router.get(events, response_class=Response, summary="Watch a generation")(routes.watch)
-    router.get(one + "/previews/{index}", response_class=Response, summary="See a preview")(routes.preview)
-    router.post(events, status_code=202, response_class=Response, summary="Report progress")(routes.report)
-    router.delete(one, response_model=CancelAnswer, summary="Cancel a generation")(routes.cancel)
+    router.get(one, response_model=GenerationAnswer, summary="Read a generation", openapi_extra=BEARER)(routes.read)
+    router.get(events, response_class=Response, summary="Watch a generation", responses=watched, openapi_extra=BEARER)(
+        routes.watch
+    )
+    router.get(one + "/previews/{index}", response_class=Response, summary="See a preview", responses=seen)(
+        routes.preview
+    )
+    router.post(events, status_code=202, response_class=Response, summary="Report progress", openapi_extra=SERVICE_KEY)(
+        routes.report
+    )
+    router.delete(one, response_model=CancelAnswer, summary="Cancel a generation", openapi_extra=BEARER)(routes.cancel)
     return router
 
 
@@ -229,3 +246,13 @@ def _answer(generation: Generation) -> dict[str, Any]:
         "error": failed or None,
         "receipt": terminal.get("receipt"),
     }
+
+
+def _of_kinds(kinds: Mapping[str, str]) -> dict[str, Any]:
+    """Say in the documentation which kinds there are, beside what the body's model says."""
+    known = [
+        {"properties": {"kind": {"const": kind}, "upstream": {"enum": [upstream, None]}}}
+        for kind, upstream in kinds.items()
+    ]
+    schema = {"anyOf": known} if known else {}
+    return {"requestBody": {"content": {"application/json": {"schema": schema}, **_FORM["requestBody"]["content"]}}}

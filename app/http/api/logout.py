@@ -10,7 +10,7 @@ from starlette.requests import Request
 from app.auth.identity import Identity
 from app.errors import Unauthenticated
 from app.http.api.caller import Caller
-from app.http.api.models import ProblemAnswer
+from app.http.api.documented import BEARER, problems
 
 __all__ = ["Logins", "logout_router"]
 
@@ -21,9 +21,11 @@ class Logins(Protocol):
 
 
 def logout_router(logins: Logins, caller: Caller) -> APIRouter:
-    router = APIRouter(tags=["sessions"], responses={401: {"model": ProblemAnswer}})
+    router = APIRouter(tags=["sessions"], responses=problems(401, 429, 503))
 
-    @router.post("/api/v1/auth/logout", status_code=204, response_class=Response, summary="Log out")
+    @router.post(
+        "/api/v1/auth/logout", status_code=204, response_class=Response, summary="Log out", openapi_extra=BEARER
+    )
     async def log_out(request: Request) -> Response:
         """Revokes the token's login session, else the token. Its sockets and event streams end, on every replica."""
         identity = await caller(request)

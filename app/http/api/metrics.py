@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from app.errors import Unauthenticated
+from app.http.api.documented import problems
 from app.http.problems import problem
 from app.observe.exposition import expose
 from app.observe.families import Snapshot
@@ -38,7 +39,12 @@ def metrics_router(page: MetricsPage) -> APIRouter:
     """Return the route on the gateway's own port."""
     router = APIRouter(tags=["health"])
 
-    @router.get("/metrics", summary="What is measured, for Prometheus", response_class=PlainTextResponse)
+    @router.get(
+        "/metrics",
+        summary="What is measured, for Prometheus",
+        response_class=PlainTextResponse,
+        responses=problems(401),
+    )
     async def metrics(request: Request) -> Response:
         return await page.answer(request)
 

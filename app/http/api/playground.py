@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.auth.development import mint
 from app.config import AuthConfig
-from app.http.api.models import ProblemAnswer
+from app.http.api.documented import problems
 
 __all__ = ["playground_router"]
 
@@ -38,7 +38,7 @@ class TokenAnswer(BaseModel):
 
 def playground_router(auth: AuthConfig) -> APIRouter:
     """Return the route; ``auth`` must have HS256 and its secret."""
-    router = APIRouter(tags=["playground"], responses={400: {"model": ProblemAnswer}})
+    router = APIRouter(tags=["playground"], responses=problems(400))
     secret = auth.secret.get_secret_value()
 
     @router.post("/playground/token", response_model=TokenAnswer, summary="Get a token for development")

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.errors import BadRequest, Unauthenticated
+from app.http.api.documented import SERVER_KEY, problems
 from app.http.api.server_methods import ServerMethods
 
 __all__ = ["server_router"]
@@ -25,9 +26,9 @@ _SCHEME = "apikey"
 
 def server_router(methods: ServerMethods, keys: Sequence[str]) -> APIRouter:
     """Return the routes for those who hold one of ``keys``."""
-    router = APIRouter(prefix="/api", tags=["server API"])
+    router = APIRouter(prefix="/api", tags=["server API"], responses=problems(400, 401))
     secrets = [key.encode() for key in keys]
-    body = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}}
+    body = {"requestBody": {"content": {"application/json": {"schema": {}}}}, **SERVER_KEY}
     for name in methods.names:
         endpoint = _endpoint(methods, name, secrets)
         router.add_api_route(

@@ -8,7 +8,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 
 from app.http.api.caller import Caller
-from app.http.api.models import ProblemAnswer, UsageAnswers
+from app.http.api.documented import BEARER, problems
+from app.http.api.models import UsageAnswers
 from app.http.limits import counted_caller
 from app.limits.limits import Limits
 
@@ -16,9 +17,14 @@ __all__ = ["usage_router"]
 
 
 def usage_router(limits: Limits, caller: Caller) -> APIRouter:
-    router = APIRouter(tags=["limits"], responses={401: {"model": ProblemAnswer}, 503: {"model": ProblemAnswer}})
+    router = APIRouter(tags=["limits"], responses=problems(401, 503))
 
-    @router.get("/api/v1/usage", response_model=UsageAnswers, summary="Read how your budgets of tokens stand")
+    @router.get(
+        "/api/v1/usage",
+        response_model=UsageAnswers,
+        summary="Read how your budgets of tokens stand",
+        openapi_extra=BEARER,
+    )
     async def usage(request: Request) -> Any:
         """Those that count by user, company, address or key; what running calls have reserved is told apart."""
         identity = await caller(request)

@@ -8,13 +8,14 @@ from fastapi import APIRouter, Response
 from starlette.requests import Request
 
 from app.generations.posts import Posts
+from app.http.api.documented import problems
 
 __all__ = ["webhooks_router"]
 
 
 def webhooks_router(posts: Posts) -> APIRouter:
     """Return the route."""
-    router = APIRouter(prefix="/api/v1/webhooks", tags=["generations"])
+    router = APIRouter(prefix="/api/v1/webhooks", tags=["generations"], responses=problems(400, 401, 404, 503))
 
     async def take(name: str, request: Request) -> Response:
         """For upstreams with a table under `[generations.webhooks]`: one post of a job, signed as it says."""

@@ -32,7 +32,7 @@ def code_body(params: Mapping[str, Any], variant: int, *, own: bool) -> dict[str
     if not isinstance(stack, str) or not stack.replace("_", "").isalnum() or len(stack) > _STACK_LENGTH:
         raise BadRequest("generatedCodeConfig must name a stack.")
     kind = params.get("generationType") or "create"
-    if kind not in {"create", "update"}:
+    if kind not in ("create", "update"):
         raise BadRequest("generationType must be create or update.")
     turns = _turns(params)
     messages = [{"role": "system", "content": _ASK.format(stack=stack)}, *turns]

@@ -157,7 +157,7 @@ def _content(content: Any, index: int) -> Any:
 
 def _part(part: Any, index: int) -> dict[str, Any]:
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind in {"input_text", "output_text", "text", "refusal"}:
+    if kind in ("input_text", "output_text", "text", "refusal"):
         return {"type": "text", "text": part.get("text") or part.get("refusal") or ""}
     if kind == "input_image" and isinstance(part.get("image_url"), str):
         return {"type": "image_url", "image_url": {"url": part["image_url"]}}

@@ -45,9 +45,9 @@ def anthropic_input(messages: list[dict[str, Any]], fields: Mapping[str, Any]) -
 
 def _anthropic_message(message: dict[str, Any], index: int) -> dict[str, Any]:
     role, content = message["role"], message.get("content")
-    if role in {"system", "developer"}:
+    if role in ("system", "developer"):
         return {"role": "system", "content": text_of(content)}
-    if role in {"tool", "function"}:
+    if role in ("tool", "function"):
         id_ = message.get("tool_call_id") or message.get("name")
         return {"role": "user", "content": [{"type": "tool_result", "tool_use_id": id_, "content": text_of(content)}]}
     calls = [_anthropic_call(call, index) for call in message.get("tool_calls") or []]
@@ -73,7 +73,7 @@ def _joined(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _anthropic_part(part: Any, index: int) -> dict[str, Any]:
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind in {"text", "refusal"}:
+    if kind in ("text", "refusal"):
         return {"type": "text", "text": part.get("text") or part.get("refusal") or ""}
     if kind == "image_url":
         mime, data, url = image_of(part, index)
@@ -97,7 +97,7 @@ def _anthropic_tool(tool: Any, index: int) -> dict[str, Any]:
 
 
 def _anthropic_choice(choice: Any) -> dict[str, Any]:
-    if isinstance(choice, str) and choice in {"auto", "required"}:
+    if isinstance(choice, str) and choice in ("auto", "required"):
         return {"type": "auto" if choice == "auto" else "any"}
     function = choice.get("function") if isinstance(choice, dict) else None
     name = function.get("name") if isinstance(function, dict) else None

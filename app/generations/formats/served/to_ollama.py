@@ -39,7 +39,7 @@ def ollama_input(messages: list[dict[str, Any]], fields: Mapping[str, Any]) -> d
         raise BadRequest("tool_choice must be auto or none for the upstream of this model.")
     if wanted is not None:
         taken["format"] = _ollama_format(wanted)
-    if fields.get("reasoning_effort") in {"low", "medium", "high"}:
+    if fields.get("reasoning_effort") in ("low", "medium", "high"):
         taken["think"] = fields["reasoning_effort"]
     names = {
         id_: function_of(call, index)[0]

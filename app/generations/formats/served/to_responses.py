@@ -64,7 +64,7 @@ def _responses_items(message: dict[str, Any], index: int) -> list[dict[str, Any]
 
 def _responses_part(part: Any, spoken: str, index: int) -> dict[str, Any]:
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind in {"text", "refusal"}:
+    if kind in ("text", "refusal"):
         return {"type": spoken, "text": part.get("text") or part.get("refusal") or ""}
     if kind == "image_url":
         image = part.get("image_url")

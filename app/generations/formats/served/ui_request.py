@@ -35,7 +35,7 @@ def ui_messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
         raise BadRequest("messages must be a list that is not empty.")
     messages: list[dict[str, Any]] = []
     for index, message in enumerate(given):
-        if not isinstance(message, dict) or message.get("role") not in {"system", "user", "assistant"}:
+        if not isinstance(message, dict) or message.get("role") not in ("system", "user", "assistant"):
             raise BadRequest(f"messages[{index}] must have the role system, user or assistant.")
         parts = message.get("parts")
         if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):

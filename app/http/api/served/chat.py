@@ -11,12 +11,27 @@ from starlette.responses import Response
 from app.errors import BadRequest, ModelNotFound
 from app.generations.formats.served.chat_completions import ChatStream, chat_answer
 from app.generations.service import Generation
+from app.http.api.documented import BEARER
 from app.http.api.served.answers import Answers, json_answer, json_body, openai_errors
+from app.http.api.served.documented import MODEL, OF_OPENAI, asked, streamed
 
 __all__ = ["chat_router"]
 
 _OWNER = "tidegate"
-_BODY = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}}
+_BODY = asked(
+    {
+        "model": MODEL,
+        "messages": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["role"],
+                "properties": {"role": {"enum": ["system", "user", "assistant"]}, "content": {}},
+            },
+        },
+    }
+)
 
 
 class _Routes:
@@ -69,10 +84,15 @@ class _Routes:
 def chat_router(answers: Answers, clock: Any) -> APIRouter:
     """Return the routes. ``clock`` tells seconds since 1970."""
     routes = _Routes(answers, clock)
-    router = APIRouter(prefix="/v1", tags=["OpenAI"])
-    router.post("/chat/completions", summary="Complete a chat", openapi_extra=_BODY)(routes.complete)
-    router.get("/models", summary="List models")(routes.models)
-    router.get("/models/{name:path}", summary="Read a model")(routes.model)
+    router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=OF_OPENAI)
+    router.post(
+        "/chat/completions",
+        summary="Complete a chat",
+        responses=streamed("The answer, or its chunks."),
+        openapi_extra=_BODY,
+    )(routes.complete)
+    router.get("/models", summary="List models", openapi_extra=BEARER)(routes.models)
+    router.get("/models/{name:path}", summary="Read a model", openapi_extra=BEARER)(routes.model)
     return router
 
 

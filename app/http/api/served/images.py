@@ -13,15 +13,16 @@ from app.errors import BadRequest
 from app.generations.formats.served.images import ImageStream, image_answer
 from app.generations.service import Generation
 from app.http.api.served.answers import Answers, json_body, openai_errors
+from app.http.api.served.documented import MODEL, OF_OPENAI, asked, streamed
 
 __all__ = ["images_router"]
 
-_BODY = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}}
+_BODY = asked({"model": MODEL, "prompt": {"type": "string", "minLength": 1}})
 
 
 def images_router(answers: Answers, clock: Callable[[], float]) -> APIRouter:
     """Return the route. ``clock`` tells seconds since 1970."""
-    router = APIRouter(prefix="/v1", tags=["OpenAI"])
+    router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=OF_OPENAI)
 
     @openai_errors
     async def generate(request: Request) -> Response:
@@ -48,5 +49,10 @@ def images_router(answers: Answers, clock: Callable[[], float]) -> APIRouter:
 
         return await answers.whole(identity, generation_id, build)
 
-    router.post("/images/generations", summary="Generate an image", openapi_extra=_BODY)(generate)
+    router.post(
+        "/images/generations",
+        summary="Generate an image",
+        responses=streamed("The image, or looks at it."),
+        openapi_extra=_BODY,
+    )(generate)
     return router

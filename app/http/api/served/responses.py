@@ -13,12 +13,14 @@ from app.errors import BadRequest
 from app.generations.formats.served.responses import ResponseSse
 from app.generations.requests import Info
 from app.generations.responses import Asked, Responses, generation_of, response_of
+from app.http.api.documented import BEARER
 from app.http.api.served.answers import GENERATION_ID, Answers, json_answer, json_body, openai_errors
+from app.http.api.served.documented import MODEL, OF_OPENAI, asked, streamed
 from app.streams.merge import NeverMerge
 
 __all__ = ["responses_router"]
 
-_BODY = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}}
+_BODY = asked({"model": MODEL, "input": {"type": "string", "minLength": 1}})
 _RULE = NeverMerge()
 
 
@@ -86,8 +88,15 @@ class _Routes:
 def responses_router(answers: Answers, responses: Responses) -> APIRouter:
     """Return the routes."""
     routes = _Routes(answers, responses)
-    router = APIRouter(prefix="/v1/responses", tags=["OpenAI"])
-    router.post("", summary="Create a response", openapi_extra=_BODY)(routes.create)
-    router.get("/{response_id}", summary="Read a response")(routes.read)
-    router.post("/{response_id}/cancel", summary="Cancel a response")(routes.cancel)
+    router = APIRouter(prefix="/v1/responses", tags=["OpenAI"], responses=OF_OPENAI)
+    router.post(
+        "", summary="Create a response", responses=streamed("The response, or its events."), openapi_extra=_BODY
+    )(routes.create)
+    router.get(
+        "/{response_id}",
+        summary="Read a response",
+        responses=streamed("The response, or its events."),
+        openapi_extra=BEARER,
+    )(routes.read)
+    router.post("/{response_id}/cancel", summary="Cancel a response", openapi_extra=BEARER)(routes.cancel)
     return router

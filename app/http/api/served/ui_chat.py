@@ -15,13 +15,32 @@ from app.generations.formats.served.ui_messages import UiMessageStream
 from app.generations.formats.served.ui_request import chat_id_of, ui_messages
 from app.generations.formats.served.wire import Failure, status_of
 from app.generations.requests import StartRequest
+from app.http.api.documented import BEARER, EVENTS, problems
 from app.http.api.served.answers import Answers, json_body
+from app.http.api.served.documented import asked
 from app.http.problems import CONTENT_TYPE, GATEWAY_ERROR, TYPE_BASE, title_of
 from app.streams.broker import Keys
 
 __all__ = ["ui_chat_router"]
 
-_BODY = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}}
+_MESSAGE = {
+    "type": "object",
+    "required": ["role", "parts"],
+    "properties": {
+        "role": {"enum": ["system", "user", "assistant"]},
+        "parts": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["type", "text"],
+                "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+            },
+        },
+    },
+}
+_BODY = asked({"id": {"type": "string"}, "messages": {"type": "array", "minItems": 1, "items": _MESSAGE}})
+_EVENTS: dict[int | str, dict[str, Any]] = {200: {"description": "The message's parts.", "content": EVENTS}}
+_NOTHING: dict[int | str, dict[str, Any]] = {204: {"description": "Nothing is being said."}}
 _HEADERS = ((b"x-vercel-ai-ui-message-stream", b"v1"),)
 _HEAD_WAIT = 5.0
 
@@ -94,10 +113,18 @@ class _Routes:
 def ui_chat_router(answers: Answers, keys: Keys) -> APIRouter:
     """Return the routes. ``keys`` hold which generation a chat's last message is."""
     routes = _Routes(answers, keys)
-    router = APIRouter(prefix="/api/chat", tags=["AI SDK"])
-    router.post("", summary="Send a chat", openapi_extra=_BODY)(routes.submit)
-    router.get("/{chat}/stream", summary="Go on reading")(routes.resume)
-    router.delete("/{chat}/stream", status_code=204, summary="Stop")(routes.stop)
+    router = APIRouter(prefix="/api/chat", tags=["AI SDK"], responses=problems(400, 401, 404, 409, 429, 503))
+    router.post("", summary="Send a chat", response_class=Response, responses=_EVENTS, openapi_extra=_BODY)(
+        routes.submit
+    )
+    router.get(
+        "/{chat}/stream",
+        summary="Go on reading",
+        response_class=Response,
+        responses=_EVENTS | _NOTHING,
+        openapi_extra=BEARER,
+    )(routes.resume)
+    router.delete("/{chat}/stream", status_code=204, summary="Stop", openapi_extra=BEARER)(routes.stop)
     return router
 
 

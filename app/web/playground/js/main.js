@@ -1,5 +1,6 @@
 /** The page: signing in, the devices, the views, and what ties them together. */
 
+import "./buffering.js";
 import { Code, SOCKET } from "./code.js";
 import { Device } from "./device.js";
 import { byId, clock, write } from "./elements.js";
