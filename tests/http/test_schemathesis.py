@@ -42,7 +42,7 @@ async def schemathesis(folder: Path, url: str, *options: str) -> str:
     command = [
         sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json",
         "-H", f"Authorization: Bearer {token('u1')}", "-H", f"X-API-Key: {SERVER_KEY}",
-        "-H", f"X-Service-Key: {SERVICE_KEY}", "-c", ",".join(CHECKS), "-n", str(EXAMPLES), "-w", "2",
+        "-H", f"X-Service-Key: {SERVICE_KEY}", "-c", ",".join(CHECKS), "-n", str(EXAMPLES), "-w", "1",
         "--phases", "examples,coverage,fuzzing", "--generation-deterministic", "--no-shrink", "--request-timeout", "20",
         "--continue-on-failure", "--warnings", "off", *options,
     ]  # fmt: skip
