@@ -47,7 +47,7 @@ def test_help_of_the_commands_about_events_shows_an_example(run, command):
     assert f"tidegate events {command}" in out.split("Example:")[1]
 
 
-@pytest.mark.parametrize("command", ["serve", "demo", "check", "token", "chat", "drain"])
+@pytest.mark.parametrize("command", ["serve", "demo", "check", "routes", "presets", "token", "chat", "drain"])
 def test_help_shows_an_example(run, command):
     status, out, _ = run(command, "--help")
     assert status == 0

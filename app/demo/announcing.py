@@ -15,7 +15,7 @@ def announcement(preset: str, system: System, config: Config, around: Surroundin
     """Return the lines, for a terminal."""
     rows = [("gateway", around.gateway_url, "documentation at /docs, health at /health/ready")]
     rows += [(name, url, system.companions[name].what) for name, url in around.urls.items()]
-    rows += [(name, "not there", why) for name, why in _absent(system, config, around).items()]
+    rows += [(name, "not here", why) for name, why in _absent(system, config, around).items()]
     wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
     table = [f"  {name:{wide[0]}}  {url:{wide[1]}}  {what}" for name, url, what in rows]
     commands = [f"  {command.format(url=around.gateway_url, tidegate=_program())}" for command in system.try_first]
@@ -30,8 +30,10 @@ def _absent(system: System, config: Config, around: Surroundings) -> dict[str, s
         if name in around.urls:
             continue
         companion = system.companions.get(name)
-        if name in config.upstreams and config.upstreams[name].targets:
-            absent[name] = "yours, at " + ", ".join(config.upstreams[name].targets)
+        upstream = config.upstreams.get(name)
+        if upstream is not None and upstream.set_up:
+            over = "over Kafka, at " if upstream.over_kafka else "yours, at "
+            absent[name] = over + ", ".join(upstream.targets or upstream.kafka.bootstrap_servers)
         elif companion is not None and companion.missing():
             absent[name] = f"install it: pip install 'tidegate[{companion.extra}]'"
         else:

@@ -17,7 +17,7 @@ from typing import Any
 import uvicorn
 from pydantic import SecretStr
 
-from app.config import Config, load_config
+from app.config import Config, UpstreamConfig, load_config
 from app.demo.announcing import announcement
 from app.demo.system import Companion, Surroundings, System
 from app.demo.systems import SYSTEMS
@@ -58,11 +58,12 @@ class _Demo:
         for name in ("uvicorn.error", "alembic"):  # How so many servers start is more than anybody wants to know.
             logging.getLogger(name).setLevel(logging.WARNING)
         listeners = {name: stack.enter_context(_listener()) for name, _ in self._wanted(config)}
-        environ = {**stack.enter_context(self.system.backdrop(folder)), **self.environ}
+        environ = {**stack.enter_context(self.system.backdrop(folder, self.environ)), **self.environ}
         around = _surroundings(config, folder, environ, listeners)
         around = replace(around, environ={**self.system.variables(around), **environ})
         companions = [(self.system.companions[name].create(around), listener) for name, listener in listeners.items()]
-        config = _in_front_of(self._config(around.environ), around, self._strangers(config))
+        config = self._config(around.environ)
+        config = _in_front_of(config, around, self._strangers(config))
         _serve(config, companions, announcement(self.preset, self.system, config, around))
 
     def _config(self, environ: Mapping[str, str]) -> Config:
@@ -77,9 +78,14 @@ class _Demo:
                 yield name, companion
 
     def _strangers(self, config: Config) -> set[str]:
-        """The upstreams whose addresses the environment names."""
+        """The upstreams whose addresses, or brokers, the environment names."""
         plain = load_config(None, {}, preset=self.preset).upstreams
-        return {name for name, it in config.upstreams.items() if name not in plain or it.targets != plain[name].targets}
+        return {
+            name
+            for name, it in config.upstreams.items()
+            if name not in plain
+            or (it.targets, it.kafka.bootstrap_servers) != (plain[name].targets, plain[name].kafka.bootstrap_servers)
+        }
 
 
 def _listener() -> socket.socket:
@@ -105,11 +111,8 @@ def _in_front_of(config: Config, around: Surroundings, strangers: set[str]) -> C
 
     Generations that only those could make are taken out.
     """
-    upstreams = {}
-    for name, upstream in config.upstreams.items():
-        targets = upstream.targets if name in strangers else (around.urls[name],) if name in around.urls else ()
-        upstreams[name] = upstream.model_copy(update={"targets": targets, "optional": not targets})
-    kinds = {kind: it for kind, it in config.generations.kinds.items() if upstreams[it.upstream].targets}
+    upstreams = {name: _placed(name, it, around, name in strangers) for name, it in config.upstreams.items()}
+    kinds = {kind: it for kind, it in config.generations.kinds.items() if upstreams[it.upstream].set_up}
     code = config.served.code
     code = code.model_copy(update={"enabled": code.enabled and set(code.kinds) <= set(kinds)})
     keys = (*config.server_api.keys, SecretStr(around.key))
@@ -120,6 +123,14 @@ def _in_front_of(config: Config, around: Surroundings, strangers: set[str]) -> C
         "served": config.served.model_copy(update={"code": code}),
     }
     return config.model_copy(update=changed)
+
+
+def _placed(name: str, upstream: UpstreamConfig, around: Surroundings, stranger: bool) -> UpstreamConfig:
+    if stranger:
+        return upstream
+    targets = (around.urls[name],) if name in around.urls else ()
+    changed = {"targets": targets, "optional": not targets, "kafka": type(upstream.kafka)()}
+    return upstream.model_copy(update=changed)
 
 
 class _Gateway(uvicorn.Server):

@@ -55,11 +55,12 @@ class Companion:
         return [name for name in self.needs if importlib.util.find_spec(name) is None]
 
 
-Backdrop = Callable[[Path], contextlib.AbstractContextManager[Mapping[str, str]]]
-"""Starts what must run before the services, as a broker, with a folder for files; gives variables that lead to it."""
+Backdrop = Callable[[Path, Mapping[str, str]], contextlib.AbstractContextManager[Mapping[str, str]]]
+"""Starts what must run before the services, as a broker, with a folder for files and the environment; gives
+variables that lead to it."""
 
 
-def _nothing(_: Path) -> contextlib.AbstractContextManager[Mapping[str, str]]:
+def _nothing(_: Path, __: Mapping[str, str]) -> contextlib.AbstractContextManager[Mapping[str, str]]:
     return contextlib.nullcontext({})
 
 

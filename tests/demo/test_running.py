@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import httpx
@@ -11,6 +14,7 @@ import pytest
 from app.config import load_config, preset_names
 from app.demo.systems import SYSTEMS
 from tests.support.demo import Demo
+from tests.support.gateway import ROOT
 from tests.support.upstream import scripted
 
 IDLE = 350 * 1024 * 1024
@@ -41,7 +45,7 @@ def test_a_demo_says_where_all_is_and_ends_without_a_trace(demo):
         assert found, said
         assert httpx.get(found[1] + "/health").status_code in (200, 503)
     for upstream in load_config(None, {}, preset=name).upstreams:
-        assert re.search(rf"^  {upstream} +(http|not there)", said, re.MULTILINE), upstream
+        assert re.search(rf"^  {upstream} +(http|not here)", said, re.MULTILINE), upstream
     assert it.memory() < IDLE
     assert list(it.scratch.iterdir())
     assert it.stop() == 0
@@ -64,3 +68,28 @@ async def test_a_service_whose_address_is_set_is_asked_in_place_of_the_demos():
             assert re.search(r"^  image +http", it.said(), re.MULTILINE)
         finally:
             it.forget()
+
+
+def test_a_demo_whose_system_needs_kafka_has_a_broker_that_ends_with_it():
+    it = Demo("chat-kafka")
+    try:
+        found = re.search(r"over Kafka, at 127\.0\.0\.1:(\d+)$", it.said(), re.MULTILINE)
+        assert found, it.said()
+        with socket.create_connection(("127.0.0.1", int(found[1])), 5):
+            pass
+        assert it.stop() == 0
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", int(found[1])), 5).close()
+    finally:
+        it.forget()
+
+
+def test_a_port_that_is_taken_is_told_before_anything_starts():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for command in (["demo"], ["serve", "--preset", "demo"]):
+            words = [sys.executable, "-m", "app.cli", *command, "--port", str(port)]
+            done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 1
+            assert done.stderr.startswith(f"tidegate: cannot listen on 127.0.0.1:{port}: another program does.")
+            assert len(done.stderr.splitlines()) == 1
