@@ -42,14 +42,21 @@ class Tokens:
         self._audience = audience
 
     def access(
-        self, user: str, session: str, email: str, username: str | None, roles: Sequence[str], now: float
+        self,
+        user: str,
+        session: str,
+        email: str,
+        username: str | None,
+        roles: Sequence[str],
+        now: float,
+        company: str | None = None,
     ) -> str:
-        """A token for the gateway."""
+        """A token for the gateway, for the company where one is named."""
         claims: dict[str, Any] = {
             "sub": user, "sid": session, "email": email, "roles": list(roles), "type": "access",
             "iat": int(now), "exp": int(now + self.access_seconds), "jti": secrets.token_hex(8),
         }  # fmt: skip
-        optional = {"username": username, "iss": self._issuer, "aud": self._audience}
+        optional = {"username": username, "company_id": company, "iss": self._issuer, "aud": self._audience}
         claims |= {name: value for name, value in optional.items() if value is not None}
         return jwt.encode(claims, self._key, "HS256")
 
