@@ -26,7 +26,7 @@ KEY = {"X-Internal-Key": "gateway-secret-key-2024"}
 PERSON = {"email": "test@example.com", "password": "securepass123"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def broker():
     with broker_process(wired=True) as process:
         yield process
