@@ -75,8 +75,13 @@ def test_a_demo_whose_system_needs_kafka_has_a_broker_that_ends_with_it():
     try:
         found = re.search(r"over Kafka, at 127\.0\.0\.1:(\d+)$", it.said(), re.MULTILINE)
         assert found, it.said()
-        with socket.create_connection(("127.0.0.1", int(found[1])), 5):
-            pass
+        with httpx.Client(base_url=it.http, timeout=30) as client:
+            account = {"email": "ann@example.com", "password": "password123"}
+            assert client.post("/v1/client/sign-up", json=account).status_code == 201
+            for _ in range(100):  # until the service has its share of the topics
+                if (answer := client.get("/api/chat/settings/")).status_code == 200:
+                    break
+            assert answer.json()["model"] == "opticks"
         assert it.stop() == 0
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", int(found[1])), 5).close()

@@ -1,4 +1,4 @@
-"""docs/seeds.md names tests that exist, for systems that are presets."""
+"""docs/systems.md names tests that exist, for systems that are presets."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ import pytest
 from app.config import preset_names
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "seeds.md").read_text()
+PAGE = (ROOT / "docs" / "systems.md").read_text()
 NAMED = sorted(
     {name for row in re.findall(r"^\|.*\| (.*) \|$", PAGE, re.MULTILINE) for name in re.findall(r"`(.+?)`", row)}
 )
