@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -78,9 +79,10 @@ def test_a_demo_whose_system_needs_kafka_has_a_broker_that_ends_with_it():
         with httpx.Client(base_url=it.http, timeout=30) as client:
             account = {"email": "ann@example.com", "password": "password123"}
             assert client.post("/v1/client/sign-up", json=account).status_code == 201
-            for _ in range(100):  # until the service has its share of the topics
-                if (answer := client.get("/api/chat/settings/")).status_code == 200:
-                    break
+            deadline = time.monotonic() + 60
+            while (answer := client.get("/api/chat/settings/")).status_code != 200:
+                assert time.monotonic() < deadline, answer.text  # the service waits for its share of the topics
+                time.sleep(0.1)
             assert answer.json()["model"] == "opticks"
         assert it.stop() == 0
         with pytest.raises(ConnectionRefusedError):
