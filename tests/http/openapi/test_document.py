@@ -160,7 +160,7 @@ def test_a_schema_that_is_nested_too_deeply_costs_its_operation_alone():
     [
         ([], "", "/a"),
         ([{"url": "/"}], "", "/a"),
-        ([{"url": "/root"}], "", "/root/a"),
+        ([{"url": "/base"}], "", "/base/a"),
         ([{"url": "https://api.example.com/v3/"}], "", "/v3/a"),
         ([{"url": "https://x/{base}", "variables": {"base": {"default": "b"}}}], "", "/b/a"),
         ([{"url": "/svc"}], "/svc", "/a"),
