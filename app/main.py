@@ -13,6 +13,7 @@ from app.composition.parts import Parts
 from app.config import Config, Source
 from app.errors import ConfigError
 from app.http.edge.guard import STATE_KEY as REQUESTS_KEY
+from app.http.edge.refusing import REFUSED_KEY
 from app.observe.signals import drained_on_sigterm, reloaded_on_sighup
 from app.ws.gate import STATE_KEY as GATE_KEY
 
@@ -57,7 +58,11 @@ class Gateway:
         except Exception as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             raise
-        scope["state"] |= {GATE_KEY: parts.sockets.gate, REQUESTS_KEY: self._config.server.requests}
+        scope["state"] |= {
+            GATE_KEY: parts.sockets.gate,
+            REQUESTS_KEY: self._config.server.requests,
+            REFUSED_KEY: parts.refused,
+        }
         with (
             drained_on_sigterm(parts.begin_drain, parts.leave, self._config.server.drain_delay),
             contextlib.nullcontext() if self._source is None else reloaded_on_sighup(self._reload),

@@ -11,11 +11,29 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
-__all__ = ["Peers", "Way", "address_group"]
+__all__ = ["Networks", "Peers", "Way", "address_group"]
 
 _HOPS = 32
 """Entries of a list that are looked at, from its end."""
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+
+
+class Networks:
+    """A set of addresses. The empty address, which a Unix socket has, is in every one: this machine's own processes."""
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self._networks = [ip_network(text, strict=False) for text in networks]
+
+    def __contains__(self, text: str) -> bool:
+        if not text:
+            return True
+        address = _parse(text)
+        return address is not None and any(
+            address.version == network.version and address in network for network in self._networks
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self._networks)
 
 
 class Way(NamedTuple):
@@ -33,7 +51,7 @@ class Peers:
     """``trusted`` are networks of proxies, ``header`` (lower case) is the one in which they name the client."""
 
     def __init__(self, trusted: Iterable[str] = (), header: str = "x-forwarded-for") -> None:
-        self._networks = [ip_network(text, strict=False) for text in trusted]
+        self._networks = Networks(trusted)
         self._header = header.encode("ascii")
 
     def address(self, peer: str | None, headers: Sequence[tuple[bytes, bytes]]) -> str:
@@ -44,7 +62,7 @@ class Peers:
         when there is none.
         """
         found = peer or ""
-        if not self._networks or not self._trusts(found):
+        if not self._networks or found not in self._networks:
             return found
         return self._chain(found, headers)[0]
 
@@ -55,7 +73,7 @@ class Peers:
     def way(self, peer: str | None, headers: Sequence[tuple[bytes, bytes]]) -> Way:
         """Return by which way a request came. ``peer`` and ``headers`` are those of :meth:`address`."""
         found = peer or ""
-        if not self._networks or not self._trusts(found):
+        if not self._networks or found not in self._networks:
             return Way((found,), None, None)
         chain = self._chain(found, headers)
         hops = max(1, len(chain) - 1)
@@ -75,18 +93,10 @@ class Peers:
             if address is None:
                 break
             chain.append(address)
-            if not self._trusts(address):
+            if address not in self._networks:
                 break
         chain.reverse()
         return chain
-
-    def _trusts(self, text: str) -> bool:
-        if not text:
-            return True  # Only this machine's own processes reach a Unix socket.
-        address = _parse(text)
-        return address is not None and any(
-            address.version == network.version and address in network for network in self._networks
-        )
 
 
 @lru_cache(maxsize=4096)

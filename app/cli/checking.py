@@ -21,10 +21,14 @@ def show(config: Config, file: str) -> None:
     for table in (_issuers(config), _routes(config), _generations(config), _upstreams(config)):
         if table.row_count:
             console.print(table)
-    for finding in findings(config.routes):
-        console.print(
-            f"[yellow]Look at[/] routes\\[{finding.route.index}]: {finding.route.config.path} {finding.what}."
-        )
+    from app.composition.own_paths import own_paths  # noqa: PLC0415  (the other commands start faster without it)
+
+    doubts: dict[str, list[str]] = {}
+    for finding in findings(config.routes, own_paths(config)):
+        doubts.setdefault(finding.what, []).append(f"routes\\[{finding.route.index}] {finding.route.config.path}")
+    for what, routes in doubts.items():
+        where = routes[0] if len(routes) == 1 else f"{len(routes)} routes ({', '.join(routes)}), each of which"
+        console.print(f"[yellow]Look at[/] {where} {what}.", soft_wrap=True)
     broker = "Redis" if config.broker.shared else "an embedded Valkey" if config.broker.embedded else "memory"
     server = config.server
     console.print(

@@ -12,7 +12,7 @@ from app.generations.service import Generations
 from app.http.cache.cache import ResponseCache
 from app.http.sockets.proxy import SocketProxy
 from app.http.transport import HttpTransport
-from app.observe.counts import GenerationCounts, HttpCounts, SocketCounts, UpstreamCounts
+from app.observe.counts import GenerationCounts, HttpCounts, LimitCounts, SocketCounts, UpstreamCounts
 from app.observe.families import Snapshot
 from app.observe.lines import Lines
 from app.observe.outcomes import Ended, GenerationOutcome, Outcome
@@ -30,6 +30,7 @@ class Tallies:
     """What the parts add to. Made before them."""
 
     http: HttpCounts = field(default_factory=HttpCounts)
+    limits: LimitCounts = field(default_factory=LimitCounts)
     upstreams: UpstreamCounts = field(default_factory=UpstreamCounts)
     sockets: SocketCounts = field(default_factory=SocketCounts)
     generations: GenerationCounts = field(default_factory=GenerationCounts)
@@ -97,6 +98,7 @@ class Measures:
         return {
             **tallies.http.snapshot(),
             **tallies.upstreams.snapshot(),
+            **tallies.limits.snapshot(),
             **_upstreams(parts.transport),
             **({} if cache is None else cache.counts.snapshot()),
             **self._sockets(),

@@ -12,6 +12,7 @@ from pathlib import Path
 from fastapi import APIRouter
 from starlette.types import ASGIApp
 
+from app.auth.peer import Networks
 from app.auth.revocation import Revocation, Revocations, from_json, to_json
 from app.auth.service_keys import ServiceKeys
 from app.auth.tickets import Tickets
@@ -25,11 +26,13 @@ from app.composition.limiting import Limiting
 from app.composition.measures import Measured, Measures
 from app.composition.metrics_port import MetricsPort
 from app.composition.observing import Observing
+from app.composition.own_paths import own_paths
 from app.composition.rest import create_rest_api, version
-from app.composition.served import served_paths, served_routers
+from app.composition.served import served_routers
 from app.composition.sockets import Sockets
 from app.composition.standing import Standing
 from app.config import Config
+from app.errors import TidegateError
 from app.generations.channels import ends_channel
 from app.http.access import kept_claims
 from app.http.api.caller import Caller
@@ -48,7 +51,6 @@ from app.http.cached_routes import CachedRoutes
 from app.http.dispatch import Dispatch
 from app.http.event_stream import EventStreams
 from app.http.openapi.following import ApiDocument
-from app.http.own_paths import OWN_PATHS, SERVER_API_PATHS, OwnPaths
 from app.http.proxy import Proxy
 from app.http.routes import RouteTable
 from app.http.served_stream import ServedStreams
@@ -92,7 +94,7 @@ class Parts:
         self._served_streams = ServedStreams(self._hub, self._tasks)
         self._backend = create_backend(config, self._node, self._hub)
         self._hub.on_empty = self._backend.broker.unsubscribe
-        self._limiting = Limiting(self._backend, config)
+        self._limiting = Limiting(self._backend, config, observing.tallies.limits)
         self._revocations = Revocations(config.auth, self._backend.revocations, self._tell_revocation)
         self._verifier = TokenVerifier(config.auth, kept_claims(config.routes), self._revocations.revoked)
         self._events = create_events(config, self._transport, lambda: self._config.generations)
@@ -143,6 +145,10 @@ class Parts:
         tallies, draining = observing.tallies.http, self.standing.draining
         self.edge = Edge(self._dispatch, config.server, draining, tallies, told, observing.tracing)
         self._metrics_port: MetricsPort | None = None
+
+    def refused(self, error: TidegateError, worked_at: bool) -> None:
+        """A request was refused while it was read (:data:`app.http.edge.refusing.Refused`)."""
+        self._observing.tallies.http.refused(error.code, error.status, told=worked_at)
 
     async def start(self) -> None:
         """Let others see what is measured. Raises :exc:`~app.errors.ConfigError` where the port for it is taken."""
@@ -272,8 +278,10 @@ class Parts:
         )
 
     def _metrics_page(self) -> MetricsPage:
-        key = self._config.metrics.key
-        return MetricsPage(self._measures.snapshot, None if key is None else key.get_secret_value())
+        """Return what shows the figures: on a port of its own to whoever reaches it."""
+        metrics = self._config.metrics
+        key = None if metrics.key is None else metrics.key.get_secret_value()
+        return MetricsPage(self._measures.snapshot, key, None if metrics.port else Networks(metrics.networks))
 
     def _socket_proxy(self, config: Config) -> SocketProxy:
         return SocketProxy(
@@ -342,9 +350,7 @@ class Parts:
 
 
 def _table(config: Config) -> RouteTable:
-    own = OWN_PATHS + (SERVER_API_PATHS if config.server_api.keys else ())
-    health = tuple(each for path in config.server.health.paths for each in (path, f"{path}/*"))
-    return RouteTable(config.routes, OwnPaths(own + health + served_paths(config)))
+    return RouteTable(config.routes, own_paths(config))
 
 
 def _service_keys(config: Config) -> list[str]:

@@ -7,7 +7,6 @@ import time
 from fastapi import APIRouter
 
 from app.auth.api_keys import ApiKeys
-from app.composition.served_sockets import CODE_PATH
 from app.config import Config
 from app.generations.responses import Responses
 from app.generations.served import Served
@@ -22,24 +21,7 @@ from app.http.api.served.ui_chat import ui_chat_router
 from app.http.served_stream import ServedStreams
 from app.streams.broker import Keys
 
-__all__ = ["served_paths", "served_routers"]
-
-_OPENAI_PATHS = (
-    "/v1/chat/completions",
-    "/v1/images/generations",
-    "/v1/models",
-    "/v1/models/*",
-    "/v1/responses",
-    "/v1/responses/*",
-)
-_CHAT_PATHS = ("/api/chat", "/api/chat/*")
-
-
-def served_paths(config: Config) -> tuple[str, ...]:
-    """Return where they are, in the form of a route's path: routes that only cover them come after them."""
-    openai = _OPENAI_PATHS if config.served.openai.enabled else ()
-    chat = _CHAT_PATHS if config.served.vercel.enabled else ()
-    return openai + chat + ((CODE_PATH,) if config.served.code.enabled else ())
+__all__ = ["served_routers"]
 
 
 def served_routers(

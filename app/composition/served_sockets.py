@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from app.auth.api_keys import ApiKeys
 from app.auth.origins import Origins
 from app.auth.tickets import Tickets
+from app.composition.own_paths import CODE_PATH
 from app.config import Config
 from app.generations.responses import Responses
 from app.generations.served import Served
@@ -17,9 +18,8 @@ from app.ws.served.endpoint import ServedEndpoint, ServedSockets
 from app.ws.served.responses import ResponseSockets
 from app.ws.services import Services
 
-__all__ = ["CODE_PATH", "RESPONSES_PATH", "SocketFormats"]
+__all__ = ["RESPONSES_PATH", "SocketFormats"]
 
-CODE_PATH = "/generate-code"
 RESPONSES_PATH = "/v1/responses"
 
 

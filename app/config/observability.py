@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
 
-from app.config.section import Section
+from app.config.section import Section, networks
 
 __all__ = ["AccessLogConfig", "MetricsConfig", "TracingConfig"]
 
@@ -30,11 +30,29 @@ class MetricsConfig(Section):
     enabled: bool = True
     """Whether it can be read."""
     key: SecretStr | None = None
-    """Who asks must send it, as `Authorization: Bearer …` or `X-API-Key`."""
+    """Who asks must send it, as `Authorization: Bearer …` or `X-API-Key`; then `networks` does not count."""
+    networks: tuple[str, ...] = (
+        "127.0.0.0/8",
+        "::1/128",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "fc00::/7",
+        "fe80::/10",
+    )
+    """Without a key only clients with addresses in these networks get an answer on the gateway's own port: by default
+    this machine and private networks. A request that some proxy passed on counts as its client's, if the proxy is in
+    `server.trusted_proxies`, and is refused if not. `0.0.0.0/0` and `::/0` are everybody."""
     host: str = "127.0.0.1"
     """The address of the other port."""
     port: int = Field(0, ge=0, le=65535)
     """Serve `/metrics` on this port instead of the gateway's own; 0 for no other port."""
+
+    @field_validator("networks")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return networks(value)
 
 
 class TracingConfig(Section):

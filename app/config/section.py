@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_network
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
 
-__all__ = ["LOWER_CASE", "UPPER_CASE", "Section", "WrongSetting"]
+__all__ = ["LOWER_CASE", "UPPER_CASE", "Section", "WrongSetting", "networks"]
 
 LOWER_CASE = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 UPPER_CASE = BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
@@ -39,6 +40,16 @@ class Section(BaseModel):
         if isinstance(value, str) and get_origin(annotation) is tuple:
             return _list_of(value)
         return value
+
+
+def networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return ``value`` if it holds networks and addresses only. Raises :exc:`ValueError`."""
+    for text in value:
+        try:
+            ip_network(text, strict=False)
+        except ValueError:
+            raise ValueError(f"{text[:64]!r} is no network. Write 10.0.0.0/8 or ::1") from None
+    return value
 
 
 def _list_of(text: str) -> list[Any]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_network
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from app.config.edge import CompressionConfig, CorsConfig, RequestsConfig, SecurityHeadersConfig
 from app.config.observability import AccessLogConfig
-from app.config.section import LOWER_CASE, Section
+from app.config.section import LOWER_CASE, Section, networks
 
 __all__ = ["HealthPagesConfig", "ServerConfig", "StormConfig"]
 
@@ -133,9 +132,4 @@ class ServerConfig(Section):
     @field_validator("trusted_proxies")
     @classmethod
     def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for text in value:
-            try:
-                ip_network(text, strict=False)
-            except ValueError:
-                raise ValueError(f"{text[:64]!r} is no network. Write 10.0.0.0/8 or ::1") from None
-        return value
+        return networks(value)

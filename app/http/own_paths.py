@@ -14,6 +14,7 @@ OWN_PATHS = (
     "/api/v1/ws/*",
     "/api/v1/generations",
     "/api/v1/generations/*",
+    "/api/v1/auth/logout",
     "/api/v1/webhooks/*",
     "/api/v1/diag/*",
     "/api/v1/usage",
@@ -59,6 +60,11 @@ class OwnPaths:
     def __contains__(self, path: str) -> bool:
         """Whether the gateway answers at ``path``, which is in its normal form."""
         return path in self._exact or path.startswith(self._prefixes)
+
+    @property
+    def patterns(self) -> list[str]:
+        """What the set was made of, in the form of a route's path, in order."""
+        return sorted([*self._exact, *(f"{prefix}*" for prefix in self._prefixes)])
 
     def label(self, path: str) -> str:
         """Return the pattern that ``path`` is in, of which there are as many as were given; ``none`` for none."""

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import zip_longest
 
 from app.config import RouteConfig
+from app.config.routes import AnswerConfig
 from app.http.own_paths import OwnPaths
 from app.http.routes import ANY, Route, compile_routes
 
 __all__ = ["Finding", "Shadowed", "findings", "unreachable_routes"]
-
-_OWN = OwnPaths()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +54,14 @@ def unreachable_routes(routes: Sequence[RouteConfig]) -> list[Shadowed]:
     return shadowed
 
 
-def findings(routes: Sequence[RouteConfig]) -> list[Finding]:
-    """Return what is ambiguous or unsafe, in the file's order."""
-    compiled = compile_routes(routes)
-    return [Finding(route, what) for route in compiled for what in _doubts(route, compiled[: route.index])]
+def findings(routes: Sequence[RouteConfig], own: OwnPaths | None = None) -> list[Finding]:
+    """Return what is ambiguous or unsafe, in the file's order. ``own`` are the gateway's own paths."""
+    compiled, own = compile_routes(routes), OwnPaths() if own is None else own
+    return [
+        Finding(route, what)
+        for route in compiled
+        for what in (*_doubts(route, compiled[: route.index]), *_doubts_about_own(route, compiled, own))
+    ]
 
 
 def _doubts(route: Route, earlier: Sequence[Route]) -> Iterator[str]:
@@ -75,8 +79,26 @@ def _doubts(route: Route, earlier: Sequence[Route]) -> Iterator[str]:
         yield "passes everything below it on without looking at a token. Set auth, or name the paths that are public"
     if config.auth != "none" and config.forward_authorization:
         yield "passes the caller's token on: the upstream can act as the caller everywhere until the token ends"
-    if not route.open_end and not route.names and config.path in _OWN:
-        yield "takes the place of the gateway's own answer at this path"
+
+
+def _doubts_about_own(route: Route, routes: Sequence[Route], own: OwnPaths) -> Iterator[str]:
+    """Whether the route has a path of the gateway's own, or looks as if it had one."""
+    if not route.open_end and not route.names:
+        if route.config.path in own:
+            yield "takes the place of the gateway's own answer at this path"
+        return
+    if ANY in route.segments[:1] or not route.segments:
+        return  # A route for all that is left.
+    named = {other.config.path for other in routes}
+    kept = [each for each in own.patterns if each not in named and _covers(route, _own_route(each))]
+    if kept:
+        yield (f"does not get {' and '.join(kept)}, where the gateway answers itself. If the upstream is to answer "
+               "there, write a route with that very path")  # fmt: skip
+
+
+@lru_cache(maxsize=256)
+def _own_route(path: str) -> Route:
+    return compile_routes([RouteConfig(path=path, answer=AnswerConfig())])[0]
 
 
 def _takes(route: Route) -> set[str]:

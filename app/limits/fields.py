@@ -37,6 +37,8 @@ class Told:
     """Gathers what is known of one request's limits, in the order in which they are named."""
 
     def __init__(self) -> None:
+        self.names: set[str] = set()
+        """Of the limits that were told of."""
         self._policies: list[str] = []
         self._states: list[str] = []
         self._requests: _Tightest | None = None
@@ -45,12 +47,14 @@ class Told:
     def requests(self, name: str, ask: Ask, count: Count) -> None:
         """Tell of a limit of requests in a window."""
         reset = math.ceil(count.wait or count.reset)
+        self.names.add(name)
         self._policies.append(f'"{name}";q={ask.limit};w={math.ceil(ask.window)}')
         self._states.append(f'"{name}";r={count.remaining};t={reset}')
         self._requests = _tighter(self._requests, _Tightest(ask.limit, count.remaining, reset))
 
     def concurrent(self, name: str, limit: int, *, full: bool) -> None:
         """Tell of a limit of what runs at once. How many do is known only when it is ``full``."""
+        self.names.add(name)
         self._policies.append(f'"{name}";q={limit};qu="concurrent-requests"')
         if full:
             self._states.append(f'"{name}";r=0')
@@ -58,6 +62,7 @@ class Told:
     def tokens(self, name: str, limit: int, window: float, level: Level) -> None:
         """Tell of a budget. What is reserved for calls that run is not there for others, and may come back."""
         remaining, reset = max(0, limit - level.used - level.held), math.ceil(level.reset)
+        self.names.add(name)
         self._policies.append(f'"{name}";q={limit};qu="tokens";w={math.ceil(window)}')
         self._states.append(f'"{name}";r={remaining};t={reset}')
         self._tokens = _tighter(self._tokens, _Tightest(limit, remaining, reset))

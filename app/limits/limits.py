@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from app.config import RateLimitConfig
 from app.errors import BrokerUnavailable, BudgetExhausted, RateLimited, TidegateError
@@ -19,7 +20,7 @@ from app.streams.budgets import Budget, Level
 from app.streams.slotkeeper import SlotKeeper, WithoutRedis
 from app.streams.windows import Ask, Windows
 
-__all__ = ["Limits", "Verdict", "Wanted"]
+__all__ = ["Counted", "Limits", "Verdict", "Wanted"]
 
 _PATIENCE = 0.04
 """Seconds that the count of slots is waited for; with everything else 50 ms."""
@@ -27,6 +28,13 @@ _LATER = 1.0
 """Seconds after which to come again who found all slots taken: nobody knows when one is free."""
 
 _Chosen = Sequence[tuple[str, RateLimitConfig]]
+
+
+class Counted(Protocol):
+    """Who is told what each limit said."""
+
+    def said(self, limit: str, outcome: str) -> None:
+        """``outcome`` is ``admitted``, ``refused`` or ``uncounted``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +72,10 @@ class Limits:
         windows: Windows,
         keeper: SlotKeeper | None = None,
         budgets: TokenBudgets | None = None,
+        counted: Counted | None = None,
     ) -> None:
         self._limits = limits
+        self._counted = counted
         self._windows = windows
         self._keeper = keeper
         self._budgets = budgets
@@ -114,6 +124,8 @@ class Limits:
             self.release(verdict, used=0)
             raise
         verdict.headers = told.headers()
+        if self._counted is not None:
+            self._tell(self._counted, chosen, told, refusal, tokens=wanted is not None)
         if refusal is not None:
             self.release(verdict, used=0)
             verdict.refusal = refusal
@@ -141,6 +153,21 @@ class Limits:
             self._budgets.settle(reservation, used)
 
     # Private.
+
+    def _tell(
+        self, counted: Counted, chosen: _Chosen, told: Told, refusal: TidegateError | None, *, tokens: bool
+    ) -> None:
+        """Say what each limit did: those that let a request in which another one refused said nothing."""
+        violated = getattr(refusal, "violated", ())
+        for name, limit in chosen:
+            if name in violated:
+                counted.said(name, "refused")
+            elif limit.tokens is not None and not tokens:
+                continue
+            elif name not in told.names and not violated:
+                counted.said(name, "uncounted")
+            elif refusal is None:
+                counted.said(name, "admitted")
 
     def _choose(self, names: Sequence[str]) -> _Chosen:
         return [(name, self._limits[name]) for name in names]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from app.observe.families import LATENCY, LONG, Counts, Histogram, Snapshot
 
-__all__ = ["GenerationCounts", "HttpCounts", "SocketCounts", "UpstreamCounts", "status_class"]
+__all__ = ["GenerationCounts", "HttpCounts", "LimitCounts", "SocketCounts", "UpstreamCounts", "status_class"]
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
@@ -30,6 +30,7 @@ class HttpCounts:
         self._seconds = Histogram(LATENCY)
         self._received = Counts()
         self._sent = Counts()
+        self._refused = Counts()
         self.in_flight = 0
 
     def ended(self, route: str, method: str, status: int, seconds: float, received: int, sent: int) -> None:
@@ -47,15 +48,37 @@ class HttpCounts:
         """It did not get its whole answer, or got the gateway's own."""
         self._failures.add((route, ended, code or "none"))
 
+    def refused(self, code: str, status: int, *, told: bool) -> None:
+        """One was refused while it was read. ``told``: what worked at it already will say that it has ended."""
+        self._refused.add((code,))
+        if not told:
+            self._requests.add(("none", "other", status_class(status)))
+            self.failed("none", "refused", code)
+
     def snapshot(self) -> Snapshot:
         return {
             "tidegate_http_requests_total": {**self._requests},
+            "tidegate_http_refused_total": {**self._refused},
             "tidegate_http_request_seconds": {**self._seconds.values},
             "tidegate_http_requests_in_flight": {(): self.in_flight},
             "tidegate_http_received_bytes_total": {**self._received},
             "tidegate_http_sent_bytes_total": {**self._sent},
             "tidegate_http_failures_total": {**self._failures},
         }
+
+
+class LimitCounts:
+    """What limits said, by their names in the configuration."""
+
+    def __init__(self) -> None:
+        self._said = Counts()
+
+    def said(self, limit: str, outcome: str) -> None:
+        """``outcome`` is ``admitted``, ``refused`` or ``uncounted``."""
+        self._said.add((limit, outcome))
+
+    def snapshot(self) -> Snapshot:
+        return {"tidegate_limits_total": {**self._said}}
 
 
 class UpstreamCounts:

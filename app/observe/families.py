@@ -118,6 +118,12 @@ FAMILIES: tuple[Family, ...] = (
     Family("tidegate_http_failures_total", "counter",
            "Requests that did not get their whole answer, or got the gateway's own: by who ended it "
            "(`refused`, `upstream`, `client`, `gateway`) and the error's code.", ("route", "ended", "code")),
+    Family("tidegate_http_refused_total", "counter",
+           "Requests that were refused while they were read, by the error's code; their connection was closed.",
+           ("code",)),
+    Family("tidegate_limits_total", "counter",
+           "What limits said to requests and generations, by the limit's name: `admitted`, `refused`, or `uncounted` "
+           "where Redis was away.", ("limit", "outcome")),
     Family("tidegate_cache_answers_total", "counter",
            "Answers of routes with a cache: `hit`, `stale`, `revalidated`, `collapsed`, `miss`, `bypass`.",
            ("route", "outcome")),

@@ -256,6 +256,35 @@ async def test_a_key_keeps_the_page_from_those_who_have_none() -> None:
             assert "tidegate_info" in (await c.get("/metrics", headers=headers)).text
 
 
+OUTSIDE = {"X-Forwarded-For": "203.0.113.9"}
+INSIDE = {"X-Forwarded-For": "10.4.0.9"}
+
+
+@pytest.mark.parametrize(
+    ("sections", "headers", "status"),
+    [
+        ({}, {}, 200),
+        ({}, OUTSIDE, 403),
+        ({}, INSIDE, 403),  # which anybody can write
+        ({}, {"Forwarded": "for=10.4.0.9"}, 403),
+        ({"server": {"trusted_proxies": ["127.0.0.1"]}}, {}, 200),
+        ({"server": {"trusted_proxies": ["127.0.0.1"]}}, OUTSIDE, 403),
+        ({"server": {"trusted_proxies": ["127.0.0.1"]}}, INSIDE, 200),
+        ({"metrics": {"networks": ["10.0.0.0/8"]}}, {}, 403),
+        ({"metrics": {"networks": ["127.0.0.1"]}}, {}, 200),
+        ({"metrics": {"networks": []}}, {}, 403),
+        ({"metrics": {"networks": [], "key": "scrape-me"}}, {"X-API-Key": "scrape-me", **OUTSIDE}, 200),
+    ],
+)
+async def test_without_a_key_only_clients_nearby_read_it(
+    sections: dict[str, Any], headers: dict[str, str], status: int
+) -> None:
+    async with running(quiet(**sections)) as gateway, httpx.AsyncClient(base_url=gateway.http) as client:
+        answer = await client.get("/metrics", headers=headers)
+    assert answer.status_code == status
+    assert ("tidegate_info" in answer.text) == (status == 200)
+
+
 async def test_a_port_of_its_own_is_the_only_one() -> None:
     port = free_port()
     async with running(quiet(metrics={"port": port, "key": "scrape-me"})) as gateway, httpx.AsyncClient() as client:
@@ -373,3 +402,60 @@ async def test_a_native_socket_has_its_line_with_what_it_moved(capfd: pytest.Cap
     assert len(socket["request_id"]) == len(socket["trace_id"]) == 32
     assert (generation["terminal"], generation["user_id"], generation["kind"]) == ("completed", "alice", "chat")
     assert "canary" not in json.dumps(lines)
+
+
+async def test_what_limits_say_is_counted_by_their_names(prefix: str) -> None:
+    limits = {
+        "few": {"requests": 2, "window": 60, "by": "all"},
+        "many": {"requests": 100, "window": 60, "by": "all"},
+        "away": {"requests": 100, "window": 60, "by": "all", "without_redis": "open"},
+    }
+    routes = [{"path": "/v1/*", "upstream": "chat", "limits": ["few", "many"]}]
+    async with (
+        raw_server(answers(ok(b""))) as server,
+        running(quiet(server.url, limits=limits, routes=routes)) as gateway,
+    ):
+        async with httpx.AsyncClient(base_url=gateway.http, headers=bearer()) as client:
+            statuses = [(await client.get("/v1/x")).status_code for _ in range(5)]
+        page = await read(gateway)
+    assert statuses == [200, 200, 429, 429, 429]
+    assert page("tidegate_limits_total", limit="few", outcome="admitted") == 2
+    assert page("tidegate_limits_total", limit="few", outcome="refused") == 3
+    assert page("tidegate_limits_total", limit="many", outcome="admitted") == 2
+    assert page("tidegate_limits_total", limit="many", outcome="refused") == 0
+    with ValkeyServer() as valkey:
+        broker = {"redis_url": valkey.url, "key_prefix": prefix, "command_timeout": 0.5}
+        routes = [{"path": "/v1/*", "upstream": "chat", "limits": ["away"]}]
+        async with raw_server(answers(ok(b""))) as server:
+            config = quiet(server.url, limits=limits, routes=routes, broker=broker)
+            async with running(config) as gateway, httpx.AsyncClient(base_url=gateway.http, headers=bearer()) as client:
+                assert (await client.get("/v1/x")).status_code == 200
+                valkey.kill()
+                assert (await client.get("/v1/x")).status_code == 200
+                page = await read(gateway)
+    assert page("tidegate_limits_total", limit="away", outcome="admitted") == 1
+    assert page("tidegate_limits_total", limit="away", outcome="uncounted") == 1
+
+
+async def test_what_is_refused_while_it_is_read_is_counted_by_why(capfd: pytest.CaptureFixture[str]) -> None:
+    requests = {"head_timeout": 0.3, "body_timeout": 0.3, "max_head": 1024}
+    bad = {
+        b"GET / HTTP/1.1\r\n\r\n": "bad_request",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (b"x" * 2000): "head_too_large",
+        b"GET / HTTP/1.1\r\nHost: a\r\n": "request_timeout",
+        b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n": "not_implemented",
+        b"POST /v1/x HTTP/1.1\r\nHost: a\r\nAuthorization: %b\r\nContent-Length: 9\r\n\r\nx"
+        % bearer()["Authorization"].encode(): "request_timeout",
+    }
+    async with raw_server(answers(ok(b""))) as server:
+        config = quiet(server.url, server={"requests": requests})
+        async with running(config) as gateway:
+            for request in bad:
+                reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+                writer.write(request)
+                assert (await reader.read()).startswith(b"HTTP/1.1 ")
+                writer.close()
+            page = await read(gateway)
+    for code in set(bad.values()):
+        assert page("tidegate_http_refused_total", code=code) == list(bad.values()).count(code)
+    assert page("tidegate_http_requests_total") == len(bad)

@@ -368,6 +368,13 @@ async def test_nyro_says_who_must_show_what_in_its_own_words():
         assert (await client.post("/api/v1/auth/logout", json={})).status_code == 501
 
 
+async def test_nyros_logout_is_its_auth_services():
+    async with system("nyro") as (client, _, _):
+        for path in ("/api/v1/auth/login", "/api/v1/auth/logout"):
+            answer = await client.post(path, json={"n": 1})
+            assert (answer.status_code, answer.json()["body"]) == (200, {"n": 1})
+
+
 async def test_nyros_pages_are_those_of_its_variables():
     environ = {"VERCEL_FRONTEND_URL": "https://nyro.vercel.app", "NGROK_URL": ""}
     async with system("nyro", **environ) as (client, _, _):

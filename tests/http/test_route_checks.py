@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.config import RouteConfig
+from app.http.own_paths import OwnPaths
 from app.http.route_checks import findings, unreachable_routes
 
 
@@ -78,3 +79,28 @@ def test_what_may_not_be_meant_is_said(routes, words):
 )
 def test_what_is_clear_is_not_complained_about(routes):
     assert findings(routes) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "kept"),
+    [
+        ("/api/v1/auth/*", ["/api/v1/auth/logout"]),
+        ("/api/v1/{service}/*", ["/api/v1/auth/logout", "/api/v1/ws", "/api/v1/ws/*"]),
+        ("/api/v1/auth/login", []),
+        ("/*", []),
+        ("/{any}/*", []),
+    ],
+)
+def test_who_routes_what_the_gateway_answers_itself_is_told(path, kept):
+    own = OwnPaths(("/api/v1/auth/logout", "/api/v1/ws", "/api/v1/ws/*", "/health"))
+    told = [found.what for found in findings([route(path, auth="required")], own) if "does not get" in found.what]
+    for each in kept:
+        assert each in told[0]
+    assert bool(told) == bool(kept)
+
+
+def test_who_names_the_path_has_taken_it():
+    own = OwnPaths(("/api/v1/auth/logout",))
+    told = [found.what for found in findings([route("/api/v1/auth/logout"), route("/api/v1/auth/*")], own)]
+    assert len(told) == 1
+    assert "takes the place of the gateway's own answer" in told[0]

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from app.auth.bearer import bearer_token
 from app.auth.identity import ANONYMOUS, Identity
 from app.errors import Unauthenticated
+from app.http.own_requests import note_caller
 from app.http.proxy import Verifier
 
 __all__ = ["Caller"]
@@ -23,7 +24,9 @@ class Caller:
         """Return who asks. Raises :exc:`~app.errors.Unauthenticated` and ``KeysUnavailable``."""
         token = bearer_token(request.headers.raw)
         if token is not None:
-            return await self._verifier.verified(token)
+            identity = await self._verifier.verified(token)
+            note_caller(request.scope, identity)
+            return identity
         if self._insecure:
             return ANONYMOUS
         raise Unauthenticated("Send a token: Authorization: Bearer <token>.")

@@ -22,7 +22,7 @@ from app.errors import BadRequest, HeadTooLarge, RequestTimeout, TidegateError
 from app.http.edge.answering import Answering
 from app.http.edge.heads import check_head, origin_form, wants_websocket, without_upgrade
 from app.http.edge.parts import Enough, Part
-from app.http.edge.refusing import meaning, refusal, too_large
+from app.http.edge.refusing import meaning, refusal, tell_refusal, too_large
 from app.observe.sampling import Sampled
 
 __all__ = ["STATE_KEY", "Guard"]
@@ -63,6 +63,7 @@ class Guard(Answering):
     _deadline_of: Part | None = None
     _held_up = False
     """Whether the client had to wait for the gateway when the deadline was set."""
+
     # What the loop calls.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -275,6 +276,7 @@ class Guard(Answering):
         self._clear_deadline()
         self._why = error
         if error is not None:
+            tell_refusal(self.app_state, error, worked_at=before is Part.BODY and self.running is cycle)
             _log.warning("a request was refused", code=error.code, client=self.client and self.client[0])
         if before is Part.BODY and cycle is not None and not cycle.response_complete:
             if self.running is not cycle:

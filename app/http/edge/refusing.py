@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -9,7 +12,12 @@ from app.config import RequestsConfig
 from app.errors import BadRequest, HeadTooLarge, TidegateError, UnknownVersion
 from app.http.problems import problem
 
-__all__ = ["meaning", "refusal", "too_large"]
+__all__ = ["REFUSED_KEY", "meaning", "refusal", "tell_refusal", "too_large"]
+
+REFUSED_KEY = "tidegate.refused"
+"""Key of the lifespan's state under which connections find whom to tell of refusals."""
+Refused = Callable[[TidegateError, bool], None]
+"""Is told why, and whether somebody works at the request already, who will tell of its end."""
 
 
 def meaning(error: httptools.HttpParserError) -> TidegateError:
@@ -22,6 +30,13 @@ def meaning(error: httptools.HttpParserError) -> TidegateError:
 
 def too_large(limits: RequestsConfig) -> HeadTooLarge:
     return HeadTooLarge(f"A request's head may have {limits.max_head} bytes.")
+
+
+def tell_refusal(state: Mapping[str, Any], error: TidegateError, *, worked_at: bool) -> None:
+    """Tell whoever counts, if anybody does."""
+    refused = cast(Refused | None, state.get(REFUSED_KEY))
+    if refused is not None:
+        refused(error, worked_at)
 
 
 def refusal(error: TidegateError, headers: list[tuple[bytes, bytes]]) -> bytes:

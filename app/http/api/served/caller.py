@@ -8,6 +8,7 @@ from app.auth.api_keys import ApiKeys
 from app.auth.bearer import bearer_token
 from app.auth.identity import Identity
 from app.http.api.caller import Caller
+from app.http.own_requests import note_caller
 
 __all__ = ["ServedCaller"]
 
@@ -27,7 +28,10 @@ class ServedCaller:
         if shown is None:
             shown = next((value for name in _HEADERS if (value := request.headers.get(name))), None)
         owner = None if shown is None else self._keys.owner(shown)
-        return owner if owner is not None else await self._caller(request)
+        if owner is None:
+            return await self._caller(request)
+        note_caller(request.scope, owner)
+        return owner
 
     def check(self, identity: Identity) -> None:
         """Raise :exc:`~app.errors.TokenRevoked` if the token was revoked while its request waited."""
