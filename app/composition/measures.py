@@ -105,6 +105,7 @@ class Measures:
             **_channels(parts.hub),
             **tallies.generations.snapshot(),
             "tidegate_generations_started_total": {(kind,): count for kind, count in parts.generations.started.items()},
+            "tidegate_generation_failovers_total": dict(parts.generations.failovers.items()),
             "tidegate_generations_running": {(): parts.generations.running},
             **_broker(parts.backend),
             **self.lag.snapshot(),

@@ -27,6 +27,8 @@ _PATHS = {
 }
 """Where each format has its requests by default."""
 _JOB_PATHS = {"comfyui": "/prompt", "screenshot-to-code": "/generate-code"}
+_CONVERSATIONS = frozenset(_PATHS) - {"openai-images", "json-lines", "vercel-ai"}
+"""Formats whose requests are made of the same input."""
 _PREFILLED = frozenset({"anthropic", "ollama", "openai-chat"})
 """Formats in which an answer's beginning can be given."""
 _FIELDS = frozenset(
@@ -54,6 +56,18 @@ _FIELDS = frozenset(
 )
 
 
+StreamFormat = Literal[
+    "openai-chat",
+    "openai-responses",
+    "openai-images",
+    "anthropic",
+    "ollama",
+    "ollama-generate",
+    "vercel-ai",
+    "json-lines",
+]
+
+
 class GenerationConfig(Section):
     """How one kind of generation (`[generations.kinds.chat]`) reaches its upstream."""
 
@@ -63,16 +77,7 @@ class GenerationConfig(Section):
     """The service of which its generations are events, for example `llm_chat`; empty for the kind's own name."""
     path: str | None = None
     """Where the upstream takes the request; none: where its format has it, `/v1/chat/completions` for `openai-chat`."""
-    format: Literal[
-        "openai-chat",
-        "openai-responses",
-        "openai-images",
-        "anthropic",
-        "ollama",
-        "ollama-generate",
-        "vercel-ai",
-        "json-lines",
-    ] = "openai-chat"
+    format: StreamFormat = "openai-chat"
     """What the upstream speaks ([formats](formats.md))."""
     fields: dict[str, str] = Field(default_factory=dict)
     """Where things stand in the objects of `json-lines`: `text = "choices.0.text"`, `done = "type=end"`."""
@@ -94,11 +99,15 @@ class GenerationConfig(Section):
     """What happens when the upstream breaks off before it was done, is silent for too long, or answers 429 or 5xx: the
     generation fails, or another one goes on in the same sequence, from its beginning or from the text so far."""
     failover_to: tuple[str, ...] = ()
-    """Upstreams that go on, in turn, of the same format and path; none: the same one, where another target may do."""
+    """Upstreams that go on, in turn; none: the same one, where another target may do."""
     failover_attempts: int = Field(2, ge=1, le=10)
     """How often one generation goes on at most."""
     failover_models: dict[str, str] = Field(default_factory=dict)
     """What is asked for at another upstream, by its name, where its models are called otherwise."""
+    failover_formats: dict[str, StreamFormat] = Field(default_factory=dict)
+    """What another upstream speaks, by its name, where that is not the kind's `format`; both take a chat's `input`."""
+    failover_paths: dict[str, str] = Field(default_factory=dict)
+    """Where another upstream takes the request, by its name; none: `path`, or where its own format has it."""
     failover_preset: dict[str, Any] = Field(default_factory=dict)
     """Members of the request's body with which an upstream goes on with a text:
     `{ continue_final_message = true, add_generation_prompt = false }` for vLLM."""
@@ -114,6 +123,17 @@ class GenerationConfig(Section):
     def path_or_default(self) -> str:
         """Where the upstream takes the request."""
         return self.path or (_PATHS[self.format] if self.job is None else _JOB_PATHS[self.job.format])
+
+    def format_at(self, upstream: str) -> StreamFormat:
+        """What ``upstream`` speaks, one of those that go on."""
+        return self.failover_formats.get(upstream, self.format)
+
+    def path_at(self, upstream: str) -> str:
+        """Where ``upstream`` takes the request."""
+        own = self.failover_paths.get(upstream)
+        if own is None and self.format_at(upstream) != self.format:
+            return _PATHS[self.format_at(upstream)]
+        return own or self.path_or_default
 
     @model_validator(mode="after")
     def _fields_are_known(self) -> GenerationConfig:
@@ -134,12 +154,22 @@ class GenerationConfig(Section):
             return
         if self.job is not None:
             raise WrongSetting(("failover",), "does not go with a job, which is followed where it is")
-        if self.failover == "continue" and self.format not in _PREFILLED:
-            known = ", ".join(sorted(_PREFILLED))
-            raise WrongSetting(("failover",), f"is continue, which goes with a format of {known} alone. Set restart")
         for name in self.failover_models:
             if name not in {self.upstream, *self.failover_to}:
                 raise WrongSetting(("failover_models", name), "is neither upstream nor one of failover_to")
+        for key, names in (("failover_formats", [*self.failover_formats]), ("failover_paths", [*self.failover_paths])):
+            for name in names:
+                if name not in self.failover_to:
+                    raise WrongSetting((key, name), "is not one of failover_to")
+        for name, path in self.failover_paths.items():
+            if not path.startswith("/"):
+                raise WrongSetting(("failover_paths", name), "must start with /")
+        formats = {self.format, *self.failover_formats.values()}
+        if self.failover == "continue" and not formats <= _PREFILLED:
+            known = ", ".join(sorted(_PREFILLED))
+            raise WrongSetting(("failover",), f"is continue, which goes with a format of {known} alone. Set restart")
+        if len(formats) > 1 and not formats <= _CONVERSATIONS:
+            raise WrongSetting(("failover_formats",), "may differ among formats of language models alone")
 
 
 class GenerationsConfig(Section):
@@ -159,6 +189,9 @@ class GenerationsConfig(Section):
     """Characters of base 64 that a preview's message may hold; of a larger one readers get a link."""
     preview_ttl: float = Field(300.0, gt=0)
     """How long such a link is good. Only the last preview of each result is kept."""
+    file_rollup: float = Field(0.25, ge=0, le=5)
+    """How long small changes of a file are gathered into one event; the first one after a pause is told at once.
+    0 tells each by itself."""
     on_last_disconnect: str = "continue"
     """When nobody listens any more and the client did not say: `continue`, `cancel`, `cancel_after:<seconds>`."""
     upload: UploadConfig = UploadConfig()

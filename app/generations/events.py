@@ -40,6 +40,7 @@ __all__ = [
     "encode_delta",
     "is_reset",
     "is_terminal",
+    "name_of",
 ]
 
 Part = Literal["text", "reasoning", "tool"]
@@ -282,6 +283,11 @@ _SPARSE = (Progress, Preview, Artifact, Audio, Child)
 """Events that leave out what is None."""
 
 _TERMINAL_BEGINNINGS = tuple(b'{"type":"%b",' % _NAMES[type_].encode() for type_ in TERMINALS)
+
+
+def name_of(event: Event) -> str:
+    """Return what it is called on the wire, for example ``completed``."""
+    return "delta" if isinstance(event, Delta) else _NAMES[type(event)]
 
 
 def is_terminal(data: bytes) -> bool:

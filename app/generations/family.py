@@ -8,7 +8,7 @@ import orjson
 
 from app.auth.identity import Identity
 from app.generations.channels import channel_of
-from app.generations.lifecycle import State
+from app.generations.lifecycle import State, end_named
 from app.generations.merging import EventMergeRule
 from app.generations.waiting import Waiter
 from app.streams.broker import Broker, Ledger
@@ -17,7 +17,6 @@ from app.streams.hub import Hub
 
 __all__ = ["Relatives"]
 
-_ENDS = {"completed": State.COMPLETED, "failed": State.FAILED, "cancelled": State.CANCELLED}
 _RULE = EventMergeRule()
 
 
@@ -57,4 +56,4 @@ class Relatives:
     async def _how(self, stream: str, top: int) -> State:
         history = await self._broker.history(stream, max(0, top - 1))
         last = orjson.loads(history.batches[-1].items[-1]) if history.batches else {}
-        return _ENDS.get(str(last.get("type")), State.FAILED)
+        return end_named(last.get("type")) or State.FAILED

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
-__all__ = ["ENDS", "MOVES", "IllegalMove", "Lifecycle", "State"]
+__all__ = ["ENDS", "MOVES", "IllegalMove", "Lifecycle", "State", "end_named"]
 
 
 class State(StrEnum):
@@ -41,6 +41,11 @@ MOVES: Mapping[State, frozenset[State]] = MappingProxyType(
 """From each state, the states that may follow."""
 
 ENDS = frozenset(state for state, after in MOVES.items() if not after)
+
+
+def end_named(name: object) -> State | None:
+    """Return the end that an event's ``type`` says; None for what says none."""
+    return State(name) if isinstance(name, str) and name in ENDS else None
 
 
 class IllegalMove(RuntimeError):

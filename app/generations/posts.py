@@ -22,12 +22,10 @@ from app.generations.requests import Info
 from app.generations.running import Running, job_key
 from app.generations.sources.job import usable_id
 from app.generations.sources.port import Post
+from app.generations.waiting import PAUSES
 from app.streams.broker import Broker, Keys, Ledger, Record
 
 __all__ = ["Posts"]
-
-_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
-"""Seconds between looks for a job that may post before the answer that names it is here."""
 
 
 class Posts:
@@ -95,7 +93,7 @@ class Posts:
         await self._hand_over(record, Post(post_id, body))
 
     async def _record(self, name: str, job_id: str) -> Record:
-        for pause in (0.0, *_PAUSES):
+        for pause in (0.0, *PAUSES):  # It may post before the answer that names it is here.
             await asyncio.sleep(pause)
             generation_id = await self._keys.read(job_key(name, job_id))
             if generation_id is not None:

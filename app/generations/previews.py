@@ -16,6 +16,7 @@ from typing import Any
 
 from app.errors import BrokerUnavailable, NotFound
 from app.generations.events import Preview
+from app.generations.waiting import PAUSES
 from app.observe.sampling import Sampled
 from app.streams.broker import Keys
 
@@ -24,8 +25,6 @@ __all__ = ["PreviewShelf", "read_preview"]
 _log = Sampled(__name__)
 _MOST = 64
 """Indices of one generation of which a preview is kept."""
-_PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)
-"""Seconds between looks for a preview whose link was faster than itself."""
 _LONGEST_MIME = 128
 
 Start = Callable[[Coroutine[Any, Any, None], str], object]
@@ -86,7 +85,7 @@ async def read_preview(keys: Keys, generation_id: str, index: int, secret: str) 
     """Return a preview's media type and content. Raises :exc:`~app.errors.NotFound` and ``BrokerUnavailable``."""
     name = _name(generation_id, index, secret)
     value = await keys.read(name)
-    for pause in _PAUSES:
+    for pause in PAUSES[:-1]:  # Its link may have been faster than itself.
         if value is not None:
             break
         await asyncio.sleep(pause)

@@ -16,7 +16,7 @@ import orjson
 
 from app.generations.events import FilePatch, FileSet, Receipt, Usage
 from app.generations.files import Files
-from app.generations.lifecycle import State
+from app.generations.lifecycle import State, end_named
 
 __all__ = ["ReceiptBuilder", "Snapshot", "fold"]
 
@@ -120,9 +120,6 @@ class Snapshot:
         return ReceiptBuilder(self).seal(offset)
 
 
-_TERMINALS = {"completed": State.COMPLETED, "failed": State.FAILED, "cancelled": State.CANCELLED}
-
-
 _NO_ANSWER = ("queued", "switched", "reset")
 """Events that don't say that an upstream has answered."""
 
@@ -163,8 +160,8 @@ def fold(items: Iterable[bytes]) -> Snapshot:
         elif kind == "reset":
             parts, kept = {part: [] for part in parts}, (0, 0, 0)
             files, artifacts, heard, progress = Files(), {}, set(), None
-        elif isinstance(kind, str) and kind in _TERMINALS:
-            status, terminal = _TERMINALS[kind], event
+        elif (end := end_named(kind)) is not None:
+            status, terminal = end, event
             break
         if kind not in _NO_ANSWER and status is State.QUEUED and event:
             status = State.STARTED

@@ -14,8 +14,11 @@ import structlog
 from app.auth.identity import Identity
 from app.config import GenerationsConfig
 from app.errors import BrokerUnavailable, TooManyRequests
+from app.generations.account import Account
 from app.generations.events import Usage
+from app.generations.gathering import Gathering
 from app.generations.jobs import JobPlace, job_source
+from app.generations.journal import Journal
 from app.generations.lifecycle import State
 from app.generations.metering import Allowance, Meter
 from app.generations.previews import PreviewShelf
@@ -29,7 +32,7 @@ from app.limits.limits import Limits, Wanted
 from app.limits.shares import Caller
 from app.observe.outcomes import GenerationOutcome, GenerationOutcomes
 from app.observe.tasks import TaskSet
-from app.observe.trace_context import TraceContext
+from app.observe.trace_context import TraceContext, parse_traceparent
 from app.observe.tracing import Span, Tracing
 from app.streams.broker import History, Keys, Ledger, OwnedStream, Record, Succession
 from app.streams.budgets import Budget
@@ -63,6 +66,8 @@ class Running:
         self.relays: dict[str, Relay] = {}
         self.started: Counter[str] = Counter()
         """By kind, those that were taken over included."""
+        self.failovers: Counter[tuple[str, str, str]] = Counter()
+        """By the upstream that failed, the one that went on, and how."""
         self.stopped = False
         """Nothing is begun any more."""
         self._ledger = ledger
@@ -126,20 +131,11 @@ class Running:
         meter = Meter() if meter is None else meter
         for text in (told.text, told.reasoning, told.tools) if told is not None else ():
             meter.add(text)
-        relay = Relay(
-            owned,
-            self._ledger,
-            source,
-            patience,
-            _outcome(info, span),
-            self._outcomes,
-            max_bytes=max_bytes or self.config.max_bytes,
-            note=self._noting(owned, info),
-            meter=meter,
-            shelf=self._shelf(info.id),
-            drain=drain,
-            told=told,
-        )
+        account = Account(_outcome(info, span), self._outcomes, meter, self.failovers)
+        limit = max_bytes or self.config.max_bytes
+        journal = Journal(owned, self._ledger, account, self._shelf(info.id), max_bytes=limit, told=told)
+        gathering = Gathering(self.config.file_rollup)
+        relay = Relay(journal, source, patience, gathering, self._noting(owned, info), drain=drain)
         relay.heritable = info.job is not None
         self.relays[stream] = relay
         task = self._tasks.start(relay.run(self._transport), f"relay {stream}")
@@ -157,6 +153,17 @@ class Running:
             return trace, None
         span.note({"tidegate.generation_id": generation_id, "tidegate.kind": kind})
         return span.trace, span
+
+    def watched(self, record: Record) -> Span | None:
+        """Return the span of a reader who joins, on whatever replica, below the generation's own."""
+        info = Info.decode(record.info)
+        if self._tracing is None or info.trace is None:
+            return None
+        trace = parse_traceparent(info.trace.encode())
+        span = None if trace is None else self._tracing.begin(f"watch {info.kind}", trace, "consumer")
+        if span is not None:
+            span.note({"tidegate.generation_id": info.id, "tidegate.offset": record.top})
+        return span
 
     async def enter(self, place: JobPlace, generation_id: str, job_id: str) -> None:
         """Keep which generation an upstream's posts are for."""

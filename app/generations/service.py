@@ -32,11 +32,11 @@ from app.generations.running import Running
 from app.generations.sources.port import Transport
 from app.generations.starts import Starts
 from app.generations.tracking import Tracking, alias_key
+from app.generations.waiting import PAUSES
 from app.generations.watch import Watch
 from app.limits.limits import Limits
 from app.observe.outcomes import GenerationOutcomes
-from app.observe.trace_context import parse_traceparent
-from app.observe.tracing import Span, Tracing
+from app.observe.tracing import Tracing
 from app.streams.broker import Broker, Keys, Ledger, Record, Succession
 from app.streams.catchup import join
 from app.streams.hub import Hub, Listener, Subscription
@@ -49,25 +49,12 @@ __all__ = ["CancelStatus", "Generation", "Generations"]
 _log = structlog.get_logger(__name__)
 _RULE = EventMergeRule()
 
-_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-"""Seconds between looks at a log that a reader is ahead of: its owner's appends are on their way, or he is gone."""
-
 CancelStatus = Literal["cancelled", "cancelling", "finished"]
 
 
 def _is_interrupted(data: bytes) -> bool:
     event = orjson.loads(data) if data else {}
     return event.get("type") == "failed" and event.get("code") == Interrupted.code
-
-
-def _watching(tracing: Tracing, record: Record) -> Span | None:
-    """Return the span of a reader who joins, on whatever replica, below the generation's own."""
-    info = Info.decode(record.info)
-    trace = None if info.trace is None else parse_traceparent(info.trace.encode())
-    span = None if trace is None else tracing.begin(f"watch {info.kind}", trace, "consumer")
-    if span is not None:
-        span.note({"tidegate.generation_id": info.id, "tidegate.offset": record.top})
-    return span
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +95,6 @@ class Generations:
         self._shared = shared
         places = places_of(config, routes)
         self._running = Running(config, places, ledger, succession, keys, transport, outcomes, limits, tracing)
-        self._tracing = tracing
         self._relays = self._running.relays
         self._watch = Watch(config, hub, broker, ledger, self._relays, self._running, outcomes)
         self._starts = Starts(ledger, keys, self._watch, self._running)
@@ -142,6 +128,11 @@ class Generations:
         """How many began here so far, by kind."""
         return self._running.started
 
+    @property
+    def failovers(self) -> Mapping[tuple[str, str, str], int]:
+        """How often a generation here went on at another upstream: by the one that failed, the other one, the mode."""
+        return self._running.failovers
+
     async def start(self, identity: Identity, request: StartRequest) -> tuple[str, Position]:
         """Start a generation, or attach to the one that the same idempotency key has started.
 
@@ -165,7 +156,7 @@ class Generations:
         raises.
         """
         record = await self.record(identity, generation_id)
-        span = None if self._tracing is None else _watching(self._tracing, record)
+        span = self._running.watched(record)
         try:
             return await self._watching(record, listener, since, send, rule)
         finally:
@@ -212,7 +203,7 @@ class Generations:
         One that is not there (yet) is waited for, at most ``wait`` seconds. Raises what :meth:`record` raises.
         """
         loop = asyncio.get_running_loop()
-        deadline, pauses = loop.time() + wait, iter(_PAUSES)
+        deadline, pauses = loop.time() + wait, iter(PAUSES)
         while True:
             try:
                 return await self.record(identity, generation_id)
@@ -222,7 +213,7 @@ class Generations:
                     return await self.record(identity, alias)
                 if loop.time() >= deadline:
                     raise
-            await asyncio.sleep(min(next(pauses, _PAUSES[-1]), max(0.01, deadline - loop.time())))
+            await asyncio.sleep(min(next(pauses, PAUSES[-1]), max(0.01, deadline - loop.time())))
 
     async def alias(self, identity: Identity, job_id: str) -> str | None:
         """Return the id of the caller's generation that ``job_id`` of its upstream stands for, where it is another."""
@@ -245,7 +236,7 @@ class Generations:
     async def _place(self, record: Record, since: Position) -> Position | None:
         if since.epoch not in {"", record.epoch}:
             return None
-        for pause in _PAUSES:
+        for pause in PAUSES:
             if record.closed or since.offset <= record.top:
                 break
             await asyncio.sleep(pause)

@@ -154,13 +154,19 @@ class Starts:
             beginning = Beginning(kind.path_or_default, (*_JSON, *headers), body)
             begun = partial(self._running.enter, place, generation_id)
             return job_source(place, identity, generation_id, beginning=beginning, begun=begun)
-        wire = format_of(kind.format, kind.fields)
-        path = kind.path_or_default
-        call = Call(kind.upstream, path, (*wire.headers, *headers), body, wire, patience_of(kind))
+        call = _call(kind, headers, kind.upstream, body)
         if kind.failover == "off":
             return StreamSource(call)
-        again = partial(body_again, kind, request.input)
+
+        def again(upstream: str, prefix: str) -> Call:
+            return _call(kind, headers, upstream, body_again(kind, request.input, upstream, prefix))
+
         return FailoverSource(call, Plan(kind.failover, kind.failover_to, kind.failover_attempts, again))
+
+
+def _call(kind: GenerationConfig, headers: tuple[tuple[bytes, bytes], ...], upstream: str, body: bytes) -> Call:
+    wire = format_of(kind.format_at(upstream), kind.fields)
+    return Call(upstream, kind.path_at(upstream), (*wire.headers, *headers), body, wire, patience_of(kind))
 
 
 def _body(kind: GenerationConfig, request: StartRequest) -> bytes:

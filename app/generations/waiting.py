@@ -1,4 +1,4 @@
-"""A listener that waits for the end."""
+"""Waiting: for a generation's end, and for what another replica is about to write."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from app.streams.publication import Batch
 from app.streams.quiet import NOTHING
 
-__all__ = ["Waiter"]
+__all__ = ["PAUSES", "Waiter"]
+
+PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Seconds between looks at what is on its way: an append of another replica, the answer that names a job."""
 
 
 class Waiter:

@@ -180,6 +180,9 @@ FAMILIES: tuple[Family, ...] = (
     Family("tidegate_generations_finished_total", "counter",
            "Generations that ended, told by the replica that ended them: `completed`, `failed` with the error's "
            "`code`, `cancelled`.", ("kind", "terminal", "code")),
+    Family("tidegate_generation_failovers_total", "counter",
+           "Upstreams that failed in a generation, and which one went on: from its beginning (`restart`), or from the "
+           "text so far (`continue`).", ("from", "to", "mode")),
     Family("tidegate_generation_first_seconds", "histogram",
            "From a generation's start to the upstream's first event.", ("kind",), bounds=LONG),
     Family("tidegate_generation_seconds", "histogram", "From start to end.", ("kind",), bounds=LONG),

@@ -22,8 +22,11 @@ class MergeRule(Protocol):
     def key(self, data: bytes) -> str | None:
         """Name what ``data`` merges with: neighbours of one key become one message. None: it stays alone."""
 
-    def combine(self, key: str, items: Sequence[bytes]) -> bytes:
-        """Return the one message that stands for ``items``, two or more of one key, in order."""
+    def combine(self, key: str, items: Sequence[bytes]) -> Sequence[tuple[bytes, int]]:
+        """Return the messages that stand for ``items``, two or more of one key, in order: one, or as few as can be.
+
+        With each comes how many of ``items`` it stands for.
+        """
 
 
 class NeverMerge:
@@ -32,7 +35,7 @@ class NeverMerge:
     def key(self, data: bytes) -> str | None:
         return None
 
-    def combine(self, key: str, items: Sequence[bytes]) -> bytes:
+    def combine(self, key: str, items: Sequence[bytes]) -> Sequence[tuple[bytes, int]]:
         raise AssertionError("nothing has a key, so nothing is combined")
 
 
@@ -45,18 +48,21 @@ def merge(publications: Iterable[Publication], rule: MergeRule) -> list[Publicat
     for publication in publications:
         key = rule.key(publication.data)
         if run and (key is None or key != run_key or size + len(publication.data) > MAX_MERGED):
-            merged.append(_combine(run, run_key, rule))
+            merged += _combine(run, run_key, rule)
             run, size = [], 0
         run.append(publication)
         run_key = key
         size += len(publication.data)
     if run:
-        merged.append(_combine(run, run_key, rule))
+        merged += _combine(run, run_key, rule)
     return merged
 
 
-def _combine(run: list[Publication], key: str | None, rule: MergeRule) -> Publication:
+def _combine(run: list[Publication], key: str | None, rule: MergeRule) -> list[Publication]:
     if len(run) == 1 or key is None:
-        return run[0]
-    data = rule.combine(key, [publication.data for publication in run])
-    return Publication(run[-1].offset, data, sum(publication.merged for publication in run))
+        return run
+    combined, at = [], 0
+    for data, count in rule.combine(key, [publication.data for publication in run]):
+        part, at = run[at : at + count], at + count
+        combined.append(Publication(part[-1].offset, data, sum(publication.merged for publication in part)))
+    return combined

@@ -101,6 +101,49 @@ async def goes_on(call: Call) -> None:
     await call.answer([rest[at : at + 4] for at in range(0, len(rest), 4)])
 
 
+@pytest.mark.parametrize("mode", ["restart", "continue"])
+async def test_an_upstream_of_another_format_at_a_path_of_its_own_goes_on_and_is_counted(mode: str) -> None:
+    async def claude(call: Call) -> None:
+        last = call.body["messages"][-1]
+        begun = last["content"] if last["role"] == "assistant" else ""
+        if isinstance(begun, list):
+            begun = begun[0]["text"]
+        rest = TEXT[len(begun) :]
+        await call.head()
+        for type_, more in (
+            ("message_start", {"message": {"model": "c1", "usage": {"input_tokens": 3, "output_tokens": 1}}}),
+            ("content_block_start", {"index": 0, "content_block": {"type": "text", "text": ""}}),
+            ("content_block_delta", {"index": 0, "delta": {"type": "text_delta", "text": rest}}),
+            ("content_block_stop", {"index": 0}),
+            ("message_delta", {"delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 30}}),
+            ("message_stop", {}),
+        ):
+            await call.send(f"event: {type_}\ndata: {json.dumps({'type': type_, **more})}\n\n".encode())
+        await call.end()
+
+    more = {"failover_formats": {"u1": "anthropic"}, "failover_models": {"u1": "claude"}}
+    async with served(cut, claude, failover=mode, **more) as (gateway, upstreams), connected(gateway) as client:
+        stream = await client.finish(await client.generate())
+        assert stream.text == TEXT
+        assert stream.terminal is not None
+        assert stream.terminal["type"] == "completed"
+        assert len(events_of(stream, "reset")) == (mode == "restart")
+        (call,) = upstreams[1].calls
+        assert call.target == "/v1/messages"
+        assert call.body["model"] == "claude"
+        assert call.headers["anthropic-version"] == "2023-06-01"
+        async with httpx.AsyncClient() as http:
+            page = (await http.get(f"{gateway.http}/metrics")).text
+        counted = [line for line in page.splitlines() if line.startswith("tidegate_generation_failovers_total{")]
+        assert len(counted) == 1
+        assert counted[0].endswith("} 1.0")
+        assert all(label in counted[0] for label in ('from="u0"', 'to="u1"', f'mode="{mode}"'))
+    elsewhere = {**more, "failover_paths": {"u1": "/claude/messages"}}
+    async with served(cut, claude, failover=mode, **elsewhere) as (gateway, upstreams), connected(gateway) as client:
+        assert (await client.finish(await client.generate())).text == TEXT
+        assert upstreams[1].calls[0].target == "/claude/messages"
+
+
 @pytest.mark.parametrize(
     ("first", "kind", "code"),
     [

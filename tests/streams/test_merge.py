@@ -17,9 +17,17 @@ class Letters:
     def key(self, data: bytes) -> str | None:
         return None if data[:1].isdigit() else data[:1].decode()
 
-    def combine(self, key: str, items: Sequence[bytes]) -> bytes:
+    def combine(self, key: str, items: Sequence[bytes]) -> Sequence[tuple[bytes, int]]:
         assert len(items) > 1
-        return b"+".join(items)
+        return [(b"+".join(items), len(items))]
+
+
+class Pairs(Letters):
+    """No more than two merge."""
+
+    def combine(self, key: str, items: Sequence[bytes]) -> Sequence[tuple[bytes, int]]:
+        pairs = [items[at : at + 2] for at in range(0, len(items), 2)]
+        return [(b"+".join(pair), len(pair)) for pair in pairs]
 
 
 def publications(*items: bytes, first: int = 1) -> list[Publication]:
@@ -40,6 +48,13 @@ def test_neighbours_of_one_key_become_one_message_that_ends_at_the_last_offset()
 def test_what_was_merged_merges_again_and_counts_on() -> None:
     once = merge(publications(b"a1", b"a2"), Letters())
     assert merge([*once, Publication(3, b"a3")], Letters()) == [Publication(3, b"a1+a2+a3", 3)]
+
+
+def test_neighbours_that_cannot_all_be_one_become_several_each_over_its_own_offsets() -> None:
+    once = merge(publications(b"a1", b"a2", b"a3", b"a4", b"a5", b"b1"), Pairs())
+    assert [(each.offset, each.merged) for each in once] == [(2, 2), (4, 2), (5, 1), (6, 1)]
+    again = merge(once, Pairs())
+    assert [(each.offset, each.merged) for each in again] == [(4, 4), (5, 1), (6, 1)]
 
 
 def test_nothing_merges_to_nothing() -> None:

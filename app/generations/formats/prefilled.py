@@ -25,7 +25,7 @@ def body_again(kind: GenerationConfig, input: Mapping[str, Any], upstream: str, 
     """Return the body for ``upstream`` that goes on with ``prefix``, or begins where that is empty."""
     model = kind.failover_models.get(upstream)
     asked = dict(input) if model is None else {**input, "model": model}
-    wire = format_of(kind.format, kind.fields)
+    wire = format_of(kind.format_at(upstream), kind.fields)
     if not prefix:
         return wire.request_body(asked, kind.model)
     messages = messages_of({name: value for name, value in asked.items() if value is not None})

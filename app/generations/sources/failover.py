@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -51,8 +51,8 @@ class Plan:
     others: Sequence[str]
     switches: int
     """How often at most."""
-    body: Callable[[str, str], bytes]
-    """(upstream, the text so far) → the request's body."""
+    call: Callable[[str, str], Call]
+    """(upstream, the text so far) → the call that goes on."""
 
 
 class _Lost(Exception):
@@ -68,7 +68,7 @@ class FailoverSource:
     """:class:`~app.generations.sources.port.Source` of one call that may become several."""
 
     def __init__(self, call: Call, plan: Plan) -> None:
-        self._first = self._call = call
+        self._call = call
         self._plan = plan
 
     @property
@@ -117,7 +117,7 @@ class FailoverSource:
         _log.warning("a generation goes on with another upstream", before=before, to=to, mode=mode, cause=lost.code)
         said.outlet.switch(to, mode, lost.code, lost.usage, reset=reset)
         prefix = said.prefix() if mode == "continue" else ""
-        self._call = replace(self._first, upstream=to, body=plan.body(to, prefix))
+        self._call = plan.call(to, prefix)
         if to == before:
             await asyncio.sleep(_PAUSE * (number + 1))
 

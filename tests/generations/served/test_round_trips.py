@@ -39,7 +39,7 @@ def merged(items: list[bytes]) -> list[bytes]:
     for item in items:
         key = rule.key(item)
         if result and key is not None and key == rule.key(result[-1]):
-            result[-1] = rule.combine(key, [result[-1], item])
+            result[-1:] = [data for data, _ in rule.combine(key, [result[-1], item])]
         else:
             result.append(item)
     return result
