@@ -100,6 +100,7 @@ class Measures:
             **tallies.upstreams.snapshot(),
             **tallies.limits.snapshot(),
             **_upstreams(parts.transport),
+            **_kafka(parts.transport),
             **({} if cache is None else cache.counts.snapshot()),
             **self._sockets(),
             **_channels(parts.hub),
@@ -142,6 +143,17 @@ def _upstreams(transport: HttpTransport) -> Snapshot:
         "tidegate_upstream_targets": targets,
         "tidegate_upstream_connections": connections,
         "tidegate_upstream_breakers_open": breakers,
+    }
+
+
+def _kafka(transport: HttpTransport) -> Snapshot:
+    figures = {name: transport.figures(name) for name in transport.upstreams_over_kafka()}
+    kinds = ("late", "foreign", "repeated", "poison", "parked")
+    return {
+        "tidegate_kafka_up": {(name,): int(of["connected"]) for name, of in figures.items()},
+        "tidegate_kafka_outstanding": {(name,): of["outstanding"] for name, of in figures.items()},
+        "tidegate_kafka_buffered_bytes": {(name,): of["buffered_bytes"] for name, of in figures.items()},
+        "tidegate_kafka_messages_total": {(name, kind): of[kind] for name, of in figures.items() for kind in kinds},
     }
 
 

@@ -90,6 +90,9 @@ class KafkaUpstreamConfig(KafkaConfig):
     """The same of all answers together: past it the one that grows is cut off."""
     watch_interval: float = Field(1.0, gt=0)
     """How often the broker is asked whether it is there."""
+    fetch_wait: float = Field(0.1, gt=0, le=10)
+    """How long a broker keeps a question for answers while there are none. Kafka replies as soon as there is one;
+    others that speak its protocol look only now and then, up to half of this time later."""
 
     @model_validator(mode="after")
     def _answers_come_from_somewhere(self) -> KafkaUpstreamConfig:

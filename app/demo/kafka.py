@@ -41,8 +41,12 @@ def broker(folder: Path, environ: Mapping[str, str]) -> Iterator[Mapping[str, st
         )
     try:
         _wait(process, port, folder / "broker.log")
-        # It drops no message that comes a second time.
-        yield {BOOTSTRAP: f"{_LOOPBACK}:{port}", "CHAT_SERVICE_KAFKA_IDEMPOTENT": "false"}
+        # It drops no message that comes a second time, and looks for new ones but now and then.
+        yield {
+            BOOTSTRAP: f"{_LOOPBACK}:{port}",
+            "CHAT_SERVICE_KAFKA_IDEMPOTENT": "false",
+            "CHAT_SERVICE_KAFKA_FETCH_WAIT": "0.02",
+        }
     finally:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -185,6 +185,10 @@ class HttpTransport:
         """The names that there are now."""
         return list(self._pools)
 
+    def upstreams_over_kafka(self) -> list[str]:
+        """Those of them that are reached over topics."""
+        return [name for name, each in self._exchanges.items() if isinstance(each, KafkaExchange)]
+
     def figures(self, upstream: str) -> dict[str, int | bool]:
         """Return how many targets there are and are available, whether there is panic, and how many breakers are not
         closed."""

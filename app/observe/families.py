@@ -147,6 +147,14 @@ FAMILIES: tuple[Family, ...] = (
            ("upstream", "state"), "max"),
     Family("tidegate_upstream_connections", "gauge", "Connections, `busy` or `idle`.", ("upstream", "state")),
     Family("tidegate_upstream_breakers_open", "gauge", "Breakers that are not closed.", ("upstream",)),
+    Family("tidegate_kafka_up", "gauge", "Whether the brokers of an upstream over Kafka are reached, by all processes.",
+           ("upstream",), "min"),
+    Family("tidegate_kafka_outstanding", "gauge", "Requests that wait for their answers, or the end of them.",
+           ("upstream",)),
+    Family("tidegate_kafka_buffered_bytes", "gauge", "Bytes of answers that wait for their readers.", ("upstream",)),
+    Family("tidegate_kafka_messages_total", "counter",
+           "Messages of reply topics that nobody waited for: `late`, `foreign` (another replica's), `repeated`, `poison`, "
+           "and of those `parked`.", ("upstream", "kind")),
     # Sockets.
     Family("tidegate_sockets_open", "gauge",
            "Sockets, and what stands in for them: `native`, `centrifuge`, `sse`, `http_stream`, `passed_on`.",

@@ -101,7 +101,7 @@ class _Parts:
     def __init__(self, settings: ChatUiSettings, model: LanguageModel) -> None:
         self.settings, self.model = settings, model
         self.database = Database(settings.database_url, "chatui", METADATA, Path(__file__).parent / "migrations")
-        self.outbox = Outbox(self.database, OUTBOX, _publisher(settings.kafka_servers), settings.outbox_limit)
+        self.outbox = Outbox(self.database, OUTBOX, _publisher(settings), settings.outbox_limit)
         self._tokens = Tokens(settings.jwt_secret.get_secret_value(), 1, 1, None, None)
         shelves = {"conversation": CONVERSATIONS, "message": MESSAGES, "prompt": PROMPTS, "document": DOCUMENTS}
         self.conversations, self.messages, self.prompts, self.documents = (
@@ -126,11 +126,7 @@ def create_app(settings: ChatUiSettings | None = None, model: LanguageModel | No
         nonlocal bridge
         await parts.outbox.start()
         if settings.kafka_servers:
-            from services.topics.bridge import Bridge  # noqa: PLC0415  (only who is asked over Kafka needs aiokafka)
-
-            servers = [server.strip() for server in settings.kafka_servers.split(",")]
-            unordered = [settings.ai_conversation_topic]
-            bridge = Bridge(app, servers, settings.group, settings.topics, unordered=unordered)
+            bridge = _bridge(app, settings)
             await bridge.start()
 
     async def stop() -> None:
@@ -140,8 +136,10 @@ def create_app(settings: ChatUiSettings | None = None, model: LanguageModel | No
         await parts.database.close()
 
     def health() -> dict[str, Any]:
-        kafka = {} if bridge is None else {"kafka": "connected" if bridge.connected else "away"}
-        return {"service": "chatui", "outbox": parts.outbox.figures(), **kafka}
+        told = {"service": "chatui", "outbox": parts.outbox.figures()}
+        if bridge is None:
+            return told
+        return {**told, "kafka": "connected" if bridge.connected else "away", "requests": bridge.figures()}
 
     checks = {"database": parts.database.check}
     app = service_application("Tidegate chat UI", _DESCRIPTION, settings.body_limit, health, start, stop, checks)
@@ -153,12 +151,22 @@ def create_app(settings: ChatUiSettings | None = None, model: LanguageModel | No
     return app
 
 
-def _publisher(servers: str) -> Any:
-    if not servers:
+def _publisher(settings: ChatUiSettings) -> Any:
+    if not settings.kafka_servers:
         return None
     from services.topics.producer import Producer  # noqa: PLC0415
 
-    return Producer([server.strip() for server in servers.split(",")], "chatui")
+    return Producer(settings.servers, "chatui", partitions=settings.topic_partitions)
+
+
+def _bridge(app: Any, settings: ChatUiSettings) -> Any:
+    from services.topics.bridge import Bridge, BridgeTopics  # noqa: PLC0415  (only who is asked over Kafka needs it)
+
+    topics = BridgeTopics(
+        settings.topics, [settings.ai_conversation_topic], settings.cancels_topic, settings.dead_letters_topic,
+        settings.topic_partitions,
+    )  # fmt: skip
+    return Bridge(app, settings.servers, settings.group, topics, fetch_wait=settings.fetch_wait)
 
 
 def _kept(parts: _Parts, shelf: Shelf, name: str, new: type[BaseModel], change: type[BaseModel]) -> APIRouter:

@@ -20,7 +20,10 @@ class ChatUiSettings(ServiceSettings):
     also: ClassVar[Mapping[str, str]] = {
         "jwt_secret": "JWT_SECRET",
         "kafka_servers": "CHAT_SERVICE_KAFKA_BOOTSTRAP_SERVERS",
+        "fetch_wait": "CHAT_SERVICE_KAFKA_FETCH_WAIT",
         "events_topic": "CHAT_SERVICE_EVENTS_TOPIC",
+        "cancels_topic": "CHAT_SERVICE_CANCELS_TOPIC",
+        "dead_letters_topic": "CHAT_SERVICE_DEAD_LETTERS_TOPIC",
         "conversations_topic": "CHAT_UI_CONVERSATIONS_TOPIC",
         "messages_topic": "CHAT_UI_MESSAGES_TOPIC",
         "ai_conversation_topic": "CHAT_UI_AI_CONVERSATION_TOPIC",
@@ -39,7 +42,15 @@ class ChatUiSettings(ServiceSettings):
     """``host:port`` of brokers, separated by commas; empty to be reached by HTTP alone."""
     group: str = "chat-ui-service"
     """The group in which several processes share the requests."""
+    fetch_wait: float = Field(0.1, gt=0, le=10)
+    """Seconds that a broker keeps a question for requests while there are none."""
+    topic_partitions: int = Field(6, ge=0, le=1000)
+    """Of topics that are made where they are not there; 0 to make none."""
     events_topic: str = "chat-service-events"
+    cancels_topic: str = "chat-service-cancels"
+    """By which the gateway says whose clients left; their answers are ended."""
+    dead_letters_topic: str = "chat-service-dead-letters"
+    """For messages that are no request."""
     conversations_topic: str = "chat-ui-conversations"
     messages_topic: str = "chat-ui-messages"
     ai_conversation_topic: str = "chat-ui-ai-conversation"
@@ -60,6 +71,11 @@ class ChatUiSettings(ServiceSettings):
     @classmethod
     def _is_known(cls, url: str) -> str:
         return known_url(url)
+
+    @property
+    def servers(self) -> list[str]:
+        """The brokers."""
+        return [server.strip() for server in self.kafka_servers.split(",")]
 
     @property
     def topics(self) -> list[str]:

@@ -92,7 +92,7 @@ class _Parts:
         self.revocations = Revocations(self.accounts, settings.gateway_url, key, access)
         attempts = Attempts(settings.login_failures, settings.login_window)
         self.desk = Desk(self.accounts, self.passwords, self.tokens, attempts, self.revocations)
-        self.outbox = Outbox(self.database, OUTBOX, _publisher(settings.kafka_servers), settings.outbox_limit)
+        self.outbox = Outbox(self.database, OUTBOX, _publisher(settings), settings.outbox_limit)
         self.register = Register(self.database, self.outbox, settings.invite_days * 86_400)
         self._key = settings.service_key.get_secret_value().encode()
 
@@ -144,12 +144,13 @@ def create_app(settings: OrganisationsSettings | None = None) -> FastAPI:
     return app
 
 
-def _publisher(servers: str) -> Any:
-    if not servers:
+def _publisher(settings: OrganisationsSettings) -> Any:
+    if not settings.kafka_servers:
         return None
     from services.topics.producer import Producer  # noqa: PLC0415  (only who writes events needs aiokafka)
 
-    return Producer([server.strip() for server in servers.split(",")], "organisations")
+    servers = [server.strip() for server in settings.kafka_servers.split(",")]
+    return Producer(servers, "organisations", partitions=settings.topic_partitions)
 
 
 def _signing_in(parts: _Parts) -> APIRouter:

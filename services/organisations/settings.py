@@ -32,6 +32,8 @@ class OrganisationsSettings(UsersSettings):
     kafka_servers: str = ""
     """``host:port`` of brokers, separated by commas, that events go to; empty for no events. Also read from
     KAFKA_BOOTSTRAP_SERVERS."""
+    topic_partitions: int = Field(6, ge=0, le=1000)
+    """Of topics that are made where they are not there; 0 to make none."""
     outbox_limit: int = Field(100_000, ge=1)
     """Events that wait for a broker that is away; past it new ones are dropped, and counted."""
     invite_days: float = Field(7, gt=0, le=366)

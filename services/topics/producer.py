@@ -1,4 +1,4 @@
-"""One producer of messages, made anew when its broker was away."""
+"""One producer of messages, made anew when its broker was away. It makes the topics that it writes to."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+
+from services.topics.making import make_topics
 
 __all__ = ["FAILURES", "Producer", "quiet"]
 
@@ -25,10 +27,15 @@ def quiet() -> None:
 
 
 class Producer:
-    """A :class:`~services.topics.outbox.Publisher`. ``timeout`` (seconds) is for the broker's word on one message."""
+    """A :class:`~services.topics.outbox.Publisher`. ``timeout`` (seconds) is for the broker's word on one message.
 
-    def __init__(self, servers: Sequence[str], name: str, timeout: float = 10.0) -> None:
+    Topics that are not there are made with so many ``partitions``; with 0 that is left to others.
+    """
+
+    def __init__(self, servers: Sequence[str], name: str, timeout: float = 10.0, partitions: int = 0) -> None:
         quiet()
+        self._partitions = partitions
+        self._made: set[str] = set()
         self._servers, self._name, self._timeout = list(servers), name, timeout
         self._producer: Any = None
         self._lock = asyncio.Lock()
@@ -51,6 +58,9 @@ class Producer:
                 producer = await self._ready()
                 if producer is None:
                     return False
+                if self._partitions and topic not in self._made:
+                    await make_topics(self._servers, [topic], self._partitions)
+                    self._made.add(topic)
                 await producer.send_and_wait(topic, value, key, headers=list(headers), partition=partition)
         except FAILURES:
             self._not_before = time.monotonic() + _AGAIN

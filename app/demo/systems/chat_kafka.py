@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from app.demo.kafka import BOOTSTRAP, broker
@@ -14,7 +10,6 @@ from app.demo.system import Companion, Surroundings, System
 __all__ = ["SYSTEM"]
 
 _DATABASE = ("sqlalchemy", "aiosqlite", "alembic")
-_EVENTS = ("auth-events", "user-events", "organization-events", "chat-service-events", "chat-service-responses")
 
 
 def _organisations(around: Surroundings) -> Any:
@@ -35,28 +30,6 @@ def _chatui(around: Surroundings) -> Any:
     return create_app(ChatUiSettings.from_environ(around.environ, **told))
 
 
-@contextlib.contextmanager
-def _broker_with_topics(folder: Path, environ: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
-    from services.chatui.settings import ChatUiSettings  # noqa: PLC0415
-
-    with broker(folder, environ) as variables:
-        if BOOTSTRAP in variables:
-            topics = {*_EVENTS, *ChatUiSettings.from_environ(dict(environ)).topics}
-            asyncio.run(_create(variables[BOOTSTRAP], sorted(topics)))
-        yield variables
-
-
-async def _create(servers: str, names: list[str]) -> None:
-    from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # noqa: PLC0415
-
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(name, num_partitions=1, replication_factor=1) for name in names])
-    finally:
-        await admin.close()
-
-
 SYSTEM = System(
     {
         "auth": Companion("accounts and organisations", _organisations, needs=("pwdlib", "aiokafka", *_DATABASE)),
@@ -66,5 +39,5 @@ SYSTEM = System(
         'curl {url}/v1/client/sign-up --json \'{{"email": "ann@example.com", "password": "password123"}}\'',
         "curl {url}/api/chat/settings/",
     ),
-    backdrop=_broker_with_topics,
+    backdrop=broker,
 )

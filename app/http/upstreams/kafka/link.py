@@ -144,8 +144,9 @@ class Link:
             max_request_size=max(1_048_576, self._config.max_request_bytes),
         )
         self._consumer = self._kafka.AIOKafkaConsumer(
-            **self._options, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
-        )
+            **self._options, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
+            fetch_max_wait_ms=max(1, round(self._config.fetch_wait * 1000)),
+        )  # fmt: skip
         await self._producer.start()
         await self._consumer.start()
         async with asyncio.timeout(self._timeout):
