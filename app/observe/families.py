@@ -153,8 +153,8 @@ FAMILIES: tuple[Family, ...] = (
            ("upstream",)),
     Family("tidegate_kafka_buffered_bytes", "gauge", "Bytes of answers that wait for their readers.", ("upstream",)),
     Family("tidegate_kafka_messages_total", "counter",
-           "Messages of reply topics that nobody waited for: `late`, `foreign` (another replica's), `repeated`, `poison`, "
-           "and of those `parked`.", ("upstream", "kind")),
+           "Messages of reply topics that nobody waited for: `late`, `foreign` (another replica's), `repeated`, "
+           "`poison`, and of those `parked`.", ("upstream", "kind")),
     # Sockets.
     Family("tidegate_sockets_open", "gauge",
            "Sockets, and what stands in for them: `native`, `centrifuge`, `sse`, `http_stream`, `passed_on`.",

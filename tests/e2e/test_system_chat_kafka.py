@@ -44,7 +44,7 @@ class Running:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
-    """One for all tests: this broker lets members of a group wait for five seconds. It is given when chats are answered."""
+    """One for all tests, for this broker lets members of a group wait for five seconds."""
     with broker_process(wired=True) as broker:
         async with Wire(broker) as wire, _running(broker, wire, tmp_path_factory.mktemp("chat-kafka")) as found:
             yield found
@@ -124,7 +124,7 @@ async def test_people_sign_up_sign_in_and_found_organisations(system: Running) -
                                 "member_removed"],
     }  # fmt: skip
     for topic, events in names.items():
-        found = await read_all(broker.address, topic, len(events) + (topic != "user-events"), 1)
+        found = await read_all(broker.address, topic, len(events) + (topic != "user-events"))
         mine = [json.loads(message.value)["event"] for message in found if message.key == anna.encode()]
         assert mine == events
 
@@ -196,7 +196,7 @@ async def test_poison_is_parked_counted_and_shown_and_the_next_request_is_served
         await producer.stop()
     made = await system.http.post("/api/chat/prompts/", json={"prompt": "x"}, headers=auth(told))
     assert made.status_code == 201
-    parked = await read_all(system.broker.address, "chat-service-dead-letters", 2, 1)
+    parked = await read_all(system.broker.address, "chat-service-dead-letters", 2)
     assert {message.value for message in parked} == {b"no request", b"no answer"}
     assert all(dict(message.headers)["tidegate_reason"] for message in parked)
     async with httpx.AsyncClient() as other, asyncio.timeout(30):

@@ -134,7 +134,7 @@ async def test_what_is_no_request_is_counted_and_parked_and_the_next_one_is_serv
     (answer,) = await running.answers(await running.ask("/next"))
     assert answer.value == b'"/next"'
     await eventually(lambda: running.bridge.figures()["parked"] == before + 5)
-    parked = await read_all(running.broker.address, "dead", 5, 2)
+    parked = await read_all(running.broker.address, "dead", 5)
     assert all(dict(message.headers)["tidegate_reason"] for message in parked)
     assert all(message.key.startswith(b"asked-") for message in parked)
     assert "/wrong" not in running.began

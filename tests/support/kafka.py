@@ -198,12 +198,14 @@ async def kafka_service(address: str, topic: str, handler: Handler) -> AsyncIter
         await asyncio.gather(consumer.stop(), producer.stop(), return_exceptions=True)
 
 
-async def read_all(address: str, topic: str, count: int, partitions: int = PARTITIONS) -> list[ConsumerRecord]:
-    """Return the first ``count`` messages of a topic, waiting for them."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=address, auto_offset_reset="earliest", enable_auto_commit=False)
+async def read_all(address: str, topic: str, count: int) -> list[ConsumerRecord]:
+    """Return the first ``count`` messages of a topic, of all its partitions, waiting for them."""
+    consumer = AIOKafkaConsumer(
+        topic, bootstrap_servers=address, auto_offset_reset="earliest", enable_auto_commit=False,
+        metadata_max_age_ms=500, fetch_max_wait_ms=20,
+    )  # fmt: skip
     await consumer.start()
     try:
-        consumer.assign([TopicPartition(topic, number) for number in range(partitions)])
         found: list[ConsumerRecord] = []
         async with asyncio.timeout(30):
             while len(found) < count:
