@@ -21,10 +21,10 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, MetaData, make_url, text
 from sqlalchemy.event import listen
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from services.web.errors import Unavailable
+from services.web.errors import Invalid, Unavailable
 
 __all__ = ["Database", "known_url"]
 
@@ -70,14 +70,15 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for statements that change nothing. Raises ``Unavailable``."""
+        """A connection for statements that change nothing. Raises ``Unavailable``, and ``Invalid`` for a value that
+        the database cannot hold."""
         with_tables = await self._ready()
         async with self._translated(), with_tables.connect() as connection:
             yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that is committed at the end. Raises ``Unavailable``; ``IntegrityError`` passes."""
+        """A transaction that is committed at the end. Raises as :meth:`reading`; ``IntegrityError`` passes."""
         with_tables = await self._ready()
         async with self._translated(), with_tables.begin() as connection:
             if self.is_sqlite:
@@ -129,6 +130,8 @@ class Database:
         except IntegrityError:
             raise
         except (SQLAlchemyError, OSError, TimeoutError, sqlite3.Error) as error:
+            if _cannot_be_stored(error):
+                raise Invalid("A value is too long, too large, or has a character that can't be stored.") from error
             if isinstance(error, DBAPIError) and error.connection_invalidated:
                 _log.warning("%s: the connection to the database broke", self._name)
             else:
@@ -166,6 +169,12 @@ def _engine(url: str) -> AsyncEngine:
             "server_settings": {"application_name": "tidegate"},
         },
     )
+
+
+def _cannot_be_stored(error: BaseException) -> bool:
+    """Whether the fault is a value's: PostgreSQL's class 22, such as a text with the character 0."""
+    state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+    return isinstance(error, DataError) or str(state).startswith("22")
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:

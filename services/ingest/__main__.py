@@ -19,6 +19,7 @@ example:
 
 environment:
   INGEST_LIBRARY      the folder of databases and files (default out/library), which services.query reads, too
+  INGEST_DATABASE_URL postgresql://… for documents and passages, in place of the databases in the folder
   INGEST_BODY_LIMIT   bytes of an upload (default 26214400)
   INGEST_WORKERS      documents that are read at once (default 2)
 """
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     description = "Takes companies' documents in: text, Markdown, HTML and PDF, cut into passages that can be searched."
     parser = argument_parser("ingest", description, _EPILOG, 8001)
     parser.add_argument("--library", metavar="FOLDER", help="overrides INGEST_LIBRARY")
+    parser.add_argument("--database-url", metavar="URL", help="overrides INGEST_DATABASE_URL")
     parser.add_argument("--workers", type=int, metavar="N", help="overrides INGEST_WORKERS")
     serve(parser, arguments, IngestSettings, create_app)
 

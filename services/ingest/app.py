@@ -14,7 +14,7 @@ from services.ingest.desk import Desk
 from services.ingest.intake import received
 from services.ingest.settings import IngestSettings
 from services.library.companies import shelf_of_caller
-from services.library.documents import Documents
+from services.library.port import Documents
 from services.library.records import Document
 from services.web.application import service_application
 from services.web.errors import NotFound
@@ -43,14 +43,19 @@ def create_app(settings: IngestSettings | None = None) -> FastAPI:
     def health() -> dict[str, Any]:
         return {"service": "ingest", "waiting": desk.waiting}
 
-    async def library() -> None:
-        await desk.threads.run(desk.library.check)
-
     app = service_application(
-        "Tidegate ingest", _DESCRIPTION, settings.body_limit, health, desk.open, desk.close, {"library": library}
+        "Tidegate ingest",
+        _DESCRIPTION,
+        settings.body_limit,
+        health,
+        desk.open,
+        desk.close,
+        {"library": desk.library.check},
     )
     app.include_router(_uploads(desk))
-    app.include_router(_documents(desk))
+    app.include_router(_listing(desk))
+    app.include_router(_reading(desk))
+    app.include_router(_changing(desk))
     return app
 
 
@@ -66,9 +71,8 @@ def _uploads(desk: Desk) -> APIRouter:
         """
         shelf = shelf_of_caller(request)
         desk.room()
-        documents = Documents(desk.library, shelf)
-        async with received(request, desk.library, desk.threads) as new:
-            document, is_new = await desk.threads.run(documents.add, new.document, new.path, time.time())
+        async with received(request, desk.folder, desk.threads) as new:
+            document, is_new = await desk.library.documents(shelf).add(new.document, new.path, time.time())
         if document.status == "waiting":
             await desk.enqueue(shelf, document.id)
             if wait:
@@ -79,17 +83,8 @@ def _uploads(desk: Desk) -> APIRouter:
     return router
 
 
-def _documents(desk: Desk) -> APIRouter:
+def _listing(desk: Desk) -> APIRouter:
     router = APIRouter(prefix=_PREFIX, tags=["documents"])
-
-    def of(request: Request) -> Documents:
-        return Documents(desk.library, shelf_of_caller(request))
-
-    async def found(request: Request, document_id: str) -> Document:
-        document = await desk.threads.run(of(request).get, document_id)
-        if document is None:
-            raise NotFound("There is no such document.", "document_id")
-        return document
 
     @router.get("/documents")
     async def newest(
@@ -99,61 +94,86 @@ def _documents(desk: Desk) -> APIRouter:
         status: Literal["waiting", "ready", "failed"] | None = None,
     ) -> dict[str, Any]:
         """The company's documents, the newest first; `before` is the id of the last one seen."""
-        shown = await desk.threads.run(of(request).newest, limit + 1, before, status)
-        data = [document.shown() for document in shown[:limit]]
-        return {"object": "list", "data": data, "has_more": len(shown) > limit}
+        shown = await _of(desk, request).newest(limit + 1, before, status)
+        return _page([document.shown() for document in shown], limit)
 
     @router.get("/stats")
     async def stats(request: Request) -> dict[str, Any]:
         """How much the company has."""
-        return await desk.threads.run(of(request).counts)
+        return await _of(desk, request).counts()
+
+    return router
+
+
+def _reading(desk: Desk) -> APIRouter:
+    router = APIRouter(prefix=_PREFIX, tags=["documents"])
 
     @router.get("/documents/{document_id}")
     @router.get("/status/{document_id}")
     async def document(request: Request, document_id: str) -> dict[str, Any]:
         """What is known of a document: `status` is `waiting`, `ready` or `failed`."""
-        return (await found(request, document_id)).shown()
+        return _found(await _of(desk, request).get(document_id)).shown()
 
     @router.get("/documents/{document_id}/passages")
     async def passages(
-        request: Request, document_id: str, limit: _LIMIT = 50, after: Annotated[int, Query(ge=-1)] = -1
+        request: Request, document_id: str, limit: _LIMIT = 50, after: Annotated[int, Query(ge=-1, lt=2**31)] = -1
     ) -> dict[str, Any]:
         """Its passages with numbers above `after`."""
-        await found(request, document_id)
-        shown = await desk.threads.run(of(request).passages, document_id, after, limit + 1)
-        data = [
-            {"number": number, "page": one.page, "heading": one.heading, "text": one.text}
-            for number, one in shown[:limit]
-        ]
-        return {"object": "list", "data": data, "has_more": len(shown) > limit}
+        documents = _of(desk, request)
+        _found(await documents.get(document_id))
+        shown = await documents.passages(document_id, after, limit + 1)
+        told = [{"number": number, "page": one.page, "heading": one.heading, "text": one.text} for number, one in shown]
+        return _page(told, limit)
 
     @router.get("/documents/{document_id}/file", response_model=None)
     async def file(request: Request, document_id: str) -> Response:
         """The file as it came, to be stored: no browser shows or runs it."""
-        document = await found(request, document_id)
-        path = desk.library.file(shelf_of_caller(request), document.id)
-        if not await desk.threads.run(path.is_file):
+        document = _found(await _of(desk, request).get(document_id))
+        path = desk.folder.file(shelf_of_caller(request), document.id)
+        if not await desk.threads.run(desk.folder.holds, path):
             raise NotFound("The file is not there any more.", "document_id")
         kind = _MEDIA_TYPES.get(document.kind, "application/octet-stream")
         headers = {"x-content-type-options": "nosniff", "content-security-policy": "sandbox; default-src 'none'"}
         return FileResponse(path, media_type=kind, filename=document.filename or document.id, headers=headers)
 
+    return router
+
+
+def _changing(desk: Desk) -> APIRouter:
+    router = APIRouter(prefix=_PREFIX, tags=["documents"])
+
     @router.patch("/documents/{document_id}")
     async def rename(request: Request, document_id: str, asked: _Title) -> dict[str, Any]:
         """Gives it another title."""
-        renamed = await desk.threads.run(of(request).rename, document_id, asked.title)
-        if renamed is None:
-            raise NotFound("There is no such document.", "document_id")
-        return renamed.shown()
+        return _found(await _of(desk, request).rename(document_id, asked.title)).shown()
 
     @router.delete("/documents/{document_id}")
     async def delete(request: Request, document_id: str) -> dict[str, Any]:
         """Deletes a document, its passages and its file."""
-        if not await desk.threads.run(of(request).delete, document_id):
-            raise NotFound("There is no such document.", "document_id")
+        if not await _of(desk, request).delete(document_id):
+            raise _no_such_document()
         return {"id": document_id, "deleted": True}
 
     return router
+
+
+def _of(desk: Desk, request: Request) -> Documents:
+    return desk.library.documents(shelf_of_caller(request))
+
+
+def _found(document: Document | None) -> Document:
+    if document is None:
+        raise _no_such_document()
+    return document
+
+
+def _no_such_document() -> NotFound:
+    return NotFound("There is no such document.", "document_id")
+
+
+def _page(told: list[dict[str, Any]], limit: int) -> dict[str, Any]:
+    """``limit`` things of one more that was asked for, to tell whether there is more."""
+    return {"object": "list", "data": told[:limit], "has_more": len(told) > limit}
 
 
 def _answer(document: Document, status: int) -> JSONResponse:

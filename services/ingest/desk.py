@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -17,8 +17,8 @@ from services.ingest.passages import passages_of
 from services.ingest.reader import FileMissing, read
 from services.ingest.reading import Unreadable
 from services.ingest.settings import IngestSettings
-from services.library.documents import Documents
-from services.library.library import Library
+from services.library.folder import Folder
+from services.library.opening import open_library
 from services.library.records import Document, Passage
 from services.web.errors import Overloaded, Unavailable
 from services.web.threads import Threads
@@ -36,9 +36,12 @@ class Desk:
     """Reads documents, ``settings.workers`` at once."""
 
     def __init__(self, settings: IngestSettings) -> None:
-        self.library = Library(settings.library)
+        self.folder = Folder(settings.library)
         self.threads = Threads("library", settings.threads, _QUEUED_CALLS)
-        self._own = Threads("reading", settings.workers, settings.workers)
+        self.library = open_library(self.folder, settings.database_url, self.threads, has_files=True)
+        self._threads = Threads("reading", settings.workers, settings.workers)
+        self._own = self.library.using(self._threads)
+        """What reads documents: it does not wait behind what is asked."""
         self._settings = settings
         self._queue: asyncio.Queue[tuple[str, str]] = asyncio.Queue(settings.queue_limit)
         self._ended: dict[str, asyncio.Event] = {}
@@ -53,7 +56,7 @@ class Desk:
     async def open(self) -> None:
         """Begin to read, first what waits since before."""
         with suppress(Unavailable):  # It starts all the same, and says so on its health page.
-            await self.threads.run(self.library.check)
+            await self.library.check()
         self._running = asyncio.get_running_loop().create_task(self._run())
 
     async def close(self) -> None:
@@ -62,8 +65,9 @@ class Desk:
             self._running.cancel()
             with suppress(asyncio.CancelledError):
                 await self._running
+        await self.library.close()
         self.threads.close()
-        self._own.close()
+        self._threads.close()
 
     def room(self) -> None:
         """Raise ``Overloaded`` unless one more document may wait."""
@@ -80,7 +84,7 @@ class Desk:
         ended = self._ended.get(document)
         if ended is not None:
             await ended.wait()
-        return await self.threads.run(Documents(self.library, shelf).get, document)
+        return await self.library.documents(shelf).get(document)
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -90,11 +94,9 @@ class Desk:
 
     async def _find_waiting(self) -> None:
         """Queue what waits in the database, once it can be asked."""
-        shelves = await self._until_there(self.library.shelves)
-        for shelf in shelves:
-            for document in await self._until_there(Documents(self.library, shelf).waiting):
-                if document not in self._ended:
-                    await self.enqueue(shelf, document)
+        for shelf, document in await self._until_there(self._own.waiting):
+            if document not in self._ended:
+                await self.enqueue(shelf, document)
 
     async def _work(self) -> None:
         while True:
@@ -104,7 +106,7 @@ class Desk:
                 ended.set()
 
     async def _read(self, shelf: str, document: str) -> None:
-        documents = Documents(self.library, shelf)
+        documents = self._own.documents(shelf)
         known = await self._until_there(documents.get, document)
         if known is None or known.status != "waiting":
             return
@@ -113,24 +115,26 @@ class Desk:
         except Unreadable as error:
             await self._until_there(documents.fail, document, str(error), time.time())
             return
-        passages = await self._until_there(_passages, blocks, known.title, self._settings.passage_characters)
+        passages = await self._until_there(
+            self._threads.run, _passages, blocks, known.title, self._settings.passage_characters
+        )
         await self._until_there(documents.finish, document, passages, pages, time.time())
 
     async def _blocks(self, shelf: str, known: Document) -> tuple[list[Block], int]:
         """Read a file, again when it is not there: its disk may come back. Raises ``Unreadable``."""
         for _ in range(_TRIES):
-            await self._until_there(self.library.check)
+            await self._until_there(self._threads.run, self.folder.check)
             try:
-                return await read(self.library.file(shelf, known.id), known.kind, self._settings)
+                return await read(self.folder.file(shelf, known.id), known.kind, self._settings)
             except FileMissing:
                 await asyncio.sleep(_PAUSE)
         raise Unreadable("The file is lost: upload it again.")
 
-    async def _until_there(self, function: Callable[..., _T], *arguments: Any) -> _T:
-        """What ``function`` returns, called in a thread, again and again while the library is not there."""
+    async def _until_there(self, function: Callable[..., Awaitable[_T]], *arguments: Any) -> _T:
+        """What ``function`` returns, called again and again while the library is not there."""
         while True:
             try:
-                return await self._own.run(function, *arguments)
+                return await function(*arguments)
             except Unavailable:
                 await asyncio.sleep(_PAUSE)
 

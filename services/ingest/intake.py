@@ -22,7 +22,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from services.ingest.sniffing import HEAD, Kind, kind_of
-from services.library.library import Library
+from services.library.folder import Folder
 from services.library.records import NewDocument
 from services.storage.paths import new_id
 from services.web.callers import caller_of
@@ -64,13 +64,13 @@ class _Named:
 
 
 @asynccontextmanager
-async def received(request: Request, library: Library, threads: Threads) -> AsyncIterator[Upload]:
+async def received(request: Request, folder: Folder, threads: Threads) -> AsyncIterator[Upload]:
     """Take the request's file; what of it is still there at the end is removed.
 
     Raises ``Invalid``, ``ApiError`` (415) for what nobody here reads, and ``Unavailable``.
     """
-    await threads.run(library.check)
-    path = library.folder / "incoming" / secrets.token_hex(16)
+    await threads.run(folder.check)
+    path = folder.incoming / secrets.token_hex(16)
     try:
         try:
             named, size, digest = await _written(request, path)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from starlette.requests import HTTPConnection
 
-from services.library.library import shelf_of
 from services.web.callers import caller_of
 from services.web.errors import Forbidden
 
-__all__ = ["shelf_of_caller"]
+__all__ = ["shelf_of", "shelf_of_caller"]
+
+
+def shelf_of(company: str) -> str:
+    """The name of a company's shelf: 32 hexadecimal digits."""
+    return hashlib.sha256(company.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def shelf_of_caller(request: HTTPConnection) -> str:

@@ -1,19 +1,17 @@
-"""What is asked of one company's shelf. All block, and raise ``Unavailable`` when the library is away."""
+"""What is asked of one company's shelf, by SQLite. All block, and raise ``Unavailable`` when the library is away."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from services.library.library import Library
 from services.library.records import Document, Found, NewDocument, Passage
+from services.library.shelves import Shelves
 from services.library.words import match_expression
 
-__all__ = ["Documents"]
+__all__ = ["ShelfOfDocuments"]
 
 _COLUMNS = (
     "id, title, filename, kind, bytes, digest, owner, status, error, pages, passages, characters, created, updated"
@@ -26,21 +24,16 @@ WHERE words MATCH ? AND d.status = 'ready' {only} ORDER BY bm25(words, 2.0, 1.0)
 """BM25 (k1 1.2, b 0.75) as FTS5 has it; words of a heading count twice."""
 
 
-class Documents:
-    """The documents of the shelf named ``shelf``."""
+class ShelfOfDocuments:
+    """The documents of the shelf named ``shelf``; what each method does is said in :mod:`services.library.port`."""
 
-    def __init__(self, library: Library, shelf: str) -> None:
-        self._library = library
+    def __init__(self, shelves: Shelves, shelf: str) -> None:
+        self._shelves = shelves
         self._shelf = shelf
 
     def add(self, new: NewDocument, file: Path, now: float) -> tuple[Document, bool]:
-        """Keep a document and its ``file``, which is moved; it waits to be read. True: it is new.
-
-        The same file again is the document that is there, which waits again if it could not be read.
-        """
-        place = self._library.file_folder(self._shelf) / new.id
         row = (*_first(new), now, now)
-        with self._library.writing(self._shelf) as shelf:
+        with self._shelves.writing(self._shelf) as shelf:
             known = _one(shelf, "digest", new.digest)
             if known is not None:
                 if known.status != "failed":
@@ -51,21 +44,17 @@ class Documents:
                 columns = "id, title, filename, kind, bytes, digest, owner, created, updated, status"
                 shelf.execute(f"INSERT INTO documents ({columns}) VALUES ({marks}, 'waiting')", row)  # noqa: S608
             # Before the commit: a row without its file could never be read.
-            kept = place.parent / (known or new).id
-            file.replace(kept)
-            _sync(kept.parent)
+            self._shelves.folder.keep(file, self._shelf, (known or new).id)
             document = _one(shelf, "id", (known or new).id)
             assert document is not None, "it was just written"
         return document, known is None
 
     def get(self, document: str) -> Document | None:
-        """A document by its id."""
-        with self._library.reading(self._shelf) as shelf:
+        with self._shelves.reading(self._shelf) as shelf:
             return None if shelf is None else _one(shelf, "id", document)
 
     def newest(self, limit: int, before: str | None, status: str | None) -> list[Document]:
-        """Documents, the newest first; ``before`` is the id of the last one seen."""
-        with self._library.reading(self._shelf) as shelf:
+        with self._shelves.reading(self._shelf) as shelf:
             if shelf is None:
                 return []
             rows = shelf.execute(
@@ -77,8 +66,7 @@ class Documents:
             return [Document(*row) for row in rows]
 
     def passages(self, document: str, after: int, limit: int) -> list[tuple[int, Passage]]:
-        """Passages of a document with numbers above ``after``."""
-        with self._library.reading(self._shelf) as shelf:
+        with self._shelves.reading(self._shelf) as shelf:
             if shelf is None:
                 return []
             rows = shelf.execute(
@@ -89,24 +77,20 @@ class Documents:
             return [(number, Passage(text, heading, page)) for number, text, heading, page in rows]
 
     def rename(self, document: str, title: str) -> Document | None:
-        """Give a document another title."""
-        with self._library.writing(self._shelf) as shelf:
+        with self._shelves.writing(self._shelf) as shelf:
             shelf.execute("UPDATE documents SET title = ? WHERE id = ?", (title, document))
             return _one(shelf, "id", document)
 
     def delete(self, document: str) -> bool:
-        """Delete a document, its passages and its file; False where there is none."""
-        with self._library.writing(self._shelf) as shelf:
+        with self._shelves.writing(self._shelf) as shelf:
             found = shelf.execute("DELETE FROM documents WHERE id = ?", (document,)).rowcount == 1
         if found:
-            with suppress(OSError):
-                self._library.file(self._shelf, document).unlink(missing_ok=True)
+            self._shelves.folder.forget(self._shelf, document)
         return found
 
     def finish(self, document: str, passages: Sequence[Passage], pages: int, now: float) -> None:
-        """A waiting document was read: these are its passages. One that was deleted meanwhile stays deleted."""
         size = sum(len(passage.text) for passage in passages)
-        with self._library.writing(self._shelf) as shelf:
+        with self._shelves.writing(self._shelf) as shelf:
             changed = shelf.execute(
                 "UPDATE documents SET status = 'ready', pages = ?, passages = ?, characters = ?, updated = ? "
                 "WHERE id = ? AND status = 'waiting'",
@@ -119,8 +103,7 @@ class Documents:
                 )
 
     def fail(self, document: str, error: str, now: float) -> None:
-        """A waiting document could not be read."""
-        with self._library.writing(self._shelf) as shelf:
+        with self._shelves.writing(self._shelf) as shelf:
             shelf.execute(
                 "UPDATE documents SET status = 'failed', error = ?, updated = ? WHERE id = ? AND status = 'waiting'",
                 (error, now, document),
@@ -128,16 +111,15 @@ class Documents:
 
     def waiting(self) -> list[str]:
         """Ids of documents that wait to be read, the oldest first."""
-        with self._library.reading(self._shelf) as shelf:
+        with self._shelves.reading(self._shelf) as shelf:
             if shelf is None:
                 return []
             rows = shelf.execute("SELECT id FROM documents WHERE status = 'waiting' ORDER BY created")
             return [row[0] for row in rows]
 
     def counts(self) -> dict[str, Any]:
-        """How much there is."""
         empty = {"documents": 0, "waiting": 0, "failed": 0, "passages": 0, "characters": 0, "bytes": 0}
-        with self._library.reading(self._shelf) as shelf:
+        with self._shelves.reading(self._shelf) as shelf:
             if shelf is None:
                 return empty
             row = shelf.execute(
@@ -147,12 +129,11 @@ class Documents:
             return dict(zip(empty, map(int, row), strict=True))
 
     def search(self, question: str, limit: int, only: Sequence[str] = ()) -> list[Found]:
-        """The passages that fit a question best, the best first; ``only`` of these documents where there are any."""
         expression = match_expression(question)
         if not expression:
             return []
         marks = f"AND d.id IN ({', '.join('?' * len(only))})" if only else ""
-        with self._library.reading(self._shelf) as shelf:
+        with self._shelves.reading(self._shelf) as shelf:
             if shelf is None:
                 return []
             rows = shelf.execute(_SEARCH.format(only=marks), (expression, *only, limit))
@@ -166,12 +147,3 @@ def _first(new: NewDocument) -> tuple[Any, ...]:
 def _one(shelf: sqlite3.Connection, column: str, value: str) -> Document | None:
     row = shelf.execute(f"SELECT {_COLUMNS} FROM documents WHERE {column} = ?", (value,)).fetchone()  # noqa: S608
     return None if row is None else Document(*row)
-
-
-def _sync(folder: Path) -> None:
-    """Have a rename survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

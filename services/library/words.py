@@ -11,7 +11,7 @@ import unicodedata
 
 from services.library.stop_words import SPANISH, STOP_WORDS
 
-__all__ = ["match_expression", "search_terms", "sentences", "speaks_spanish", "stem", "words"]
+__all__ = ["match_expression", "search_beginnings", "search_terms", "sentences", "speaks_spanish", "stem", "words"]
 
 _WORD = re.compile(r"[^\W_]+")
 _MOST_TERMS = 32
@@ -46,17 +46,21 @@ def search_terms(question: str) -> list[str]:
     return (telling or every)[:_MOST_TERMS]
 
 
+def search_beginnings(question: str) -> list[tuple[str, bool]]:
+    """What to look for: a word, or where True is beside it all words that begin with it.
+
+    Words are made by the same rule as those of an index; a beginning takes in what :func:`stem` cuts off.
+    """
+    cut = [(word, stem(word)) for word in search_terms(question)]
+    return list(dict.fromkeys((short, True) if len(short) > 3 else (word, False) for word, short in cut))
+
+
 def match_expression(question: str) -> str:
     """The expression of FTS5 that finds texts with any of the question's words; empty where it has none.
 
-    Each term is quoted, so that nothing in a question is an operator. Words are made by the same rule as the index's
-    tokens and found by their beginnings, which takes in what :func:`stem` cuts off.
+    Each term is quoted, so that nothing in a question is an operator.
     """
-    terms = []
-    for word in search_terms(question):
-        cut = stem(word)
-        terms.append(f'"{cut}"*' if len(cut) > 3 else f'"{word}"')
-    return " OR ".join(terms)
+    return " OR ".join(f'"{word}"{"*" if begins else ""}' for word, begins in search_beginnings(question))
 
 
 def sentences(text: str) -> list[str]:

@@ -19,6 +19,7 @@ example:
 
 environment:
   QUERY_LIBRARY    the folder that services.ingest writes (default out/library)
+  QUERY_DATABASE_URL  postgresql://…, where services.ingest has one
   QUERY_BASE_URL   an OpenAI-compatible server that writes the answers, with QUERY_API_KEY and QUERY_MODEL;
                    without it answers are made of the documents' own sentences
 """
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     description = "Answers questions from companies' documents, with citations; it needs no network."
     parser = argument_parser("query", description, _EPILOG, 8002)
     parser.add_argument("--library", metavar="FOLDER", help="overrides QUERY_LIBRARY")
+    parser.add_argument("--database-url", metavar="URL", help="overrides QUERY_DATABASE_URL")
     serve(parser, arguments, QuerySettings, create_app)
 
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from services.library.documents import Documents
-from services.library.library import Library
+from services.library.folder import Folder
+from services.library.opening import open_library
 from services.library.records import Found
 from services.query.answers import Extracting, Writer
 from services.query.requests import SearchRequest
@@ -25,7 +25,6 @@ class Desk:
     """Finds passages and counts the answers that are being given."""
 
     def __init__(self, settings: QuerySettings) -> None:
-        self.library = Library(settings.library)
         self.running = 0
         self.writer: Writer = (
             Extracting(settings.sentences, settings.words_per_second)
@@ -33,6 +32,8 @@ class Desk:
             else Writing(settings)
         )
         self._threads = Threads("library", settings.threads, _QUEUED_CALLS)
+        folder = Folder(settings.library)
+        self._library = open_library(folder, settings.database_url, self._threads, has_files=False)
         self._settings = settings
 
     async def open(self) -> None:
@@ -43,19 +44,20 @@ class Desk:
     async def close(self) -> None:
         """Close what is open."""
         await self.writer.close()
+        await self._library.close()
         self._threads.close()
 
     async def check(self) -> None:
         """Raise ``Unavailable`` unless the library is there."""
         async with asyncio.timeout(5):
-            await self._threads.run(self.library.check)
+            await self._library.check()
 
     async def search(self, shelf: str, asked: SearchRequest) -> list[Found]:
         """The passages that fit best. Raises ``Invalid`` and ``Unavailable``."""
         if len(asked.query) > self._settings.question_limit:
             raise Invalid(f"query has at most {self._settings.question_limit} characters.", "query")
         limit = asked.top_k or self._settings.passages
-        return await self._threads.run(Documents(self.library, shelf).search, asked.query, limit, asked.document_ids)
+        return await self._library.documents(shelf).search(asked.query, limit, asked.document_ids)
 
     @contextmanager
     def one_more(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from services.library.opening import postgres_url
 from services.web.settings import ServiceSettings
 
 __all__ = ["BUILT_IN_MODEL", "QuerySettings"]
@@ -19,7 +20,9 @@ class QuerySettings(ServiceSettings):
     prefix: ClassVar[str] = "QUERY_"
 
     library: str = Field("out/library", min_length=1)
-    """The folder that the ingest service writes."""
+    """The folder that the ingest service writes; not needed with a database."""
+    database_url: str | None = None
+    """``postgresql://user:password@host/name`` for the documents and their passages, the same for both services."""
     passages: int = Field(6, ge=1, le=50)
     """Passages that an answer is made of where a request names no `top_k`."""
     sentences: int = Field(4, ge=1, le=20)
@@ -46,6 +49,11 @@ class QuerySettings(ServiceSettings):
     """Between two reads of its answer."""
     max_output: int = Field(65_536, ge=256)
     """Characters of an answer that the model writes."""
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgres(cls, url: str | None) -> str | None:
+        return postgres_url(url)
 
     @field_validator("base_url")
     @classmethod

@@ -33,6 +33,7 @@ from tests.support.applications import serving
 from tests.support.client import Client, Stream
 from tests.support.gateway import ROOT, Gateway, free_port, running
 from tests.support.pdf import pdf
+from tests.support.postgres import PostgresServer
 
 SECRET = "the-jwt-secret-of-a-supabase-project-of-this-test"
 METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH"]
@@ -68,11 +69,11 @@ class Nyro:
 
 
 @contextlib.asynccontextmanager
-async def nyro(tmp_path: Path, **environ: str) -> AsyncIterator[Nyro]:
+async def nyro(tmp_path: Path, database_url: str | None = None, **environ: str) -> AsyncIterator[Nyro]:
     """The gateway with its documented variables, in front of the services."""
     library = tmp_path / "library"
-    ingest = create_ingest(IngestSettings(library=str(library)))
-    query = create_query(QuerySettings(library=str(library), words_per_second=200))
+    ingest = create_ingest(IngestSettings(library=str(library), database_url=database_url))
+    query = create_query(QuerySettings(library=str(library), database_url=database_url, words_per_second=200))
     async with serving(ingest) as ingest_url, serving(query) as query_url:
         told = {
             "GATEWAY_LOG_LEVEL": "CRITICAL",
@@ -309,8 +310,17 @@ async def test_an_answer_is_a_generation_with_its_citations_through_a_cut_connec
             assert nobody.text == ""
 
 
-async def test_the_database_gone_in_the_middle_is_503_and_loses_nothing_acknowledged(tmp_path: Path) -> None:
-    async with nyro(tmp_path) as it:
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+async def test_the_database_gone_in_the_middle_is_503_and_loses_nothing_acknowledged(
+    tmp_path: Path, database: str, request: pytest.FixtureRequest
+) -> None:
+    postgres: PostgresServer | None = None
+    if database == "postgresql":
+        postgres = request.getfixturevalue("postgres_server")
+        postgres.heal()
+    url = None if postgres is None else await postgres.create_database()
+    async with nyro(tmp_path, url) as it:
         away = it.library.with_name("away")
         acknowledged: dict[str, int] = {}
         statuses: set[int] = set()
@@ -336,7 +346,10 @@ async def test_the_database_gone_in_the_middle_is_503_and_loses_nothing_acknowle
             for worker in range(4):
                 group.create_task(uploads(worker))
             await until(lambda: len(acknowledged) >= 10)
-            it.library.rename(away)
+            if postgres is None:
+                it.library.rename(away)
+            else:
+                postgres.kill()
             statuses.clear()
             await until(lambda: 503 in statuses)
             asked = await it.client.post("/api/v1/query/ask", json={"query": "document"}, headers=bearer())
@@ -347,7 +360,10 @@ async def test_the_database_gone_in_the_middle_is_503_and_loses_nothing_acknowle
                 assert (failed.terminal["type"], failed.terminal["retryable"]) == ("failed", True)
             assert (await it.client.get("/health")).status_code == 200, "the gateway itself is there"
             before = len(acknowledged)
-            away.rename(it.library)
+            if postgres is None:
+                away.rename(it.library)
+            else:
+                postgres.heal()
             await until(lambda: len(acknowledged) > before)
             stopped = True
         async with asyncio.timeout(90):

@@ -21,6 +21,12 @@ def language() -> LanguageModel:
     return train_built_in_model()
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def documents_url(request: pytest.FixtureRequest) -> str | None:
+    """Of a library's database; None for those of SQLite in its folder."""
+    return None if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
+
+
 @pytest.fixture
 def serve_app() -> Callable[[Any], AbstractAsyncContextManager[str]]:
     """Serve any ASGI application: an async context manager that gives its address."""

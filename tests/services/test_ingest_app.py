@@ -13,8 +13,6 @@ import pytest
 
 from services.ingest.app import create_app
 from services.ingest.settings import IngestSettings
-from services.library.documents import Documents
-from services.library.library import Library, shelf_of
 from tests.support.applications import serving
 from tests.support.pdf import pdf
 
@@ -36,8 +34,8 @@ async def status(client: httpx.AsyncClient, document: str, wanted: str) -> dict[
     return told
 
 
-async def test_a_document_comes_as_a_form_as_itself_or_as_json(tmp_path: Path) -> None:
-    async with ingest(tmp_path) as client:
+async def test_a_document_comes_as_a_form_as_itself_or_as_json(tmp_path: Path, documents_url: str | None) -> None:
+    async with ingest(tmp_path, database_url=documents_url) as client:
         form = {"files": {"file": ("a.pdf", pdf("One page."), "application/pdf")}, "data": {"title": " My  title "}}
         made = await client.post("/upload?wait=true", headers=ACME, **form)
         assert made.status_code == 201
@@ -58,8 +56,10 @@ async def test_a_document_comes_as_a_form_as_itself_or_as_json(tmp_path: Path) -
         assert (await client.get("/stats", headers=ACME)).json()["documents"] == 3
 
 
-async def test_accepted_is_not_read_yet_and_the_same_file_again_is_the_same_document(tmp_path: Path) -> None:
-    async with ingest(tmp_path) as client:
+async def test_accepted_is_not_read_yet_and_the_same_file_again_is_the_same_document(
+    tmp_path: Path, documents_url: str | None
+) -> None:
+    async with ingest(tmp_path, database_url=documents_url) as client:
         first = await client.post("/upload", content=b"some text", headers=ACME)
         assert (first.status_code, first.json()["new"]) == (202, True)
         told = await status(client, first.json()["id"], "ready")
@@ -87,8 +87,8 @@ async def test_nobody_without_a_company_is_served(tmp_path: Path, method: str, p
         assert answer.status_code == 403
 
 
-async def test_another_company_s_document_is_not_there(tmp_path: Path) -> None:
-    async with ingest(tmp_path) as client:
+async def test_another_company_s_document_is_not_there(tmp_path: Path, documents_url: str | None) -> None:
+    async with ingest(tmp_path, database_url=documents_url) as client:
         made = (await client.post("/upload?wait=true", content=b"mine", headers=ACME)).json()["id"]
         for method, path in [("GET", ""), ("GET", "/file"), ("GET", "/passages"), ("PATCH", ""), ("DELETE", "")]:
             options: dict[str, Any] = {"json": {"title": "x"}} if method == "PATCH" else {}
@@ -98,8 +98,8 @@ async def test_another_company_s_document_is_not_there(tmp_path: Path) -> None:
         assert (await client.get(f"/documents/{made}", headers=ACME)).status_code == 200
 
 
-async def test_a_file_comes_back_as_it_was_and_no_browser_runs_it(tmp_path: Path) -> None:
-    async with ingest(tmp_path) as client:
+async def test_a_file_comes_back_as_it_was_and_no_browser_runs_it(tmp_path: Path, documents_url: str | None) -> None:
+    async with ingest(tmp_path, database_url=documents_url) as client:
         page = b"<!doctype html><title>t</title><script>alert(1)</script>text"
         made = await client.post("/upload?wait=true", files={"file": ('a"b.html', page, "text/html")}, headers=ACME)
         file = await client.get(f"/documents/{made.json()['id']}/file", headers=ACME)
@@ -114,8 +114,10 @@ async def test_a_file_comes_back_as_it_was_and_no_browser_runs_it(tmp_path: Path
         assert (await client.get(f"/documents/{made.json()['id']}", headers=ACME)).status_code == 404
 
 
-async def test_what_cannot_be_read_is_refused_or_failed_with_words_and_can_be_sent_again(tmp_path: Path) -> None:
-    async with ingest(tmp_path) as client:
+async def test_what_cannot_be_read_is_refused_or_failed_with_words_and_can_be_sent_again(
+    tmp_path: Path, documents_url: str | None
+) -> None:
+    async with ingest(tmp_path, database_url=documents_url) as client:
         archive = {"files": {"file": ("a.txt", b"PK\x03\x04" + b"\0" * 100, "text/plain")}}
         assert (await client.post("/upload", headers=ACME, **archive)).status_code == 415
         assert (await client.post("/upload", content=b"", headers=ACME)).status_code == 422
@@ -145,16 +147,18 @@ async def test_too_much_is_413_before_it_is_all_read_and_leaves_nothing(tmp_path
         assert (await client.get("/documents", headers=ACME)).json()["data"] == []
 
 
-async def test_what_waited_when_the_service_ended_is_read_at_its_next_start(tmp_path: Path) -> None:
+async def test_what_waited_when_the_service_ended_is_read_at_its_next_start(
+    tmp_path: Path, documents_url: str | None
+) -> None:
     slow = pdf(*[f"Page {number} of the report." for number in range(40)])
-    async with ingest(tmp_path, workers=1) as client:
+    async with ingest(tmp_path, database_url=documents_url, workers=1) as client:
         accepted = [
             (await client.post("/upload", content=body, headers=ACME)).json()["id"]
             for body in (slow, *(b"text %d" % number for number in range(6)))
         ]
-    waiting = Documents(Library(tmp_path / "library"), shelf_of("acme")).waiting()
-    assert waiting, "the service ended before it had read all"
-    async with ingest(tmp_path) as client:
+    async with ingest(tmp_path, database_url=documents_url) as client:
+        stats = (await client.get("/stats", headers=ACME)).json()
+        assert stats["waiting"], "the service ended before it had read all"
         for document in accepted:
             await status(client, document, "ready")
 
@@ -173,15 +177,20 @@ async def test_more_than_the_queue_holds_is_429(tmp_path: Path) -> None:
         assert (await client.get("/stats", headers=ACME)).json()["documents"] == len(kept)
 
 
-async def test_a_library_that_goes_away_is_503_and_comes_back_with_all_that_was_acknowledged(tmp_path: Path) -> None:
+async def test_a_library_that_goes_away_is_503_and_comes_back_with_all_that_was_acknowledged(
+    tmp_path: Path, documents_url: str | None
+) -> None:
     folder, away = tmp_path / "library", tmp_path / "away"
-    async with ingest(tmp_path) as client:
+    async with ingest(tmp_path, database_url=documents_url) as client:
         kept = [
             (await client.post("/upload?wait=true", content=b"text %d" % n, headers=ACME)).json()["id"]
             for n in range(3)
         ]
         folder.rename(away)
-        for method, path in [("GET", "/documents"), ("GET", f"/documents/{kept[0]}"), ("POST", "/upload")]:
+        files = ("POST", "/upload"), ("GET", f"/documents/{kept[0]}/file")
+        for method, path in (
+            files if documents_url else [("GET", "/documents"), ("GET", f"/documents/{kept[0]}"), *files]
+        ):
             content = b"more" if method == "POST" else None
             answer = await client.request(method, path, content=content, headers=ACME)
             assert (answer.status_code, answer.headers.get("retry-after")) == (503, "1"), path

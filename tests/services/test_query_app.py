@@ -20,13 +20,15 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from services.library.documents import Documents
-from services.library.library import Library, shelf_of
+from services.library.companies import shelf_of
+from services.library.folder import Folder
+from services.library.opening import open_library
 from services.library.records import Found, NewDocument, Passage
 from services.query.app import create_app
 from services.query.selection import choose
 from services.query.settings import QuerySettings
 from services.web.settings import SettingsError
+from services.web.threads import Threads
 from tests.support.applications import serving
 
 ACME = {"X-Company-ID": "acme", "X-User-ID": "42"}
@@ -36,17 +38,20 @@ TEXTS = {
 }
 
 
-def filled(tmp_path: Path, company: str, texts: dict[str, str]) -> None:
-    library = Library(tmp_path / "library")
-    library.check()
-    documents = Documents(library, shelf_of(company))
+async def filled(tmp_path: Path, company: str, texts: dict[str, str], url: str | None = None) -> None:
+    folder, threads = Folder(tmp_path / "library"), Threads("test", 1, 8)
+    library = open_library(folder, url, threads, has_files=True)
+    await library.check()
+    documents = library.documents(shelf_of(company))
     for title, text in texts.items():
         digest = hashlib.sha256(text.encode()).hexdigest()
-        file = library.folder / "incoming" / digest
+        file = folder.incoming / digest
         file.write_text(text)
-        new = NewDocument(f"doc_{digest[:20]}", title, f"{title}.txt", "text", len(text), digest, "42")
-        document, _ = documents.add(new, file, 1.0)
-        documents.finish(document.id, [Passage(text, title)], 0, 2.0)
+        new = NewDocument(f"doc_{digest[:20]}{company}", title, f"{title}.txt", "text", len(text), digest, "42")
+        document, _ = await documents.add(new, file, 1.0)
+        await documents.finish(document.id, [Passage(text, title)], 0, 2.0)
+    await library.close()
+    threads.close()
 
 
 @asynccontextmanager
@@ -61,9 +66,11 @@ def events(text: str) -> list[tuple[str, dict[str, Any]]]:
     return [(block["event"], json.loads(block["data"])) for block in blocks]
 
 
-async def test_an_answer_is_the_sentence_that_says_it_with_its_source(tmp_path: Path) -> None:
-    filled(tmp_path, "acme", TEXTS)
-    async with query(tmp_path) as client:
+async def test_an_answer_is_the_sentence_that_says_it_with_its_source(
+    tmp_path: Path, documents_url: str | None
+) -> None:
+    await filled(tmp_path, "acme", TEXTS, documents_url)
+    async with query(tmp_path, database_url=documents_url) as client:
         answer = (await client.post("/ask", json={"query": "How many days does a refund take?"}, headers=ACME)).json()
         assert "The refund takes five working days." in answer["answer"]
         assert answer["answer"].endswith("[1]")
@@ -76,19 +83,19 @@ async def test_an_answer_is_the_sentence_that_says_it_with_its_source(tmp_path: 
         assert closed["answer"] == "On holidays the shop is closed. [1]"
 
 
-async def test_what_no_document_says_is_said_to_be_nowhere(tmp_path: Path) -> None:
-    filled(tmp_path, "acme", TEXTS)
-    async with query(tmp_path) as client:
+async def test_what_no_document_says_is_said_to_be_nowhere(tmp_path: Path, documents_url: str | None) -> None:
+    await filled(tmp_path, "acme", TEXTS, documents_url)
+    async with query(tmp_path, database_url=documents_url) as client:
         for asked, words in (("Who won the match?", "There is nothing"), ("¿Quién ganó el partido?", "No hay nada")):
             answer = (await client.post("/ask", json={"query": asked}, headers=ACME)).json()
             assert (answer["found"], answer["citations"]) == (False, [])
             assert answer["answer"].startswith(words)
 
 
-async def test_all_ways_to_stream_say_the_same(tmp_path: Path) -> None:
-    filled(tmp_path, "acme", TEXTS)
+async def test_all_ways_to_stream_say_the_same(tmp_path: Path, documents_url: str | None) -> None:
+    await filled(tmp_path, "acme", TEXTS, documents_url)
     asked = {"query": "How many days does a refund take?"}
-    async with query(tmp_path) as client:
+    async with query(tmp_path, database_url=documents_url) as client:
         whole = (await client.post("/ask", json=asked, headers=ACME)).json()
         sse = await client.post("/ask", json={**asked, "stream": True}, headers=ACME)
         assert sse.headers["content-type"].startswith("text/event-stream")
@@ -126,14 +133,14 @@ async def test_nobody_without_a_company_is_answered(tmp_path: Path) -> None:
         assert refused.value.response.status_code == 403
 
 
-async def test_no_way_of_asking_ever_tells_another_company_s_text(tmp_path: Path) -> None:
+async def test_no_way_of_asking_ever_tells_another_company_s_text(tmp_path: Path, documents_url: str | None) -> None:
     rng = random.Random(7)
     companies = [f"company-{number}" for number in range(5)]
     words = ["budget", "merger", "salary", "launch", "patent", "audit", "hire", "lease"]
     for company in companies:
         texts = {f"{n} {company}": f"The {rng.choice(words)} of {company} is number {n}." for n in range(8)}
-        filled(tmp_path, company, texts)
-    async with query(tmp_path) as client:
+        await filled(tmp_path, company, texts, documents_url)
+    async with query(tmp_path, database_url=documents_url) as client:
         for _ in range(40):
             company = rng.choice(companies)
             others = [other for other in companies if other != company]
@@ -149,7 +156,7 @@ async def test_no_way_of_asking_ever_tells_another_company_s_text(tmp_path: Path
 
 
 async def test_a_search_can_be_held_to_some_documents(tmp_path: Path) -> None:
-    filled(tmp_path, "acme", TEXTS)
+    await filled(tmp_path, "acme", TEXTS)
     async with query(tmp_path) as client:
         asked = {"query": "refund holidays"}
         both = (await client.post("/search", json=asked, headers=ACME)).json()["data"]
@@ -173,7 +180,7 @@ async def test_what_asks_nothing_is_422(tmp_path: Path, body: dict[str, Any]) ->
 
 
 async def test_the_question_of_a_chat_is_its_user_s_last_message(tmp_path: Path) -> None:
-    filled(tmp_path, "acme", TEXTS)
+    await filled(tmp_path, "acme", TEXTS)
     messages = [
         {"role": "user", "content": "When is the shop closed?"},
         {"role": "assistant", "content": "On holidays."},
@@ -185,7 +192,7 @@ async def test_the_question_of_a_chat_is_its_user_s_last_message(tmp_path: Path)
 
 
 async def test_a_library_that_is_away_is_503_and_answers_when_it_is_back(tmp_path: Path) -> None:
-    filled(tmp_path, "acme", TEXTS)
+    await filled(tmp_path, "acme", TEXTS)
     async with query(tmp_path) as client:
         (tmp_path / "library").rename(tmp_path / "away")
         answer = await client.post("/ask", json={"query": "refund"}, headers=ACME)
@@ -218,7 +225,7 @@ def model(seen: list[dict[str, Any]], mode: str = "well") -> FastAPI:
 
 
 async def test_a_configured_model_writes_the_answer_from_the_passages_alone(tmp_path: Path) -> None:
-    filled(tmp_path, "acme", TEXTS)
+    await filled(tmp_path, "acme", TEXTS)
     seen: list[dict[str, Any]] = []
     async with serving(model(seen)) as url:
         asked = {"base_url": f"{url}/v1", "api_key": "sk-secret", "model": "large"}
@@ -237,7 +244,7 @@ async def test_a_configured_model_writes_the_answer_from_the_passages_alone(tmp_
 
 @pytest.mark.parametrize("mode", ["refuses", "breaks off", "is not there"])
 async def test_a_model_that_fails_is_told_and_its_key_is_not(tmp_path: Path, mode: str) -> None:
-    filled(tmp_path, "acme", TEXTS)
+    await filled(tmp_path, "acme", TEXTS)
     async with serving(model([], mode)) as url:
         address = "http://127.0.0.1:1" if mode == "is not there" else f"{url}/v1"
         async with query(tmp_path, base_url=address, api_key="sk-secret", model="large") as client:

@@ -10,13 +10,18 @@ from fastapi import FastAPI
 
 from services.analytics.app import create_app as create_analytics
 from services.analytics.settings import AnalyticsSettings
+from services.chat.model import LanguageModel
 from services.chat.settings import ChatSettings
+from services.chatui.app import create_app as create_chatui
+from services.chatui.settings import ChatUiSettings
 from services.code.app import create_app as create_code
 from services.code.settings import CodeSettings
 from services.image.app import create_app as create_image
 from services.image.settings import ImageSettings
 from services.ingest.app import create_app as create_ingest
 from services.ingest.settings import IngestSettings
+from services.organisations.app import create_app as create_organisations
+from services.organisations.settings import OrganisationsSettings
 from services.query.app import create_app as create_query
 from services.query.settings import QuerySettings
 from services.speech.app import create_app as create_speech
@@ -31,8 +36,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "services.md").read_text()
 
 
 SETTINGS = [
-    AnalyticsSettings, ChatSettings, CodeSettings, ImageSettings, IngestSettings, QuerySettings, SpeechSettings,
-    SummarizerSettings, UsersSettings,
+    AnalyticsSettings, ChatSettings, ChatUiSettings, CodeSettings, ImageSettings, IngestSettings,
+    OrganisationsSettings, QuerySettings, SpeechSettings, SummarizerSettings, UsersSettings,
 ]  # fmt: skip
 
 
@@ -42,7 +47,7 @@ def test_every_setting_is_on_the_page_and_no_other(settings: type[ServiceSetting
     assert named == {settings.prefix + name.upper() for name in settings.model_fields}
 
 
-def test_every_endpoint_is_on_the_page(tmp_path: Path) -> None:
+def test_every_endpoint_is_on_the_page(tmp_path: Path, language: LanguageModel) -> None:
     apps: list[FastAPI] = [
         create_code(),
         create_image(ImageSettings(storage=str(tmp_path / "image"))),
@@ -51,6 +56,8 @@ def test_every_endpoint_is_on_the_page(tmp_path: Path) -> None:
         create_speech(SpeechSettings(storage=str(tmp_path / "speech"))),
         create_analytics(AnalyticsSettings(database_url=f"sqlite:///{tmp_path}/analytics.db")),
         create_summarizer(SummarizerSettings(storage=str(tmp_path / "summaries"))),
+        create_organisations(OrganisationsSettings(database_url=f"sqlite:///{tmp_path}/organisations.db")),
+        create_chatui(ChatUiSettings(database_url=f"sqlite:///{tmp_path}/chatui.db"), language),
         create_users(UsersSettings(database_url=f"sqlite:///{tmp_path}/users.db")),
     ]
     # A path's last parts stand on the page behind an ellipsis where its beginning was named before.

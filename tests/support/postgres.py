@@ -7,13 +7,14 @@ import importlib.util
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
+import psutil
 
 from tests.support.gateway import free_port
 
@@ -99,10 +100,15 @@ class PostgresServer:
         return (self._folder / "log").read_bytes()[self._log_begins :].decode()
 
     def kill(self) -> None:
-        """End it at once; what was committed is kept."""
+        """End it as a loss of power does, all its processes at once; what was committed is kept."""
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGQUIT)
+            whole = psutil.Process(self._process.pid)
+            family = [whole, *whole.children(recursive=True)]
+            for process in family:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
             self._process.wait(20)
+            psutil.wait_procs(family, 20)
 
     def heal(self) -> None:
         """Make it run, whatever a test did to it."""

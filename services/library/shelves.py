@@ -1,29 +1,25 @@
-"""The library: a folder with a database and a folder of files for each company.
+"""Shelves: a database of SQLite for each company, in the library's folder.
 
 Companies share nothing but the folder: a search reads one company's database, so that neither texts nor the weights
 that BM25 gives to words tell anything of another one. A company's shelf is named by a hash of its id, not by the id.
 
 A connection lives for one call. So a folder that goes away (a volume, a disk) shows at once, instead of calls that go
-on into files that are nobody's any more; and a folder that is there without our mark is not ours, and is left alone.
-All that fails then is ``Unavailable``. What was answered otherwise has been committed and synced.
+on into files that are nobody's any more. What was answered has been committed and synced.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from services.library.folder import Folder, library_unavailable
 from services.library.schema import SCHEMA, VERSION
-from services.web.errors import Unavailable
 
-__all__ = ["Library", "shelf_of"]
+__all__ = ["Shelves"]
 
-_MARK = "tidegate-library"
 _BUSY = 5.0
 """Seconds that a call waits while another one writes."""
 _STEPS = 1000
@@ -31,54 +27,24 @@ _MOST_STEPS = 200_000
 """Of SQLite's machine, in thousands, per call: some seconds. A search that takes more is given up."""
 
 
-def shelf_of(company: str) -> str:
-    """The name of a company's shelf: 32 hexadecimal digits."""
-    return hashlib.sha256(company.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-class Library:
+class Shelves:
     """Opens databases in ``folder``. Its methods block: they are called in threads."""
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder).absolute()
-        self._made = False
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
 
-    def check(self) -> None:
-        """Raise ``Unavailable`` unless the folder is there. The first call makes it, where there is nothing yet."""
-        try:
-            if not self._made:
-                self._make()
-            if not (self.folder / _MARK).is_file() or not os.access(self.folder / "shelves", os.W_OK):
-                raise _unavailable()
-        except OSError:
-            raise _unavailable() from None
-
-    def shelves(self) -> list[str]:
+    def names(self) -> list[str]:
         """All companies' shelves. Raises ``Unavailable``."""
-        self.check()
+        self.folder.check()
         try:
-            return sorted(path.stem for path in (self.folder / "shelves").glob("*.sqlite"))
+            return sorted(path.stem for path in self.folder.shelves.glob("*.sqlite"))
         except OSError:
-            raise _unavailable() from None
-
-    def file(self, shelf: str, document: str) -> Path:
-        """Where a document's file is; the folder above is made by :meth:`file_folder`."""
-        return self.folder / "files" / shelf / document
-
-    def file_folder(self, shelf: str) -> Path:
-        """The folder of a shelf's files, made where there is none. Raises ``Unavailable``."""
-        self.check()
-        folder = self.folder / "files" / shelf
-        try:
-            folder.mkdir(mode=0o700, exist_ok=True)
-        except OSError:
-            raise _unavailable() from None
-        return folder
+            raise library_unavailable() from None
 
     @contextmanager
     def reading(self, shelf: str) -> Iterator[sqlite3.Connection | None]:
         """A connection that changes nothing; None for a company that has no documents. Raises ``Unavailable``."""
-        self.check()
+        self.folder.check()
         path = self._path(shelf)
         if not path.exists():
             yield None
@@ -93,7 +59,7 @@ class Library:
     @contextmanager
     def writing(self, shelf: str) -> Iterator[sqlite3.Connection]:
         """A transaction, committed and synced at the end. Raises ``Unavailable``; ``IntegrityError`` passes."""
-        self.check()
+        self.folder.check()
         with _translated(), _connected(self._path(shelf), "rwc") as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
@@ -107,18 +73,11 @@ class Library:
                 connection.rollback()
                 raise
             # Committed into a folder that has gone meanwhile, it would be lost to whoever is told that it is there.
-            self.check()
+            self.folder.check()
             connection.commit()
 
     def _path(self, shelf: str) -> Path:
-        return self.folder / "shelves" / f"{shelf}.sqlite"
-
-    def _make(self) -> None:
-        """Make the folder; once made it is never made again, so that one that went away is missed."""
-        for name in ("shelves", "files", "incoming"):
-            (self.folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self.folder / _MARK).touch()
-        self._made = True
+        return self.folder.shelves / f"{shelf}.sqlite"
 
 
 @contextmanager
@@ -146,7 +105,7 @@ def _translated() -> Iterator[None]:
     except sqlite3.IntegrityError:
         raise
     except (sqlite3.Error, OSError):
-        raise _unavailable() from None
+        raise library_unavailable() from None
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:
@@ -158,7 +117,3 @@ def _make_tables(connection: sqlite3.Connection) -> None:
             connection.execute(statement)
             statement = ""
     connection.execute(f"PRAGMA user_version = {VERSION}")
-
-
-def _unavailable() -> Unavailable:
-    return Unavailable("The documents cannot be reached just now. Try again in a moment.")
