@@ -32,7 +32,7 @@ class Issuer:
     def __init__(self, config: IssuerConfig, where: str, kept_claims: tuple[str, ...]) -> None:
         self.config = config
         self.name = config.name or (config.issuer[0] if config.issuer else "default")
-        self.keys: Keys = fixed_keys(config, where) if config.jwks_url is None else KeySource(config, self.name)
+        self.keys: Keys = KeySource(config, self.name) if config.publishes else fixed_keys(config, where)
         self._kept = kept_claims
         self._algorithms = frozenset(config.algorithms)
         self._options: Options = {

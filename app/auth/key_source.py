@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 import httpx
 import structlog
 
+from app.auth.discovery import discovery_url, read_discovery
 from app.auth.jwks import MOST_BYTES, InvalidKeySet, read_key_set
 from app.auth.keys import NamedKey, UnknownKey, VerificationKey, matching
 from app.config import IssuerConfig
@@ -28,19 +29,31 @@ _log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE = 1.0
 """Seconds until the second try while there never was a set; doubled each time, up to the cool-down."""
+_HOLDS = 3600.0
+"""Seconds for which an issuer is not asked again where its keys are, if they can be had there."""
 _HEADERS = {"accept": "application/jwk-set+json, application/json", "accept-encoding": "identity"}
 
 
+class Refused(Exception):
+    """An answer that is not looked at."""
+
+
+_FAULTS = (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError, InvalidKeySet, Refused)
+
+
 class KeySource:
-    """:class:`~app.auth.keys.Keys` of a ``jwks_url``. Run :meth:`follow` as a task, and close it at the end.
+    """:class:`~app.auth.keys.Keys` of a ``jwks_url``, or of the one that the issuer names. Run :meth:`follow` as a
+    task, and close it at the end.
 
     ``clock`` gives seconds; ``on_change`` is called when other keys are known than before.
     """
 
     def __init__(self, config: IssuerConfig, name: str, clock: Callable[[], float] = time.monotonic) -> None:
-        assert config.jwks_url is not None, "an issuer without one has its keys in the configuration"
+        assert config.publishes, "another issuer has its keys in the configuration"
         self._config = config
-        self._url = config.jwks_url
+        self._found: str | None = None
+        """Where the keys are, as the issuer says; nobody asks it where the configuration says."""
+        self._look_again = float("-inf")
         self._name = name
         self._clock = clock
         self._keys: tuple[NamedKey, ...] = ()
@@ -99,8 +112,8 @@ class KeySource:
         self.fetches += 1
         self._next_fetch = self._clock() + self._config.jwks_cooldown
         try:
-            keys = read_key_set(await self._document(), self._config.algorithms)
-        except (httpx.HTTPError, OSError, TimeoutError, InvalidKeySet, _Refused) as error:
+            keys = read_key_set(await self._document(await self._place()), self._config.algorithms)
+        except _FAULTS as error:
             self._failed(error)
         else:
             self._failures = 0
@@ -108,13 +121,30 @@ class KeySource:
         finally:
             self._fetching = None
 
+    async def _place(self) -> str:
+        """Return where the keys are. What was found once holds while the issuer does not say anything else."""
+        if self._config.jwks_url is not None:
+            return self._config.jwks_url
+        issuer = self._config.issuer[0]
+        if self._clock() >= self._look_again:
+            try:
+                self._found = read_discovery(await self._document(discovery_url(issuer)), issuer)
+                self._look_again = self._clock() + _HOLDS
+            except _FAULTS as error:
+                if self._found is None:
+                    raise
+                _log.warning("an issuer's description can't be had", issuer=self._name, cause=_cause(error))
+        assert self._found is not None, "it was found, or that was raised"
+        return self._found
+
     def _failed(self, error: Exception) -> None:
+        self._look_again = float("-inf")  # The keys may have moved.
         if not self._keys:
             pause = min(self._config.jwks_cooldown, _FIRST_PAUSE * 2.0 ** min(self._failures, 16))
             self._next_fetch = self._clock() + pause
         self._failures += 1
-        cause = str(error) if isinstance(error, (InvalidKeySet, _Refused)) else type(error).__name__
-        _log.warning("the keys of an issuer can't be had", issuer=self._name, cause=cause, known=len(self._keys))
+        known = len(self._keys)
+        _log.warning("the keys of an issuer can't be had", issuer=self._name, cause=_cause(error), known=known)
 
     def _take(self, keys: tuple[NamedKey, ...]) -> None:
         if [_face(each) for each in keys] == [_face(each) for each in self._keys]:
@@ -123,29 +153,29 @@ class KeySource:
         _log.info("an issuer's keys", issuer=self._name, keys=len(keys))
         self.on_change()
 
-    async def _document(self) -> bytes:
+    async def _document(self, url: str) -> bytes:
         """Return the body of a good answer. Raises what :meth:`_fetch` knows."""
         if self._client is None:
             timeout = self._config.jwks_timeout
             self._client = httpx.AsyncClient(headers=_HEADERS, follow_redirects=False, timeout=timeout)
         async with (
             asyncio.timeout(self._config.jwks_timeout),
-            self._client.stream("GET", self._url) as response,
+            self._client.stream("GET", url) as response,
         ):
             if response.status_code != 200:
-                raise _Refused(f"answered {response.status_code}")
+                raise Refused(f"answered {response.status_code}")
             if response.headers.get("content-encoding", "identity") != "identity":
-                raise _Refused("answered compressed, which was not asked for")
+                raise Refused("answered compressed, which was not asked for")
             body = b""
             async for piece in response.aiter_raw():
                 body += piece
                 if len(body) > MOST_BYTES:
-                    raise _Refused(f"answered more than {MOST_BYTES} bytes")
+                    raise Refused(f"answered more than {MOST_BYTES} bytes")
             return body
 
 
-class _Refused(Exception):
-    """An answer that is not looked at."""
+def _cause(error: Exception) -> str:
+    return str(error) if isinstance(error, (InvalidKeySet, Refused)) else type(error).__name__
 
 
 def _face(named: NamedKey) -> tuple[object, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from app.auth.discovery import discovery_url
 from app.auth.tokens import TokenVerifier
 from app.config import Config, IssuerConfig, RouteConfig, preset_names, preset_summary
 from app.errors import ConfigError
@@ -82,7 +83,11 @@ def _issuers(config: Config) -> Table:
     table = Table("issuer", "iss", "algorithms", "keys", title="Issuers of tokens", title_justify="left")
     for issuer in TokenVerifier(config.auth).issuers:
         each = issuer.config
-        keys = each.jwks_url or ("a public key" if each.public_key else _secrets(each))
+        keys = (
+            discovery_url(each.issuer[0])
+            if each.describes_itself
+            else each.jwks_url or ("a public key" if each.public_key else _secrets(each))
+        )
         table.add_row(issuer.name, "\n".join(each.issuer) or "any other", " ".join(each.algorithms), keys)
     return table
 

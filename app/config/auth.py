@@ -54,7 +54,7 @@ class AuthConfig(IssuerConfig):
     def all_issuers(self) -> list[tuple[tuple[str | int, ...], IssuerConfig]]:
         """Return each issuer whose tokens are taken, and its key below ``auth``: first the one that is described there,
         if there is one."""
-        own = not self.issuers or not _OWN_KEYS.isdisjoint(self.model_fields_set)
+        own = not self.issuers or self.describes_itself or not _OWN_KEYS.isdisjoint(self.model_fields_set)
         further = [(("issuers", index), issuer) for index, issuer in enumerate(self.issuers)]
         every: list[tuple[tuple[str | int, ...], IssuerConfig]] = [*([((), self)] if own else []), *further]
         return [(key, issuer) for key, issuer in every if issuer.enabled]

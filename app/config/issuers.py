@@ -31,6 +31,8 @@ _HS256_KEY_SIZE = 32
 _URL = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?(/[^\s#@]*)?")
 _MANY_TENANTS = ("common", "organizations", "consumers")
 
+_KEYS = ("secret", "named_secrets", "public_key")
+
 _ALGORITHM = BeforeValidator(
     lambda value: {"EDDSA": "EdDSA"}.get(value.upper(), value.upper()) if isinstance(value, str) else value
 )
@@ -64,7 +66,8 @@ class IssuerConfig(Section):
     public_key: str | None = None
     """PEM text, or the path of a PEM file (relative to the configuration file), for all algorithms but HS256."""
     jwks_url: str | None = None
-    """Where the issuer publishes its keys, instead of a `public_key`; https in production."""
+    """Where the issuer publishes its keys, instead of a `public_key`; https in production. An issuer that is an address
+    (`https://…`), and has no key here at all, is asked for it (`/.well-known/openid-configuration`)."""
     jwks_refresh: float = Field(300.0, ge=1, le=86_400)
     """How often they are fetched."""
     jwks_cooldown: float = Field(10.0, ge=0.1, le=3600)
@@ -72,8 +75,8 @@ class IssuerConfig(Section):
     jwks_timeout: float = Field(5.0, gt=0, le=60)
     """How long a fetch may take."""
     algorithms: tuple[Algorithm, ...] = ("HS256",)
-    """What a token may be signed with; RS256 and ES256 by default where there is a `jwks_url`. HS256 does not go
-    together with the others."""
+    """What a token may be signed with; RS256 and ES256 by default where the issuer publishes its keys. HS256 does not
+    go together with the others."""
     audience: tuple[str, ...] = ()
     """The token's `aud` must name one of these; empty for no check."""
     issuer: tuple[str, ...] = ()
@@ -104,7 +107,19 @@ class IssuerConfig(Section):
         provider = data.get("provider")
         kind = _PROVIDERS.get(provider.lower()) if isinstance(provider, str) else None
         filled = {**(kind(data) if kind else {}), **data}
-        return {"algorithms": ("RS256", "ES256"), **filled} if filled.get("jwks_url") else filled
+        publishes = filled.get("jwks_url") or (_is_address(filled.get("issuer")) and not any(map(filled.get, _KEYS)))
+        return {"algorithms": ("RS256", "ES256"), **filled} if publishes else filled
+
+    @property
+    def publishes(self) -> bool:
+        """Whether its keys are fetched from where it publishes them."""
+        return self.jwks_url is not None or self.describes_itself
+
+    @property
+    def describes_itself(self) -> bool:
+        """Whether it is asked where it publishes them."""
+        public = self.algorithms and "HS256" not in self.algorithms
+        return bool(public and self.jwks_url is None and self.public_key is None and _is_address(self.issuer))
 
     @model_validator(mode="after")
     def _a_key_for_each_algorithm(self) -> IssuerConfig:
@@ -127,9 +142,11 @@ class IssuerConfig(Section):
         return self
 
     def _check_public_keys(self, algorithm: str) -> None:
-        if self.public_key is None and self.jwks_url is None:
+        if self.public_key is None and not self.publishes:
             raise WrongSetting(
-                ("public_key",), f"is missing, and {algorithm} needs it. Set it to a PEM file's path, or set jwks_url"
+                ("public_key",),
+                f"is missing, and {algorithm} needs it. Set it to a PEM file's path, or set jwks_url, or one issuer "
+                "that begins with https://, which is then asked for its keys",
             )
         if self.public_key is not None and self.jwks_url is not None:
             raise WrongSetting(("public_key",), "cannot stand beside jwks_url. Keep one of the two")
@@ -148,6 +165,12 @@ class IssuerConfig(Section):
         return self
 
 
+def _is_address(issuer: Any) -> bool:
+    """Whether there is one issuer, and it is a place that can be asked; a text is what a variable holds."""
+    names = [issuer] if isinstance(issuer, str) else issuer
+    return isinstance(names, (list, tuple)) and len(names) == 1 and _URL.fullmatch(str(names[0])) is not None
+
+
 def unsafe_in_production(issuer: IssuerConfig) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yield the keys of what development alone may have, and what is wrong with each."""
     if "HS256" in issuer.algorithms:
@@ -160,6 +183,9 @@ def unsafe_in_production(issuer: IssuerConfig) -> Iterator[tuple[tuple[str | int
                 )
             elif len(secret.encode()) < _HS256_KEY_SIZE:
                 yield key, f"is shorter than {_HS256_KEY_SIZE} bytes: it could be guessed"
+    if issuer.describes_itself and not issuer.issuer[0].startswith("https://"):
+        yield (("issuer",), "must begin with https:// in production, as it is asked for its keys: whoever sits in "
+               "between could give his own")  # fmt: skip
     if issuer.jwks_url is not None and not issuer.jwks_url.startswith("https://"):
         yield ("jwks_url",), "must begin with https:// in production: whoever sits in between could give his own keys"
 

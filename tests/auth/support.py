@@ -48,6 +48,8 @@ class KeyServer:
         self.port = 0
         self.requests: list[bytes] = []
         self.answer = b""
+        self.pages: dict[str, bytes] = {}
+        """What it answers in place of ``answer`` to requests for some paths."""
         self.gate = asyncio.Event()
         self.gate.set()
         self.ends = True
@@ -61,9 +63,12 @@ class KeyServer:
     def publish(self, *keys: dict[str, Any]) -> None:
         self.reply(json.dumps({"keys": keys}).encode())
 
-    def reply(self, body: bytes, status: str = "200 OK", headers: str = "") -> None:
+    def reply(self, body: bytes, status: str = "200 OK", headers: str = "", *, path: str | None = None) -> None:
         head = f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n{headers}\r\n"
-        self.answer = head.encode() + body
+        if path is None:
+            self.answer = head.encode() + body
+        else:
+            self.pages[path] = head.encode() + body
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -72,7 +77,7 @@ class KeyServer:
         try:
             self.requests.append(await reader.readuntil(b"\r\n\r\n"))
             await self.gate.wait()
-            writer.write(self.answer)
+            writer.write(self.pages.get(self.requests[-1].split()[1].decode(), self.answer))
             await writer.drain()
             if not self.ends:
                 await asyncio.Event().wait()
