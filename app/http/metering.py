@@ -11,13 +11,15 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope
 
-from app.errors import TidegateError, UpstreamTimeout
+from app.errors import BudgetExhausted, TidegateError, UpstreamTimeout
 from app.http.cache.flight import Answer
 from app.http.client_watch import ClientGone
+from app.http.stream_endings import StreamEnding
+from app.http.token_cut import TokenCut
 from app.http.token_usage import CallUsage, UsageReader
 from app.limits.calls import TokenCall, read_call
 from app.limits.limits import Limits, Verdict, Wanted
-from app.observe.outcomes import Outcome
+from app.observe.outcomes import Ended, Outcome
 
 __all__ = ["Metered", "TokenMeter", "read_ahead", "uncompressed"]
 
@@ -56,19 +58,25 @@ class TokenMeter:
     def __init__(self, call: TokenCall) -> None:
         self.call = call
         self._reader: UsageReader | None = None
-        self._answer: Answer | None = None
+        self._answer: Metered | None = None
 
     @property
     def wanted(self) -> Wanted:
         """What is to be reserved. Who says how long his answer may become is not let in for less."""
         return Wanted(self.call.prompt, self.call.answer, whole=self.call.answer is not None)
 
-    def read(self, answer: Answer) -> Answer:
-        """Return ``answer``, read as it passes."""
-        self._answer = answer
-        media = next((value for name, value in answer.headers if name == b"content-type"), b"")
-        self._reader = UsageReader(self.call, answer.status, media)
-        return Metered(answer, self._reader)
+    def read(self, answer: Answer, limits: Limits | None, verdict: Verdict | None) -> Answer:
+        """Return ``answer``, read as it passes, and cut off where ``verdict``'s reservation is used up."""
+        fields = dict(answer.headers)
+        reservation = None if verdict is None else verdict.reservation
+        bounded = self.call.streamed and reservation is not None and b"content-length" not in fields
+        ending = StreamEnding(usage=self.call.wants_usage) if bounded else None
+        reader = UsageReader(self.call, answer.status, fields.get(b"content-type", b""), ending)
+        cut = None
+        if bounded and limits is not None and reservation is not None:
+            cut = TokenCut(limits, reservation, self.call, reader)
+        self._reader, self._answer = reader, Metered(answer, reader, cut)
+        return self._answer
 
     def settle(self, limits: Limits | None, verdict: Verdict | None, outcome: Outcome, error: object) -> None:
         """Say what was used: to ``outcome``, and to the budgets, if any. ``error`` is why there is no answer."""
@@ -77,6 +85,8 @@ class TokenMeter:
         usage = self._usage(reserved, outcome, error)
         outcome.prompt_tokens, outcome.completion_tokens = usage.prompt, usage.completion
         outcome.usage_source = usage.source
+        if self._answer is not None and self._answer.cut_off:
+            outcome.ended, outcome.error = Ended.REFUSED, BudgetExhausted.code
         if limits is not None and verdict is not None:
             limits.release(verdict, usage.total)
 
@@ -92,22 +102,30 @@ class TokenMeter:
 
 
 class Metered:
-    """An answer that is read as it passes."""
+    """An answer that is read as it passes. ``cut_off``: the gateway ended it, for want of tokens."""
 
-    def __init__(self, answer: Answer, reader: UsageReader) -> None:
+    def __init__(self, answer: Answer, reader: UsageReader, cut: TokenCut | None = None) -> None:
         self.status = answer.status
         self.headers = answer.headers
+        self.cut_off = False
         self._answer = answer
         self._reader = reader
+        self._cut = cut
 
     @property
     def complete(self) -> bool:
-        return self._answer.complete
+        return self.cut_off or self._answer.complete
 
     async def read(self) -> bytes:
         data = await self._answer.read()
         if data:
             self._reader.feed(data)
+            if self._cut is not None and not self._answer.complete:
+                last = await self._cut.passed(data)
+                if last is not None:
+                    self.cut_off = True
+                    self._answer.abort()
+                    return last
         return data
 
     def abort(self) -> None:

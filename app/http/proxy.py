@@ -116,7 +116,8 @@ class Proxy:
                 return
             with ClientWatch(self._watches, receive) as watch:
                 response = await self._forward(scope, receive, match, identity, watch, fields, outcome)
-                response = self._followed(response if meter is None else meter.read(response), route.config, identity)
+                response = response if meter is None else meter.read(response, limits, verdict)
+                response = self._followed(response, route.config, identity)
                 try:
                     await _answer(response, send, watch, route.headers, outcome)
                 except TidegateError as error:  # also of the request's body, which may still be on its way

@@ -18,6 +18,7 @@ import orjson
 
 from app.errors import UpstreamInvalid
 from app.generations.formats.sse import SseParser
+from app.http.stream_endings import StreamEnding
 from app.limits.calls import MOST_TOKENS, TokenCall
 from app.limits.estimate import TokenCounter
 
@@ -50,8 +51,10 @@ class CallUsage:
 class UsageReader:
     """Reads one answer as it passes. ``content_type`` is its header's value."""
 
-    def __init__(self, call: TokenCall, status: int, content_type: bytes) -> None:
+    def __init__(self, call: TokenCall, status: int, content_type: bytes, ending: StreamEnding | None = None) -> None:
+        """``ending`` follows the events, too, where the answer may be cut off."""
         self._call = call
+        self._ending = ending
         self._good = 200 <= status < 300
         self._events = SseParser() if content_type.lower().startswith(b"text/event-stream") else None
         self._document = bytearray()
@@ -99,7 +102,26 @@ class UsageReader:
             return CallUsage(0, 0, "estimated")
         return CallUsage(call.prompt if prompt is None else prompt, max(estimated, completion or 0), "estimated")
 
+    @property
+    def characters(self) -> int:
+        """Of the answer's texts, by now."""
+        return self._counter.characters
+
+    @property
+    def so_far(self) -> int:
+        """About how many tokens the call has used by now, the prompt included."""
+        prompt, completion = self._figures()
+        return prompt + completion
+
+    def last_words(self) -> bytes | None:
+        """Return what ends the stream properly here; None where it ends by itself, or nobody knows how."""
+        return None if self._ending is None or self._blind else self._ending.of(*self._figures())
+
     # Private.
+
+    def _figures(self) -> tuple[int, int]:
+        prompt = self._call.prompt if self._prompt is None else self._prompt
+        return prompt, max(self._counter.tokens, self._completion or 0)
 
     def _read_document(self) -> None:
         document = bytes(self._document)
@@ -119,6 +141,8 @@ class UsageReader:
         value = _load(payload)
         if not isinstance(value, dict):
             return
+        if self._ending is not None:
+            self._ending.take(value)
         self._take_usage(value.get("usage"))
         for holder in ("message", "response"):  # Anthropic's beginning; the events of Responses.
             if isinstance(inner := value.get(holder), dict):

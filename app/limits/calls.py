@@ -24,13 +24,14 @@ _MOST_CHOICES = 128
 @dataclass(frozen=True, slots=True)
 class TokenCall:
     """A request as it asks: about ``prompt`` tokens, at most ``answer`` (None: it does not say), in one piece or
-    ``streamed``.
+    ``streamed``, and then with a bill at the end or without (OpenAI's ``stream_options``).
     """
 
     prompt: int
     answer: int | None = None
     model: str | None = None
     streamed: bool = False
+    wants_usage: bool = False
 
 
 def read_call(body: bytes, whole: bool) -> TokenCall:
@@ -50,7 +51,9 @@ def read_call(body: bytes, whole: bool) -> TokenCall:
     choices = value.get("n")
     times = min(choices, _MOST_CHOICES) if type(choices) is int and choices > 1 else 1
     answer = min(max(limits), MOST_TOKENS) * times if limits else None
-    return TokenCall(estimate_prompt(value, model), answer, model, value.get("stream") is True)
+    stream = value.get("stream_options")
+    bill = isinstance(stream, dict) and stream.get("include_usage") is True
+    return TokenCall(estimate_prompt(value, model), answer, model, value.get("stream") is True, bill)
 
 
 def _limits(value: Mapping[str, Any]) -> list[int]:
