@@ -41,7 +41,7 @@ from app.streams.broker import Broker, Keys, Ledger, Record, Succession
 from app.streams.catchup import join
 from app.streams.hub import Hub, Listener, Subscription
 from app.streams.merge import MergeRule
-from app.streams.position import Position
+from app.streams.position import Position, continues
 from app.streams.recovery import Recovery
 
 __all__ = ["CancelStatus", "Generation", "Generations"]
@@ -234,7 +234,7 @@ class Generations:
         return place
 
     async def _place(self, record: Record, since: Position) -> Position | None:
-        if since.epoch not in {"", record.epoch}:
+        if since.epoch and not continues(since, record.epoch, record.past):
             return None
         for pause in PAUSES:
             if record.closed or since.offset <= record.top:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from app.streams.position import Position
 from app.streams.publication import Batch
 from app.streams.quiet import NOTHING
 
@@ -28,6 +29,9 @@ class Waiter:
 
     def reset(self, channel: str) -> None:
         self.over.set()
+
+    def moved(self, channel: str, position: Position) -> None:
+        """Nothing to do: it is waited for the end."""
 
     def ended(self, channel: str) -> None:
         self.over.set()

@@ -90,6 +90,9 @@ class SseListener:
     def reset(self, channel: str) -> None:
         self.close()
 
+    def moved(self, channel: str, position: Position) -> None:
+        """Nothing to do: each event's id names its epoch."""
+
     def ended(self, channel: str) -> None:
         self.close()
 

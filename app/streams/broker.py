@@ -16,11 +16,11 @@ What a broker learns of other replicas it hands to the :class:`Sink`, on the eve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from app.streams.position import Position
+from app.streams.position import Position, continues
 from app.streams.publication import Batch, Publication
 
 __all__ = [
@@ -70,21 +70,31 @@ class History:
     """What the log holds of a channel: its epoch, its last offset, and the batches that were asked for.
 
     ``epoch`` is empty when there is no log. ``batches`` are contiguous and end at ``top``; where the log was trimmed
-    they start later than asked.
+    they start later than asked. ``past`` is as in :func:`~app.streams.position.continues`.
     """
 
     epoch: str = ""
     top: int = 0
     batches: list[Batch] = field(default_factory=list)
+    past: Mapping[str, int] = field(default_factory=dict)
+
+    def follows(self, since: Position) -> bool:
+        """Whether this is the log, or goes on with the log, that a reader at ``since`` has read from."""
+        return continues(since, self.epoch, self.past)
 
 
 @dataclass(slots=True)
 class Page:
-    """A part of a channel's log, in the order that was asked for, with the log's epoch and last offset."""
+    """A part of a channel's log, in the order that was asked for, with the log's epoch, last offset and past."""
 
     epoch: str = ""
     top: int = 0
     publications: list[Publication] = field(default_factory=list)
+    past: Mapping[str, int] = field(default_factory=dict)
+
+    def follows(self, since: Position) -> bool:
+        """As :meth:`History.follows`; a position without an epoch goes with any."""
+        return not since.epoch or continues(since, self.epoch, self.past)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +107,7 @@ class Record:
     closed: bool
     node: str
     info: bytes
+    past: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)

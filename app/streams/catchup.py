@@ -85,7 +85,7 @@ async def _read(sink: Sink, broker: Broker, channel: str, since: Position | None
     if known is not None:
         start = min(start, known.offset)
     history = await broker.history(channel, start)
-    if since is not None and start > 0 and (since.epoch != history.epoch or since.offset > history.top):
+    if since is not None and start > 0 and (not history.follows(since) or since.offset > history.top):
         start = 0
         history = await broker.history(channel)
     now = sink.position(channel)

@@ -52,6 +52,9 @@ class Listener(Protocol):
     def reset(self, channel: str) -> None:
         """The channel has a gap that can't be repaired: what comes next does not follow what was delivered."""
 
+    def moved(self, channel: str, position: Position) -> None:
+        """The channel's log goes on under another epoch; the listener has missed nothing, and is at ``position``."""
+
     def ended(self, channel: str) -> None:
         """The channel's last message was delivered; the listener is not subscribed to it any more."""
 
@@ -202,12 +205,15 @@ class Hub:
     def advance(self, channel: str, history: History) -> None:
         """Bring the channel's listeners to the log's top, as ``history`` (read from their position or before) says.
 
-        When it does not follow what they have, they are told so by a reset. The caller makes sure that the listeners
+        When it does not follow what they have, they are told so by a reset; when it goes on with it under another
+        epoch, of that, before what comes next. The caller makes sure that the listeners
         did not move to another epoch while ``history`` was being read: an old answer would look like a lost log.
         """
         found = self._channels.get(channel)
         if found is None:
             return
+        if found.epoch and found.epoch != history.epoch and history.follows(Position(found.epoch, found.top)):
+            self._move(found, history.epoch)
         follows = True
         for batch in history.batches:
             follows = self.broadcast(channel, batch) and follows
@@ -230,6 +236,16 @@ class Hub:
         for group in list(found.groups.values()):
             for listener in list(group):
                 listener.reset(channel)
+
+    def _move(self, channel: _Channel, epoch: str) -> None:
+        self._flush(channel)
+        channel.epoch = epoch
+        position = Position(epoch, channel.top)
+        for subscription in channel.held:
+            subscription.held = []  # It is in the log, which they read again.
+        for group in list(channel.groups.values()):
+            for listener in list(group):
+                listener.moved(channel.name, position)
 
     def signal(self, message: bytes) -> None:
         self.on_signal(message)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from app.streams.broker import History, Page
 from app.streams.publication import Batch, Publication
@@ -11,18 +12,23 @@ __all__ = ["POSITION_KEPT", "StreamLog"]
 
 POSITION_KEPT = 86_400.0
 """Seconds that the epoch and last offset of a channel with many writers outlive its messages."""
+_NO_PAST: Mapping[str, int] = MappingProxyType({})
 
 
 class StreamLog:
     """The messages of one epoch, oldest first, perhaps trimmed at the front.
 
     ``node``, ``token`` and ``info`` are those of its owner where it has one (:class:`~app.streams.broker.Ledger`).
+    ``past`` is as in :func:`~app.streams.position.continues`.
     """
 
-    __slots__ = ("closed", "epoch", "first", "info", "items", "node", "token")
+    __slots__ = ("closed", "epoch", "first", "info", "items", "node", "past", "token")
 
-    def __init__(self, epoch: str, *, node: str = "", token: str = "", info: bytes = b"") -> None:
+    def __init__(
+        self, epoch: str, *, node: str = "", token: str = "", info: bytes = b"", past: Mapping[str, int] = _NO_PAST
+    ) -> None:
         self.epoch = epoch
+        self.past = past
         self.first = 1
         """Offset of ``items[0]``."""
         self.items: list[bytes] = []
@@ -54,7 +60,7 @@ class StreamLog:
         skip = max(0, offset + 1 - self.first)
         items = self.items[skip:]
         batches = [Batch(self.epoch, self.first + skip, items)] if items else []
-        return History(self.epoch, self.top, batches)
+        return History(self.epoch, self.top, batches, self.past)
 
     def page(self, *, since: int | None, limit: int | None, reverse: bool) -> Page:
         """Return what :meth:`~app.streams.broker.Archive.page` asks for."""
@@ -65,4 +71,4 @@ class StreamLog:
             start = self.first if since is None else max(self.first, since + 1)
             end = self.top if limit is None else min(self.top, start + limit - 1)
         found = [Publication(offset, self.items[offset - self.first]) for offset in range(start, end + 1)]
-        return Page(self.epoch, self.top, found[::-1] if reverse else found)
+        return Page(self.epoch, self.top, found[::-1] if reverse else found, self.past)

@@ -5,14 +5,18 @@ the new log reaches the old numbers again, with other contents, and a reader who
 in his text that nobody announced. So every log also has an epoch, a short random name chosen when it is created, and a
 position is only worth something together with it: same epoch, the next offset is the next message; another epoch, begin
 again.
+
+A log that goes on under a new epoch, because it can't be sure that it has the end of the old one, says what it had of
+the epochs before (its *past*): who stands no further than that has read nothing that is not in it, and goes on.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["Position", "new_epoch"]
+__all__ = ["Position", "continues", "new_epoch"]
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -22,6 +26,14 @@ class Position(NamedTuple):
 
     epoch: str
     offset: int
+
+
+def continues(since: Position, epoch: str, past: Mapping[str, int]) -> bool:
+    """Whether a log of ``epoch`` has all that a reader at ``since`` has read, as far as epochs tell.
+
+    ``past`` is the last offset that it took over from each epoch before.
+    """
+    return since.epoch == epoch or since.offset <= past.get(since.epoch, -1)
 
 
 def new_epoch() -> str:

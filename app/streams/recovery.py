@@ -21,8 +21,8 @@ __all__ = ["Recovery", "contiguous", "recover"]
 class Recovery:
     """The answer. ``position`` is where the reader now stands before ``publications``, which follow it without a hole.
 
-    ``recovered`` is False when he could not go on from where he stood: another epoch, a position that the log never
-    reached, or messages trimmed away. ``position.offset`` then differs from his, and he must start again from it.
+    ``recovered`` is False when he could not go on from where he stood: another log, a position that it never reached,
+    or messages trimmed away. ``position.offset`` then differs from his, and he must start again from it.
     """
 
     recovered: bool
@@ -63,7 +63,7 @@ def recover(history: History, since: Position | None, held: Sequence[Batch], *, 
     from now on (a room). None means a hole between log and held batches: read the log again.
     """
     reached = max([history.top, *[batch.last for batch in held if batch.epoch == history.epoch]])
-    recovered = since is None or (since.epoch == history.epoch and since.offset <= reached)
+    recovered = since is None or (history.follows(since) and since.offset <= reached)
     first = history.batches[0].first if history.batches else history.top + 1
     if recovered and since is not None:
         start = since.offset

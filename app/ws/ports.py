@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from app.auth.identity import Identity
 from app.errors import TidegateError
 from app.streams.hub import Writer
+from app.streams.position import Position
 
 __all__ = ["ConnectionPort", "SessionPort", "SocketProtocol", "SplicePort"]
 
@@ -93,6 +94,9 @@ class SocketProtocol(Protocol):
 
     def gap(self, channel: str) -> Sequence[Any]:
         """What comes next on ``channel`` does not follow what was delivered."""
+
+    def moved(self, channel: str, position: Position) -> Sequence[Any]:
+        """The log of ``channel`` goes on under another epoch, from ``position``. Nothing was missed."""
 
     def goaway(self, delay: float) -> Sequence[Any]:
         """The replica stops, and closes the socket in ``delay`` seconds."""

@@ -15,6 +15,7 @@ from app.auth.identity import Identity
 from app.errors import SlowConsumer, TidegateError
 from app.observe.sampling import Sampled
 from app.streams.hub import Subscription, Writer
+from app.streams.position import Position
 from app.streams.publication import Batch
 from app.ws.account import Account
 from app.ws.admission import Held
@@ -203,6 +204,9 @@ class Session:
 
     def reset(self, channel: str) -> None:
         self.run(self.protocol.gap(channel))
+
+    def moved(self, channel: str, position: Position) -> None:
+        self.run(self.protocol.moved(channel, position))
 
     def ended(self, channel: str) -> None:
         if channel in self.subscriptions:

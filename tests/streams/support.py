@@ -72,6 +72,8 @@ class Recorder:
         """What came without a position."""
         self.recoveries: list[Recovery] = []
         self.resets = 0
+        self.moves = 0
+        """How often its position got another epoch, and nothing was missing."""
         self.endings = 0
         self.faults: list[str] = []
         self._lost = False
@@ -103,6 +105,13 @@ class Recorder:
         self.resets += 1
         self.items = []
         self._lost = True
+        self._changed.set()
+
+    def moved(self, channel: str, position: Position) -> None:
+        if position.offset != self.position.offset:
+            self.faults.append(f"moved to {position} from {self.position}")
+        self.moves += 1
+        self.position = position
         self._changed.set()
 
     def ended(self, channel: str) -> None:

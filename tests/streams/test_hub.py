@@ -210,6 +210,27 @@ def test_a_log_that_does_not_follow_resets_once_and_goes_on_from_its_top(
         assert recorder.items == numbered(history.top + 1, history.top + 1)
 
 
+def test_a_log_that_goes_on_under_another_epoch_moves_its_listeners_and_resets_nobody(hub: Hub, turn: Turn) -> None:
+    recorder, _ = live(hub)
+    waiting = hub.hold("c", Recorder())
+    hub.broadcast("c", batch(1, 3))
+    hub.advance("c", History("other", 5, [batch(4, 5, "other")], {"e": 3}))
+    assert (recorder.moves, recorder.position) == (1, ("other", 3))
+    turn.end()
+    assert recorder.items == numbered(1, 5)
+    assert waiting.held == [batch(4, 5, "other")]
+    assert hub.position("c") == ("other", 5)
+    assert hub.gaps == recorder.resets == 0
+    assert not recorder.faults
+
+
+def test_listeners_who_are_further_than_the_new_epoch_took_over_are_reset(hub: Hub) -> None:
+    recorder, _ = live(hub)
+    hub.broadcast("c", batch(1, 4))
+    hub.advance("c", History("other", 5, [batch(4, 5, "other")], {"e": 3}))
+    assert (recorder.moves, recorder.resets) == (0, 1)
+
+
 def test_what_is_queued_goes_out_before_a_reset(hub: Hub) -> None:
     recorder, _ = live(hub)
     order: list[str] = []

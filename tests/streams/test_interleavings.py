@@ -1,8 +1,8 @@
 """Readers, repairs and messages in any order: a state machine over the real hub, ``join`` and ``fill``.
 
-The network loses, delays and repeats batches; the log is trimmed, lost, and begun anew; an answer to a read is as old
-as its way back was long. Whatever happens, a listener gets offsets of one epoch in order, none missing, none twice, or
-is told by a reset.
+The network loses, delays and repeats batches; the log is trimmed, lost, and begun anew, or goes on under another epoch
+without its end; an answer to a read is as old as its way back was long. Whatever happens, a listener gets offsets of
+one epoch in order, none missing, none twice, and never reads on from what is not in the log, or is told by a reset.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from tests.streams.support import PLAIN
 CHANNEL = "c"
 
 
-def content(epoch: str, offset: int) -> bytes:
-    return f"{epoch}:{offset}".encode()
+Contents = dict[tuple[str, int], bytes]
+"""What was written, by epoch and offset; what a log took over from another epoch is there under both."""
 
 
 class Pause:
@@ -46,7 +46,8 @@ class Witness:
     encoder = PLAIN
     direct = None
 
-    def __init__(self, since: Position | None, replay: bool, leaves: bool) -> None:
+    def __init__(self, contents: Contents, since: Position | None, replay: bool, leaves: bool) -> None:
+        self.contents = contents
         self.since = since
         self.replay = replay
         self.leaves = leaves
@@ -59,7 +60,9 @@ class Witness:
         assert self.position is None, "the catch-up came twice"
         self.position = recovery.position
         if recovery.recovered and self.since is not None:
-            assert recovery.position == self.since
+            assert recovery.position.offset == self.since.offset
+            had, has = (self.contents.get((epoch, self.since.offset)) for epoch in (self.since.epoch, self.position[0]))
+            assert had == has, "he goes on from what is not in this log"
         for publication in recovery.publications:
             self._next(self.position.epoch, publication.offset, publication.data)
 
@@ -77,11 +80,19 @@ class Witness:
         if self.leaves and self.subscription is not None:
             self.drop(self.subscription)
 
+    def moved(self, channel: str, position: Position) -> None:
+        assert self.position is not None, "who was never live can't be moved"
+        assert self.reset_since or position.offset == self.position.offset
+        if not self.reset_since:
+            had, has = (self.contents.get(each) for each in (self.position, position))
+            assert had == has
+        self.position = position
+
     def ended(self, channel: str) -> None:
         raise AssertionError("this channel has no end")
 
     def _next(self, epoch: str, offset: int, data: bytes) -> None:
-        assert data == content(epoch, offset)
+        assert data == self.contents[epoch, offset]
         assert self.position is not None
         begins = self.position == ("", 0) and offset == 1
         follows = self.position == (epoch, offset - 1)
@@ -113,6 +124,7 @@ class Interleavings(RuleBasedStateMachine):
         self.hub = Hub(self.scheduled.append)
         self.broker: Any = Log()
         self.epochs = 0
+        self.contents: Contents = {}
         self.network: deque[Batch] = deque()
         self.past: list[Batch] = []
         self.witnesses: list[Witness] = []
@@ -128,7 +140,10 @@ class Interleavings(RuleBasedStateMachine):
             self.epochs += 1
             self.broker.log = StreamLog(f"e{self.epochs}")
         log: StreamLog = self.broker.log
-        batch = log.extend([content(log.epoch, log.top + 1 + number) for number in range(count)])
+        items = [f"{log.epoch}:{log.top + 1 + number}".encode() for number in range(count)]
+        batch = log.extend(items)
+        for publication in batch.publications():
+            self.contents[log.epoch, publication.offset] = publication.data
         self.network.append(batch)
         self.past.append(batch)
 
@@ -136,6 +151,20 @@ class Interleavings(RuleBasedStateMachine):
     @rule(kept=st.integers(0, 5))
     def trim(self, kept: int) -> None:
         self.broker.log.trim(kept)
+
+    @precondition(lambda self: self.broker.log is not None)
+    @rule(lost=st.integers(0, 3), known=st.booleans())
+    def go_on_under_another_epoch(self, lost: int, known: bool) -> None:
+        """As after a failover; ``known``: what was lost was seen by somebody whose word counts."""
+        old: StreamLog = self.broker.log
+        self.epochs += 1
+        lost = min(lost, len(old.items))
+        top = old.top - lost
+        past = {epoch: min(top, reached) for epoch, reached in {**old.past, old.epoch: old.top}.items()}
+        log = self.broker.log = StreamLog(f"e{self.epochs}", past={} if lost and known else past)
+        log.first, log.items = old.first, old.items[: len(old.items) - lost]
+        for offset in range(1, top + 1):
+            self.contents[log.epoch, offset] = self.contents[old.epoch, offset]
 
     @rule()
     def lose_the_log(self) -> None:
@@ -174,7 +203,7 @@ class Interleavings(RuleBasedStateMachine):
             callback()
 
     @rule(
-        kind=st.sampled_from(["nowhere", "here", "beyond", "other"]),
+        kind=st.sampled_from(["nowhere", "here", "before", "beyond", "other"]),
         replay=st.booleans(),
         leaves=st.booleans(),
         data=st.data(),
@@ -185,10 +214,13 @@ class Interleavings(RuleBasedStateMachine):
         since = {
             "nowhere": None,
             "here": Position(epoch, data.draw(st.integers(0, top))) if kind == "here" else None,
+            "before": Position(*data.draw(st.sampled_from(sorted(self.contents) or [("", 0)])))
+            if kind == "before"
+            else None,
             "beyond": Position(epoch, top + 2),
             "other": Position("elsewhere", 3),
         }[kind]
-        witness = Witness(since, replay, leaves)
+        witness = Witness(self.contents, since, replay, leaves)
         witness.drop = self.hub.drop
         self.running.append(self._join(witness))
 

@@ -10,6 +10,7 @@ import pytest
 from app.errors import BrokerUnavailable
 from app.streams.broker import Published
 from app.streams.position import Position
+from app.streams.redis.script import Script
 from tests.streams.support import (
     LAST,
     Recorder,
@@ -120,6 +121,8 @@ async def test_what_a_failover_lost_is_a_gap_and_never_another_message_at_the_sa
     old.kill()
     published = await publish(a, "room:1", b'"another 4"')
     new.redis.config_set("masterauth", sentinels.password)
+    early, _ = await listen(b, "room:1", Position(epoch, 3))
+    assert not early.recoveries[0].recovered, "what he had not read yet is lost, and he was not told"
     assert published.offset == 4
     assert published.epoch != epoch
     await recorder.until(lambda: recorder.resets == 1, timeout=FAILOVER)
@@ -134,6 +137,104 @@ async def test_what_a_failover_lost_is_a_gap_and_never_another_message_at_the_sa
     await recorder.until(lambda: recorder.position == (published.epoch, 6))
     assert not recorder.faults
     assert not back.faults
+
+
+async def fail_over(sentinels: SentinelServers) -> None:
+    """Let the replica take over as an operator does, when it has everything."""
+    old, new = sentinels.master, sentinels.replica
+    assert old.redis.wait(1, 5000) == 1
+    await asyncio.to_thread(sentinels.ask_for_failover)
+    await eventually(lambda: new.redis.info("replication")["role"] == "master", timeout=FAILOVER)
+    old.redis.replicaof("127.0.0.1", new.port)
+
+
+async def test_after_a_failover_that_lost_nothing_everybody_goes_on(
+    a: Replica, b: Replica, sentinels: SentinelServers
+) -> None:
+    live, _ = await listen(b, "room:1", replay=False)
+    places = []
+    for item in numbered(1, 3):
+        places.append(await publish(a, "room:1", item))
+    await live.reaches(3)
+    for times in (1, 2):
+        await fail_over(sentinels)
+        places.append(await publish(a, "room:1", numbered(3 + times, 3 + times)[0]))
+        await live.reaches(3 + times, timeout=FAILOVER)
+        assert live.moves == times
+        await asyncio.to_thread(sentinels.heal)
+    assert [place.offset for place in places] == [1, 2, 3, 4, 5]
+    assert len({place.epoch for place in places}) == 3
+    assert live.items == numbered(1, 5)
+    assert_clean(live)
+    for place in places:
+        back, _ = await listen(b, "room:1", Position(place.epoch, place.offset))
+        assert back.recoveries[0].recovered
+        assert back.items == numbered(place.offset + 1, 5)
+        page = await b.archive.page("room:1", since=place.offset)
+        assert page.follows(Position(place.epoch, place.offset))
+    for place in places[:4]:
+        ahead, _ = await listen(b, "room:1", Position(place.epoch, 5))
+        assert not ahead.recoveries[0].recovered, "nobody was ever there"
+
+
+async def test_what_only_its_publisher_saw_is_not_lost_in_silence(
+    a: Replica, b: Replica, sentinels: SentinelServers
+) -> None:
+    """The reader of another replica is there before the publisher's own replica has noticed anything."""
+    old, new = sentinels.master, sentinels.replica
+    first = await publish(a, "room:1", b"1")
+    assert await a.client.command("WAIT", "1", "5000") == 1
+    new.redis.config_set("masterauth", "wrong")
+    old.redis.execute_command("CLIENT", "KILL", "TYPE", "replica")
+    assert (await publish(a, "room:1", b"2")).offset == 2
+    old.kill()
+    async with asyncio.timeout(FAILOVER):
+        while True:
+            try:
+                reader, _ = await listen(b, "room:1", Position(first.epoch, 1))
+                break
+            except BrokerUnavailable:
+                await asyncio.sleep(0.02)
+    new.redis.config_set("masterauth", sentinels.password)
+    await reader.until(lambda: reader.resets or not reader.recoveries[0].recovered, timeout=FAILOVER)
+    assert not reader.faults
+
+
+async def test_an_owner_that_dies_before_it_has_written_again_what_was_lost_leaves_another_epoch(
+    a: Replica, b: Replica, sentinels: SentinelServers, prefix: str
+) -> None:
+    old, new = sentinels.master, sentinels.replica
+    async with Replica(sentinels.topology, prefix, "c", timeout=1.0, lease=1.0) as owner:
+        owned = await own(owner, "gen:1")
+        remote, _ = await listen(b, "gen:1")
+        await stream_tokens(owner, owned, 5)
+        await owner.ledger.settle(2.0)
+        assert await owner.client.command("WAIT", "1", "5000") == 1
+        new.redis.config_set("masterauth", "wrong")
+        old.redis.execute_command("CLIENT", "KILL", "TYPE", "replica")
+        await stream_tokens(owner, owned, 2)
+        await remote.reaches(7)
+        old.kill()
+    async with asyncio.timeout(FAILOVER):
+        while True:
+            try:
+                # The last that is heard of the owner is that it lives.
+                keys = (a.layout.log("gen:1"), a.layout.meta("gen:1"))
+                await a.client.script(Script.RENEW, keys, owned.token, 50, 60_000, owned.top)
+                await asyncio.sleep(0.1)
+                assert await a.ledger.seal("gen:1", 5, [LAST])
+                break
+            except BrokerUnavailable:
+                await asyncio.sleep(0.05)
+    new.redis.config_set("masterauth", sentinels.password)
+    record = await a.ledger.record("gen:1")
+    assert record is not None
+    assert record.epoch != owned.epoch, "offset 6 would name two messages"
+    await remote.until(lambda: remote.resets == 1, timeout=FAILOVER)
+    for offset in (5, 6, 7):
+        back, _ = await listen(a, "gen:1", Position(owned.epoch, offset))
+        assert back.recoveries[0].recovered is (offset == 5)
+    assert not remote.faults
 
 
 async def test_the_lost_end_of_a_finished_generation_is_written_again(

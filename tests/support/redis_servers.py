@@ -138,6 +138,10 @@ class SentinelServers(_Servers):
         master = self.master
         return next(each for each in self.data if each is not master)
 
+    def ask_for_failover(self) -> None:
+        """Let the replica take over; returns when a sentinel has begun with it."""
+        until(lambda: self.sentinels[0].redis.execute_command("SENTINEL", "FAILOVER", self.name))
+
     def heal(self) -> None:
         """Bring both servers up, one of them following the other, with nothing left behind."""
         for server in (*self.data, *self.sentinels):

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
+import httpx
 import pytest
 
 from app.config import Config
+from app.config.auth import AuthConfig
+from app.streams.broker import History
+from tests.auth.support import KEYS
+from tests.auth.support import signed as signed_by_an_issuer
 from tests.support.centrifuge import channel_token, connection_token, talk
 from tests.support.gateway import settings
 from tests.support.gateway import token as signed
@@ -30,7 +36,7 @@ NAMESPACES = {
 def configured(centrifuge: dict[str, Any] | None = None, **realtime: Any) -> Config:
     broker = realtime.pop("broker", {})
     realtime = {"namespaces": NAMESPACES, "centrifuge": centrifuge or {}, **realtime}
-    return settings("http://127.0.0.1:1", realtime=realtime, broker=broker)
+    return settings("http://127.0.0.1:1", realtime=realtime, broker=broker, server_api={"keys": ["key"]})
 
 
 REFUSALS = [
@@ -225,6 +231,47 @@ async def test_a_gap_ends_a_subscription_of_the_clients_and_a_connection_with_on
             assert await client.push("unsubscribe", "room:1") == {"code": 2500, "reason": "insufficient state"}
             assert await other.end() == (3010, "insufficient state")
             assert "subscribe" in await client.ask("subscribe", channel="room:1", recover=True)
+
+
+async def test_a_log_that_goes_on_under_another_epoch_is_recovered_from():
+    """Nobody has missed anything, but the protocol tells an epoch only to who subscribes."""
+    config = configured()
+    async with serving(config) as gateway:
+        server_side = connection_token(channels=["room:1"])
+        async with talk(gateway) as client, talk(gateway, credential=server_side) as other:
+            await client.ask("publish", channel="room:1", data=1)
+            subscribed = (await client.ask("subscribe", channel="room:1"))["subscribe"]
+            gateway.hub.advance("room:1", History("another", 1, [], {gateway.hub.position("room:1").epoch: 1}))
+            assert gateway.hub.gaps == 0
+            assert await client.push("unsubscribe", "room:1") == {"code": 2500, "reason": "insufficient state"}
+            assert await other.end() == (3010, "insufficient state")
+            since = {"recover": True, "epoch": subscribed["epoch"], "offset": 1}
+            assert (await client.ask("subscribe", channel="room:1", **since))["subscribe"]["recovered"]
+
+
+async def test_a_subscription_of_the_servers_that_ends_ends_the_connection():
+    config = configured({"expired_delay": 0.0})
+    async with (
+        serving(config) as gateway,
+        talk(gateway) as client,
+        talk(gateway, "bob") as other,
+        httpx.AsyncClient(base_url=gateway.http, headers={"X-API-Key": "key"}) as back_end,
+    ):
+        for user, more in (("alice", {"expire_at": int(time.time()) + 2}), ("bob", {})):
+            order = {"user": user, "channel": "room:1", **more}
+            assert (await back_end.post("/api/subscribe", json=order)).json() == {"result": {}}
+        for each in (client, other):
+            await each.push("subscribe", "room:1")
+        assert "subscribe" in await client.ask("subscribe", channel="room:2")
+        assert await client.end() == (3006, "subscription expired")
+        assert "subscribe" in await other.ask("subscribe", channel="room:2")
+
+
+async def test_issuers_whose_keys_can_not_be_had_are_a_temporary_error():
+    config = configured().model_copy(update={"auth": AuthConfig(jwks_url="http://127.0.0.1:1/keys")})
+    async with serving(config) as gateway, talk(gateway, connect=False) as client:
+        error = (await client.ask("connect", token=signed_by_an_issuer(KEYS["rsa"], "one")))["error"]
+        assert (error["code"], error["temporary"]) == (503, True)
 
 
 async def test_a_replica_that_stops_sends_its_clients_elsewhere():

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from app.generations.merging import EventMergeRule
 from app.streams.envelope import enveloped, joined, plain
 from app.streams.hub import Hub, Subscription
+from app.streams.position import Position
 from app.streams.publication import Batch, Publication
 from app.ws.centrifuge.delta_seat import DeltaSeat, seated
 from app.ws.centrifuge.seat import Seat
@@ -86,6 +87,7 @@ class Client:
         raise AssertionError("it would be encoded anew for a socket that is slow")
 
     def reset(self, channel: str) -> None: ...
+    def moved(self, channel: str, position: Position) -> None: ...
     def ended(self, channel: str) -> None: ...
 
 

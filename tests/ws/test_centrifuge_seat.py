@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from app.streams.position import Position
 from app.streams.publication import Batch
 from app.ws.centrifuge.seat import Seat
 from app.ws.protocols.centrifuge_json import JSON
@@ -21,6 +22,9 @@ class Taken:
 
     def reset(self, channel: str) -> None:
         self.blocks.append(b"reset")
+
+    def moved(self, channel: str, position: Position) -> None:
+        self.blocks.append(b"moved")
 
     def ended(self, channel: str) -> None:
         self.blocks.append(b"ended")

@@ -15,6 +15,8 @@ from websockets.exceptions import InvalidStatus
 
 from app.config import DEVELOPMENT_SECRET
 from app.ws.protocols.native import NativeProtocol
+from tests.auth.support import KEYS
+from tests.auth.support import signed as signed_by_an_issuer
 from tests.support.gateway import bearer, settings, token
 from tests.support.ws import TEXT, command, error_codes, eventually, frame, raw, serving
 
@@ -270,6 +272,17 @@ async def test_a_fault_of_ours_closes_one_socket_and_is_logged(gateway, monkeypa
         assert [(entry["event"], entry["exc_info"]) for entry in logs] == [("a socket failed", True)]
         other.send(command("ping"))
         assert (await other.message())["type"] == "pong"
+
+
+async def test_who_can_not_be_verified_for_want_of_keys_may_come_back():
+    config = settings(NOWHERE, auth={"jwks_url": "http://127.0.0.1:1/keys"})
+    async with serving(config) as served, raw(served, None) as client:
+        client.send(command("auth", token=signed_by_an_issuer(KEYS["rsa"], "one")))
+        code, reason, messages = await client.close_frame()
+        assert (code, reason) == (4431, "keys_unavailable")
+        assert [(each["code"], each["status"], each["retryable"]) for each in messages] == [
+            ("keys_unavailable", 503, True)
+        ]
 
 
 async def test_a_store_that_is_away_does_not_answer_for_a_ticket(valkey, prefix):

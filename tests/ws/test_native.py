@@ -439,3 +439,10 @@ def test_whatever_comes_is_answered_by_a_typed_error_or_closes_once(steps, signe
 def test_arbitrary_bytes_are_answered(data):
     driver = Driver()
     driver.step("frame", data)
+
+
+def test_a_log_that_goes_on_under_another_epoch_is_announced() -> None:
+    protocol = opened()
+    for channel, name in (("room:1", {"channel": "room:1"}), ("gen:1", {"generation_id": "1"})):
+        (action,) = protocol.moved(channel, Position("another", 7))
+        assert told(action) == {"type": "moved", **name, "epoch": "another", "offset": 7}

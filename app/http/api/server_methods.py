@@ -28,6 +28,7 @@ from app.http.api.server_requests import (
 from app.streams.broker import Archive, Broker, Version
 from app.streams.census import Census
 from app.streams.envelope import enveloped, members
+from app.streams.position import Position
 from app.streams.presence import Presence
 from app.streams.publication import Publication
 
@@ -150,7 +151,7 @@ class ServerMethods:
             limit=request.limit if request.limit >= 0 else None,
             reverse=request.reverse,
         )
-        if since is not None and since.epoch not in {"", page.epoch}:
+        if since is not None and not page.follows(Position(since.epoch, since.offset)):
             raise Fault(UNRECOVERABLE, "unrecoverable position")
         publications = [_publication(each) for each in page.publications]
         return {"publications": publications, "offset": page.top, "epoch": page.epoch}

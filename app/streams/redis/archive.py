@@ -6,7 +6,7 @@ from app.streams.broker import Page
 from app.streams.position import new_epoch
 from app.streams.publication import Publication
 from app.streams.redis.client import Client, Script
-from app.streams.redis.layout import Layout, decode_batch
+from app.streams.redis.layout import Layout, decode_batch, decode_past
 from app.streams.redis.writer import RedisLedger
 
 __all__ = ["RedisArchive"]
@@ -35,8 +35,9 @@ class RedisArchive:
         answer = await self._client.script(Script.PAGE, keys, start, count, int(reverse), new_epoch())
         if answer is None:
             return Page()
-        epoch, top, batches = answer
-        return Page(epoch.decode(), int(top), _select(batches, since, limit, reverse=reverse))
+        epoch, top, batches, past = answer
+        found = _select(batches, since, limit, reverse=reverse)
+        return Page(epoch.decode(), int(top), found, decode_past(past))
 
     async def remove(self, channel: str) -> None:
         await self._client.command("DEL", self._layout.log(channel))

@@ -12,7 +12,7 @@ from redis.crc import key_slot
 
 from app.streams.publication import Batch
 
-__all__ = ["Layout", "decode_batch", "encode_batch", "join_items", "one_line", "slot_of"]
+__all__ = ["Layout", "decode_batch", "decode_past", "encode_batch", "join_items", "one_line", "slot_of"]
 
 LEASE_PARTS = 16
 """Lists of leases in Redis Cluster. Replicas of one cluster must agree on it."""
@@ -123,6 +123,12 @@ def join_items(items: Sequence[bytes]) -> bytes:
 
 def one_line(item: bytes) -> bytes:
     return item.replace(b"\n", b" ")
+
+
+def decode_past(past: bytes | None) -> dict[str, int]:
+    """Read what a log took over from the epochs before (``_succession.lua``)."""
+    words = past.decode().split() if past else []
+    return {epoch: int(top) for epoch, top in zip(words[::2], words[1::2], strict=True)}
 
 
 def decode_batch(message: bytes) -> Batch:

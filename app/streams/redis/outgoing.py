@@ -39,7 +39,7 @@ class Outgoing:
     __slots__ = (
         "_closing", "_epoch", "_head", "_keys", "_times", "acknowledged", "broken", "claim", "detour", "dirty",
         "forget", "lease",
-        "lease_slot", "leases", "log", "owned", "renewal", "round", "sent", "slot",
+        "lease_slot", "leases", "log", "owned", "round", "sent", "slot",
     )  # fmt: skip
 
     def __init__(
@@ -70,7 +70,12 @@ class Outgoing:
         self.note(log.info)
         self.lease = pack("EVALSHA", Script.LEASE.sha, 1, self.leases, stream, lease_ms)
         self.forget = pack("ZREM", self.leases, stream)
-        self.renewal = pack("EVALSHA", Script.RENEW.sha, *keys, token, lease_ms, open_ms)
+
+    @property
+    def renewal(self) -> bytes:
+        """The command that extends the lease."""
+        owned = self.owned
+        return pack("EVALSHA", Script.RENEW.sha, *self._keys, owned.token, *self._times, self.log.top)
 
     @property
     def unwritten(self) -> int:

@@ -19,12 +19,13 @@ from app.observe.tasks import TaskSet
 from app.streams.broker import IDEMPOTENCY_KEPT, History, Published, Sink, Version
 from app.streams.catchup import fill
 from app.streams.log import POSITION_KEPT
-from app.streams.position import new_epoch
+from app.streams.position import Position, new_epoch
 from app.streams.redis.client import Client, Script
-from app.streams.redis.layout import Layout, decode_batch, encode_batch, one_line
+from app.streams.redis.layout import Layout, decode_batch, decode_past, encode_batch, one_line
 from app.streams.redis.links import Links
 from app.streams.redis.subscriptions import Subscriptions
 from app.streams.redis.topology import Topology
+from app.streams.redis.witness import Witness
 from app.streams.redis.writer import RedisLedger
 
 __all__ = ["RedisBroker"]
@@ -75,6 +76,7 @@ class RedisBroker:
         """Channels that have listeners here, and their names in Redis."""
         self._streams: dict[bytes, str] = {}
         """The same the other way round."""
+        self._witness = Witness(client, layout, sink)
         self._heard: set[str] = set()
         """Channels that had a message since the last comparison."""
         self._repairing: dict[str, bool] = {}
@@ -97,6 +99,7 @@ class RedisBroker:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._subscriptions.run())
                 group.create_task(self._compare_forever())
+                group.create_task(self._witness.run())
         finally:
             await self._tasks.close()
 
@@ -119,12 +122,13 @@ class RedisBroker:
         if log is not None:
             return log.since(since)
         keys = (self._layout.log(channel), self._layout.meta(channel))
-        answer = await self._client.script(Script.HISTORY, keys, min(max(since, 0), _MAX_OFFSET), new_epoch())
+        arguments = (min(max(since, 0), _MAX_OFFSET), new_epoch(), *self._witness.seen(channel))
+        answer = await self._client.script(Script.HISTORY, keys, *arguments)
         if answer is None:
             return History()
-        epoch, top, messages = answer
+        epoch, top, messages, past = answer
         batches = [decode_batch(message).after(since) for message in messages]
-        return History(epoch.decode(), int(top), [batch for batch in batches if batch.items])
+        return History(epoch.decode(), int(top), [batch for batch in batches if batch.items], decode_past(past))
 
     async def publish(
         self,
@@ -146,8 +150,11 @@ class RedisBroker:
         times = (round(ttl * 1000), round((ttl + POSITION_KEPT) * 1000))
         unique = 0 if idempotency_key is None else round(IDEMPOTENCY_KEPT * 1000)
         newness = ("", "") if version is None else version
-        arguments = (one_line(data), size, *times, announced, new_epoch(), unique, *newness, layout.announce)
+        how = (unique, *newness, layout.announce, *self._witness.seen(channel))
+        arguments = (one_line(data), size, *times, announced, new_epoch(), *how)
         offset, epoch, suppressed = await self._client.script(Script.PUBLISH, keys, *arguments)
+        if offset and not suppressed:
+            self._witness.published(channel, Position(epoch.decode(), offset))
         return Published(offset, epoch.decode(), bool(suppressed))
 
     async def listeners(self, channels: Sequence[str]) -> list[int]:
@@ -181,6 +188,7 @@ class RedisBroker:
 
     def _missed(self, names: Sequence[bytes]) -> None:
         channels = [self._streams[name] for name in names if name in self._streams]
+        self._witness.relinked()
         self._tasks.start(self._compare(channels), "compare channels after a reconnect")
 
     def _message(self, name: bytes, payload: bytes) -> None:

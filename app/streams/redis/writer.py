@@ -19,7 +19,7 @@ from app.streams.broker import History, OwnedStream, Record, Sink
 from app.streams.log import StreamLog
 from app.streams.position import new_epoch
 from app.streams.redis.client import Client, Script
-from app.streams.redis.layout import Layout, join_items
+from app.streams.redis.layout import Layout, decode_past, join_items
 from app.streams.redis.link import Link
 from app.streams.redis.links import Links
 from app.streams.redis.outgoing import Outgoing
@@ -127,9 +127,9 @@ class RedisLedger:
         answer = await self._client.script(Script.ADOPT, self._keys(stream), *arguments)
         if answer is None:
             return None
-        epoch, deadline, info = answer
+        epoch, deadline, info, past = answer
         owned = OwnedStream(stream, epoch.decode(), token, log.top)
-        taken = StreamLog(owned.epoch, node=self._node, token=token, info=info)
+        taken = StreamLog(owned.epoch, node=self._node, token=token, info=info, past=decode_past(past))
         for batch in log.batches:
             taken.extend(batch.items)
         entry = self._outgoing(owned, taken)
@@ -155,9 +155,9 @@ class RedisLedger:
         entry = self._writes.owned.get(stream)
         if entry is not None and not entry.broken:
             log, owned = entry.log, entry.owned
-            return Record(stream, owned.epoch, owned.top, owned.closed, self._node, log.info)
+            return Record(stream, owned.epoch, owned.top, owned.closed, self._node, log.info, log.past)
         meta = self._layout.meta(stream)
-        fields = await self._client.command("HMGET", meta, "epoch", "top", "closed", "node", "info")
+        fields = await self._client.command("HMGET", meta, "epoch", "top", "closed", "node", "info", "past")
         return None if fields[0] is None else _record(stream, fields)
 
     async def renew(self) -> list[str]:
@@ -253,5 +253,5 @@ class RedisLedger:
 
 
 def _record(stream: str, fields: Sequence[bytes]) -> Record:
-    epoch, top, closed, node, info = fields
-    return Record(stream, epoch.decode(), int(top), closed == b"1", node.decode(), info)
+    epoch, top, closed, node, info, past = fields
+    return Record(stream, epoch.decode(), int(top), closed == b"1", node.decode(), info, decode_past(past))

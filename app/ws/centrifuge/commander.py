@@ -145,7 +145,7 @@ class CentrifugeCommander:
             limit = most if limit is None else min(limit, most)
         offset = None if since is None else since.offset
         page = await self._archive.page(channel, since=offset, limit=limit, reverse=command.reverse)
-        if since is not None and since.epoch not in {"", page.epoch}:
+        if since is not None and not page.follows(since):
             raise Refused(UNRECOVERABLE)
         publications = Publications(page.epoch, page.publications)
         client.answer(command.id, "history", {"publications": publications, "epoch": page.epoch, "offset": page.top})

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from app.streams.hub import Encoder, Listener
+from app.streams.position import Position
 from app.streams.publication import Batch
 from app.ws.centrifuge.seat import Seat
 from app.ws.protocols.centrifuge_codec import Codec
@@ -57,6 +58,9 @@ class DeltaSeat:
     def reset(self, channel: str) -> None:
         self._base = None
         self._reader.reset(channel)
+
+    def moved(self, channel: str, position: Position) -> None:
+        self._reader.moved(channel, position)
 
     def ended(self, channel: str) -> None:
         self._reader.ended(channel)

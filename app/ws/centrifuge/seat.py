@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from app.streams.envelope import ANNOUNCEMENTS, kind
 from app.streams.hub import Encoder, Listener
+from app.streams.position import Position
 from app.streams.publication import Batch
 from app.ws.protocols.centrifuge_codec import Codec
 
@@ -57,6 +58,9 @@ class Seat:
 
     def reset(self, channel: str) -> None:
         self._listener.reset(channel)
+
+    def moved(self, channel: str, position: Position) -> None:
+        self._listener.moved(channel, position)
 
     def ended(self, channel: str) -> None:
         self._listener.ended(channel)

@@ -20,6 +20,7 @@ from math import floor, inf
 from app.auth.identity import ANONYMOUS, Identity
 from app.config import RealtimeConfig
 from app.errors import KeysUnavailable, TidegateError
+from app.streams.position import Position
 from app.ws.protocols.actions import End, Leave, Send
 from app.ws.protocols.centrifuge_codec import Codec
 from app.ws.protocols.centrifuge_codes import (
@@ -237,6 +238,13 @@ class CentrifugeProtocol:
         if place.server_side:
             return self._end(CLOSE_INSUFFICIENT)
         return self.put_out(channel, LOST_PLACE)
+
+    def moved(self, channel: str, position: Position) -> list[Action]:
+        """The protocol has no word for a new epoch but the reply to a subscription: its client comes and gets it.
+
+        Who comes back names where he stood, and misses nothing.
+        """
+        return self.gap(channel)
 
     def put_out(self, channel: str, why: Unsubscription) -> list[Action]:
         """End a subscription and tell the client."""

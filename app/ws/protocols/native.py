@@ -206,6 +206,10 @@ class NativeProtocol:
         told = message("gap", **channel_fields(channel), subscribed=False, message=detail)
         return [Leave(channel), Send(told)]
 
+    def moved(self, channel: str, position: Position) -> list[Action]:
+        """Tell the client that its position in ``channel`` is another one: nothing is missing."""
+        return [Send(message("moved", **channel_fields(channel), **position._asdict()))]
+
     def goaway(self, delay: float) -> list[Action]:
         """The replica stops: say when to come back, to another one (promise G9)."""
         return [Send(message("goaway", reconnect_in_ms=round(delay * 1000)))]

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from app.streams.merge import MergeRule
+from app.streams.position import Position
 from app.streams.publication import Batch, Publication
 from app.streams.quiet import NOTHING
 from app.streams.recovery import Recovery
@@ -38,6 +39,9 @@ class Reader:
 
     def reset(self, channel: str) -> None:
         self.ended(channel)
+
+    def moved(self, channel: str, position: Position) -> None:
+        """Nothing to do: nothing is missing."""
 
     def ended(self, channel: str) -> None:
         self._over = True

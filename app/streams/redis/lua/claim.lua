@@ -1,8 +1,8 @@
 -- Create a stream and own it, or say what is there.
 -- KEYS: log, meta. ARGV: epoch, token, node, info, lease in ms, time to live in ms.
--- Returns 1 when created, else {epoch, top, closed, node, info}.
+-- Returns 1 when created, else {epoch, top, closed, node, info, past}.
 if redis.call('EXISTS', KEYS[2]) == 1 then
-  return redis.call('HMGET', KEYS[2], 'epoch', 'top', 'closed', 'node', 'info')
+  return redis.call('HMGET', KEYS[2], 'epoch', 'top', 'closed', 'node', 'info', 'past')
 end
 local time = redis.call('TIME')
 local deadline = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[5]

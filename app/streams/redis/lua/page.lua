@@ -1,9 +1,9 @@
 -- Read a part of a log, with its epoch and top as of the same moment.
 -- KEYS: log, meta. ARGV: offset (-1: none), how many at most (-1: all), 1 for newest first and before the offset,
 -- an epoch in case it needs a new one.
--- Returns {epoch, top, batches} or nil. A batch may reach past what was asked for on either side.
+-- Returns {epoch, top, batches, past} or nil. A batch may reach past what was asked for on either side.
 succeed(KEYS[1], KEYS[2], ARGV[4])
-local meta = redis.call('HMGET', KEYS[2], 'epoch', 'top')
+local meta = redis.call('HMGET', KEYS[2], 'epoch', 'top', 'past')
 if not meta[1] then
   return false
 end
@@ -15,7 +15,7 @@ local function take(entries)
 end
 local count = limit < 0 and {} or { 'COUNT', limit }
 if limit == 0 or (ARGV[3] == '1' and since == 0) then
-  return { meta[1], meta[2], batches }
+  return { meta[1], meta[2], batches, meta[3] or '' }
 end
 if ARGV[3] == '1' then
   local before = '+'
@@ -28,4 +28,4 @@ else
   local after = since < 0 and '-' or string.format('%d-0', since + 1)
   take(redis.call('XRANGE', KEYS[1], after, '+', unpack(count)))
 end
-return { meta[1], meta[2], batches }
+return { meta[1], meta[2], batches, meta[3] or '' }

@@ -1,7 +1,8 @@
 -- Publish by any of many writers: offset, log, announcement, in one step.
 -- KEYS: log, meta, version, result of the idempotency key. ARGV: data, how many to keep (0: none, and no offset), time
 -- to live of the messages and of the position in ms, channel, an epoch in case there is none, time to live of the
--- result in ms (0: no idempotency key), version (decimal, or empty), its epoch, the command that announces.
+-- result in ms (0: no idempotency key), version (decimal, or empty), its epoch, the command that announces, an epoch and
+-- an offset in it that were seen here.
 -- Returns {offset, epoch, 1 if nothing was published}.
 local function newer(one, other)
   -- A version has 64 bits and a number here 53: compare the digits.
@@ -24,7 +25,7 @@ if ARGV[8] ~= '' then
 end
 local offset, epoch, message = 0, '', '- 0\n' .. ARGV[1]
 if ARGV[2] ~= '0' then
-  epoch = succeed(KEYS[1], KEYS[2], ARGV[6])
+  epoch = succeed(KEYS[1], KEYS[2], ARGV[6], ARGV[11], ARGV[12])
   if not epoch then
     epoch = ARGV[6]
     redis.call('DEL', KEYS[1])

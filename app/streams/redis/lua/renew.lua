@@ -1,4 +1,4 @@
--- Extend a lease. KEYS: log, meta. ARGV: token, lease in ms, time to live in ms.
+-- Extend a lease. KEYS: log, meta. ARGV: token, lease in ms, time to live in ms, the last offset that its owner gave.
 -- Returns {the lease's new end (ms since 1970), the log's last offset}, by which its owner learns what a failover lost;
 -- 'closed' when its owner closed the stream, 'lost' when it was taken from him, 'gone' when it is not there.
 local meta = redis.call('HMGET', KEYS[2], 'token', 'closed', 'top')
@@ -13,8 +13,12 @@ if meta[2] == '1' then
 end
 local time = redis.call('TIME')
 local deadline = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2]
-local server = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
-redis.call('HSET', KEYS[2], 'lease', deadline, 'server', server)
+redis.call('HSET', KEYS[2], 'lease', deadline)
+if tonumber(meta[3]) >= tonumber(ARGV[4]) then
+  -- All of it is here. Until then, should the owner die before he has written again what a failover lost, whoever ends
+  -- the stream must see that this server may lack something.
+  redis.call('HSET', KEYS[2], 'server', string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)'))
+end
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return { deadline, tonumber(meta[3]) }
