@@ -158,6 +158,7 @@ class Desk:
         """Take a server's word on whether a position could be gone on from."""
         if told.get("recovered", True):
             self.tally.resumes_right += 1
+            stream.epoch = told.get("epoch") or stream.epoch  # The log may go on under another one.
             stream.catch_up_to = top
             return
         self.tally.resumes_partial += 1

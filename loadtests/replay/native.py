@@ -34,7 +34,7 @@ class Native:
             "connected": lambda message, now: self._seat.signed_in(now),
             "token_expiring": lambda message, now: self._seat.refresh(),
             "goaway": lambda message, now: self._seat.leave(message.get("reconnect_in_ms", 0) / 1000),
-            "subscribed": self._subscribed,
+            "subscribed": self._subscribed, "moved": self._moved,
             "unsubscribed": lambda message, now: self._unsubscribed(message),
         }  # fmt: skip
 
@@ -196,6 +196,11 @@ class Native:
         self._desk.tally.gaps += 1
         kind, member = ("subscribe_generation", "generation_id") if stream.generation else ("subscribe", "channel")
         self._send(Command(kind, {"type": kind, member: name}, now))
+
+    def _moved(self, message: dict[str, Any], now: int) -> None:
+        stream = self._desk.streams.get(message.get("generation_id") or message["channel"])
+        if stream is not None and stream.offset == message["offset"]:
+            stream.epoch = message["epoch"]  # From another position it would be a gap that was not announced.
 
     def _subscribed(self, message: dict[str, Any], now: int) -> None:
         name = message.get("generation_id") or message["channel"]

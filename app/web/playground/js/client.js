@@ -174,6 +174,7 @@ export class TidegateClient extends EventTarget {
     reply: (message) => (this.#resumes.has(message.id) ? this.#takeResumed(message) : this.#commands.settle(message)),
     error: (message) => this.#takeError(message),
     event: (message) => this.#takeEvent(message),
+    moved: ({ generation_id, epoch }) => this.#streams.get(generation_id)?.move(epoch),
     gap: (message) => this.#beginAnew(this.#streams.get(message.generation_id)),
     goaway: ({ reconnect_in_ms }) => this.#connection.goAway(reconnect_in_ms),
     token_expiring: ({ expires_in }) => this.#refreshSoon(this.session, expires_in * 500),
@@ -206,6 +207,7 @@ export class TidegateClient extends EventTarget {
         stream.counts.gaps += 1;
         stream.begin(answer.epoch, answer.offset);
       }
+      stream.move(answer.epoch);
       stream.catchUp(answer.top);
     }
   }

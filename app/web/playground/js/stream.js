@@ -45,6 +45,11 @@ export class GenerationStream extends EventTarget {
     if (anew) this.dispatchEvent(new Event("restart"));
   }
 
+  /** The log goes on under another epoch, and nothing is missing. */
+  move(epoch) {
+    this.epoch = epoch;
+  }
+
   /**
    * What follows was missed, up to the offset `top`. Without it, a delta that stands alone is taken for the first live
    * one: the gateway merges the consecutive deltas that it replays.
