@@ -26,7 +26,11 @@ _PATHS = {
     "json-lines": "/generate",
 }
 """Where each format has its requests by default."""
-_JOB_PATHS = {"comfyui": "/prompt", "screenshot-to-code": "/generate-code"}
+_JOB_PATHS = {
+    "automatic1111": "/sdapi/v1/txt2img",
+    "comfyui": "/prompt",
+    "screenshot-to-code": "/generate-code",
+}
 _CONVERSATIONS = frozenset(_PATHS) - {"openai-images", "json-lines", "vercel-ai"}
 """Formats whose requests are made of the same input."""
 _PREFILLED = frozenset({"anthropic", "ollama", "openai-chat"})

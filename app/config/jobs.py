@@ -14,7 +14,8 @@ __all__ = ["JobConfig", "RouteGenerationConfig"]
 _PATH_INTO = re.compile(r"^(\$\.)?[^.\[\]]+(\.[^.\[\]]+|\[(\d+|\*)\])*$")
 _CANCEL = re.compile(r"^(GET|POST|PUT|DELETE) /\S*$")
 _OF = {
-    "poll": ("jobs", "replicate", "automatic1111"),
+    "poll": ("jobs", "replicate"),
+    "call": ("automatic1111",),
     "stream": ("jobs", "replicate"),
     "push": ("jobs", "replicate"),
     "websocket": ("comfyui", "screenshot-to-code"),
@@ -25,9 +26,9 @@ _OF = {
 class JobConfig(Section):
     """Work that goes on after the answer to the request that began it (`[generations.kinds.<name>.job]`)."""
 
-    source: Literal["poll", "stream", "push", "websocket"] = "poll"
-    """How the gateway learns of it: it asks again and again; it reads a stream; the upstream posts; it reads a
-    WebSocket ([sources](sources.md))."""
+    source: Literal["poll", "call", "stream", "push", "websocket"] = "poll"
+    """How the gateway learns of it: it asks again and again; so it does beside a request whose answer is the result; it
+    reads a stream; the upstream posts; it reads a WebSocket ([sources](sources.md))."""
     format: Literal["jobs", "replicate", "automatic1111", "comfyui", "screenshot-to-code"] = "jobs"
     """What the upstream says there ([formats](formats.md))."""
     fields: dict[str, str] = Field(default_factory=dict)

@@ -19,6 +19,7 @@ from app.generations.formats.decoders import PollDecoder
 from app.generations.formats.jobs import job_documents, job_events
 from app.generations.formats.screenshot_to_code import screenshot_to_code
 from app.generations.receipt import Snapshot
+from app.generations.sources.automatic1111 import Automatic1111Source
 from app.generations.sources.comfyui import ComfySource
 from app.generations.sources.follow import StreamFollower
 from app.generations.sources.job import Beginning, Follower, Job, JobSource
@@ -86,6 +87,9 @@ def job_source(
     job = Job(place.upstream, place.config, (*_ASKING, *headers), place.patience, told)
     if place.config.format == "comfyui":
         return ComfySource(job, place.name, generation_id, beginning=beginning, prompt_id=job_id)
+    if place.config.source == "call":
+        assert beginning is not None, "only what another replica can find again is left to it"
+        return Automatic1111Source(job, beginning, generation_id)
     if place.config.source == "websocket":
         assert beginning is not None, "only what another replica can find again is left to it"
         return SocketSource(job, beginning, screenshot_to_code())
