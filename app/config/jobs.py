@@ -53,6 +53,11 @@ class JobConfig(Section):
     """The table under `[generations.webhooks]` that takes what the upstream posts; empty for
     `/api/v1/generations/{id}/events` alone."""
 
+    @property
+    def id_path(self) -> str:
+        """Where the job's id stands: ComfyUI calls it otherwise."""
+        return "$.prompt_id" if self.format == "comfyui" and self.id == "$.id" else self.id
+
     @model_validator(mode="after")
     def _can_be_followed(self) -> JobConfig:
         if self.format not in _OF[self.source]:
@@ -76,8 +81,8 @@ class JobConfig(Section):
 class RouteGenerationConfig(JobConfig):
     """`[routes.generation]`: an answer on this route begins a job, which is followed as a generation."""
 
-    source: Literal["poll", "stream", "push"] = "poll"
-    """As that of a kind's job. What is begun by a socket of its own has none here."""
+    source: Literal["poll", "stream", "push", "websocket"] = "poll"
+    """As that of a kind's job; `websocket` is of `comfyui` alone. What is one call, or begun on a socket, has none."""
     kind: str
     """What the generation is called: `image`. Other than a kind that clients start, it needs no table of its own."""
     children: str = ""
@@ -92,6 +97,8 @@ class RouteGenerationConfig(JobConfig):
 
     @model_validator(mode="after")
     def _names_its_children(self) -> RouteGenerationConfig:
+        if self.format == "screenshot-to-code":
+            raise WrongSetting(("format",), "is begun on a socket of its own, not by a request")
         if self.children:
             check_path_into(("children",), self.children)
         return self

@@ -79,14 +79,19 @@ def job_source(
     *,
     beginning: Beginning | None = None,
     job_id: str | None = None,
+    client: str | None = None,
     told: Snapshot | None = None,
     begun: Callable[[str], Awaitable[Any]] | None = None,
 ) -> Source:
-    """Return the source of one job: with a ``beginning``, or one that is there as ``job_id``."""
+    """Return the source of one job: with a ``beginning``, or one that is there as ``job_id``.
+
+    ``client`` is what the gateway is called at an upstream that tells of jobs by who asked.
+    """
     headers = ((b"x-generation-id", generation_id.encode()), *identity_headers(identity))
     job = Job(place.upstream, place.config, (*_ASKING, *headers), place.patience, told)
     if place.config.format == "comfyui":
-        return ComfySource(job, place.name, generation_id, beginning=beginning, prompt_id=job_id)
+        name = client if beginning is None else generation_id
+        return ComfySource(job, place.name, name, beginning=beginning, prompt_id=job_id)
     if place.config.source == "call":
         assert beginning is not None, "only what another replica can find again is left to it"
         return Automatic1111Source(job, beginning, generation_id)

@@ -200,7 +200,9 @@ class Running:
             assert self.family is not None, "set before anything runs"
             begun = told is not None and told.status is not State.QUEUED
             return BatchSource(place.upstream, [str(each) for each in children], self.family, identity, told=begun)
-        return job_source(place, identity, info.id, job_id=str(info.job["id"]), told=told)
+        return job_source(
+            place, identity, info.id, job_id=str(info.job["id"]), client=info.job.get("client"), told=told
+        )
 
     def settle(self, info: Info, usage: Usage | None) -> None:
         """Tell the budgets of a generation whose replica is gone what it used."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from time import time
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -40,9 +41,10 @@ class Tracking:
         self._keys = keys
         self._running = running
 
-    async def track(self, route: RouteConfig, identity: Identity, body: bytes) -> None:
+    async def track(self, route: RouteConfig, identity: Identity, body: bytes, client: str | None = None) -> None:
         """Follow the job that a good answer on ``route`` names, for its caller. An answer that names none is no fault.
 
+        ``client`` is the name under which the gateway has asked, where the upstream tells of the job by that.
         Never raises: the answer is the client's, whether or not the job can be followed.
         """
         place = self._running.places.get(place_name(route))
@@ -53,28 +55,31 @@ class Tracking:
         except orjson.JSONDecodeError:
             return
         try:
-            await self._track(place, identity, value)
+            await self._track(place, identity, value, client)
         except TidegateError as error:
             _log.warning("a job is not followed", route=place.name, cause=error.code)
 
-    async def _track(self, place: JobPlace, identity: Identity, value: Any) -> None:
-        job_id = usable_id(first_finder(place.config.id)(value))
+    async def _track(self, place: JobPlace, identity: Identity, value: Any, client: str | None) -> None:
+        job_id = usable_id(first_finder(place.config.id_path)(value))
         if job_id is None:
             _log.info("an answer names no job", route=place.name)
         elif not place.children:
-            await self._follow(place, identity, job_id)
+            await self._follow(place, identity, job_id, {} if client is None else {"client": client})
         elif children := _ids(finder(place.children)(value)):
             followed = [await self._follow(place, identity, each) for each in children]
-            await self._follow(place, identity, job_id, followed)
+            await self._follow(place, identity, job_id, {"children": followed})
         else:
             _log.info("an answer names a batch without jobs", route=place.name)
 
-    async def _follow(self, place: JobPlace, identity: Identity, job_id: str, children: list[str] | None = None) -> str:
-        """Follow one job, or with ``children`` (generations) a batch, unless that is done. Returns its own id."""
+    async def _follow(
+        self, place: JobPlace, identity: Identity, job_id: str, more: Mapping[str, Any] = MappingProxyType({})
+    ) -> str:
+        """Follow one job, or with ``children`` (generations) in ``more`` a batch, unless that is done.
+
+        Returns its own id.
+        """
         self._running.check_room(identity)
-        job: dict[str, Any] = {"by": place.name, "id": job_id}
-        if children is not None:
-            job["children"] = children
+        job: dict[str, Any] = {"by": place.name, "id": job_id, **more}
         for generation_id in (job_id, _other_id(place, identity, job_id)):
             info = Info(
                 generation_id, place.kind, identity.user_id, identity.company_id, place.upstream, time(), job=job

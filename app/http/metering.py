@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import Any
 
-from starlette.types import Message, Receive, Scope
+from starlette.types import Receive, Scope
 
 from app.errors import BudgetExhausted, TidegateError, UpstreamTimeout
+from app.http.ahead import again, read_messages
 from app.http.cache.flight import Answer
-from app.http.client_watch import ClientGone
 from app.http.stream_endings import StreamEnding
 from app.http.token_cut import TokenCut
 from app.http.token_usage import CallUsage, UsageReader
@@ -35,21 +35,9 @@ async def read_ahead(scope: Scope, receive: Receive) -> tuple[TokenCall | None, 
     """
     if scope["method"] not in _WITH_BODY:
         return None, receive
-    messages: list[Message] = []
-    body, more = bytearray(), True
-    while more and len(body) < _AHEAD:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        messages.append(message)
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-    messages.reverse()
-
-    async def again() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return read_call(bytes(body), not more), again
+    messages, body = await read_messages(receive, _AHEAD)
+    whole = not (messages and messages[-1].get("more_body", False))
+    return read_call(body, whole), again(messages, receive)
 
 
 class TokenMeter:

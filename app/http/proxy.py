@@ -30,7 +30,7 @@ from app.http.metering import TokenMeter, read_ahead, uncompressed
 from app.http.problems import problem
 from app.http.request_body import received_body
 from app.http.routes import Match, Route
-from app.http.tracked import TrackedAnswer, Tracker
+from app.http.tracked import TrackedAnswer, Tracker, as_client
 from app.http.transport import HttpTransport
 from app.http.uploads.body import checked_body
 from app.http.upstreams.plan import Plan
@@ -93,7 +93,6 @@ class Proxy:
 
         Raises :exc:`~app.http.aborted.ResponseAborted` when the upstream failed after the answer had begun.
         """
-        fields = dict(scope["headers"])
         context, route = context_of(scope), match.route
         outcome = Outcome(context, route.config, route.label, scope["method"], match.path)
         limits, verdict, meter, failure = self._limits, None, None, None
@@ -114,10 +113,14 @@ class Proxy:
             if route.config.answer is not None:
                 await _answer_itself(route, send, outcome)
                 return
+            tracked = route.config.generation is not None
+            client, scope, receive = (
+                await as_client(route.config, scope, receive) if tracked else (None, scope, receive)
+            )
             with ClientWatch(self._watches, receive) as watch:
-                response = await self._forward(scope, receive, match, identity, watch, fields, outcome)
+                response = await self._forward(scope, receive, match, identity, watch, outcome)
                 response = response if meter is None else meter.read(response, limits, verdict)
-                response = self._followed(response, route.config, identity)
+                response = self._followed(response, route.config, identity, client)
                 try:
                     await _answer(response, send, watch, route.headers, outcome)
                 except TidegateError as error:  # also of the request's body, which may still be on its way
@@ -161,7 +164,6 @@ class Proxy:
         match: Match,
         identity: Identity,
         watch: ClientWatch,
-        fields: dict[bytes, bytes],
         outcome: Outcome,
     ) -> Answer:
         """Return the answer when its head has come: out of the cache, or of the upstream, which is sent the request."""
@@ -175,7 +177,7 @@ class Proxy:
             keep_service_key=route.forward_service_key,
         )
         headers = match.route.headers.request(headers, identity)
-        body = await received_body(fields, receive, watch, route.body_limit or self._body_limit, outcome)
+        body = await received_body(dict(received), receive, watch, route.body_limit or self._body_limit, outcome)
         if route.upload is not None:
             body = await checked_body(route.upload, received, body)
         path = match.path
@@ -197,11 +199,11 @@ class Proxy:
         await cached.answered(scope, response.status, response.headers)
         return response
 
-    def _followed(self, response: Answer, route: RouteConfig, identity: Identity) -> Answer:
+    def _followed(self, response: Answer, route: RouteConfig, identity: Identity, client: str | None) -> Answer:
         """Return the answer, a copy of which is looked at where it begins a job."""
         if route.generation is None or self._tracker is None:
             return response
-        return TrackedAnswer(response, self._tracker, route, identity)
+        return TrackedAnswer(response, self._tracker, route, identity, client)
 
     def _plan(self, route: Route) -> Plan:
         known = self._plans.get(route.index)

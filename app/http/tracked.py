@@ -3,28 +3,59 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+import secrets
+from collections.abc import MutableMapping
+from typing import Any, Protocol
 
+import orjson
 import structlog
+from starlette.types import Receive, Scope
 
 from app.auth.identity import Identity
 from app.config import RouteConfig
+from app.http.ahead import again, read_messages
 from app.http.cache.flight import Answer
 
-__all__ = ["TrackedAnswer", "Tracker"]
+__all__ = ["TrackedAnswer", "Tracker", "as_client"]
 
 _log = structlog.get_logger(__name__)
 _MOST = 1024 * 1024
 """Bytes of an answer that are looked at."""
+_MOST_ASKED = 8 * 1024 * 1024
+"""Bytes of a request that is passed on under the gateway's own name."""
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _PATIENCE = 2.0
 """Seconds that the end of an answer waits for its job to be followed, so that its client can ask for it at once."""
+
+
+async def as_client(route: RouteConfig, scope: Scope, receive: Receive) -> tuple[str | None, Scope, Receive]:
+    """Return a request that begins a job as it is to be passed on, and the name that the gateway asks under.
+
+    ComfyUI tells of a prompt on the socket of the ``client_id`` that posted it. Who names none hears nothing of it, so
+    the gateway names one of its own. None where nothing is changed: the client has named itself, or the body is no
+    JSON object, or longer than 8 MiB. Raises :exc:`~app.http.client_watch.ClientGone`.
+    """
+    if route.generation is None or route.generation.format != "comfyui" or scope["method"] != "POST":
+        return None, scope, receive
+    messages, body = await read_messages(receive, _MOST_ASKED)
+    try:
+        value = orjson.loads(body) if not messages or not messages[-1].get("more_body", False) else None
+    except orjson.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict) or value.get("client_id") is not None:
+        return None, scope, again(messages, receive)
+    client = f"tidegate-{secrets.token_urlsafe(12)}"
+    changed = orjson.dumps({**value, "client_id": client})
+    kept = [(name, field) for name, field in scope["headers"] if name not in _FRAMING]
+    asked: MutableMapping[str, Any] = {**scope, "headers": [*kept, (b"content-length", b"%d" % len(changed))]}
+    return client, asked, again([{"type": "http.request", "body": changed, "more_body": False}], receive)
 
 
 class Tracker(Protocol):
     """Follows jobs."""
 
-    async def track(self, route: RouteConfig, identity: Identity, body: bytes) -> None:
-        """Follow the job that the answer ``body`` names. Never raises."""
+    async def track(self, route: RouteConfig, identity: Identity, body: bytes, client: str | None = None) -> None:
+        """Follow the job that the answer ``body`` names; ``client`` is from :func:`as_client`. Never raises."""
 
 
 class TrackedAnswer:
@@ -32,7 +63,9 @@ class TrackedAnswer:
     are given on: the client that then has them may watch the job at once.
     """
 
-    def __init__(self, answer: Answer, tracker: Tracker, route: RouteConfig, identity: Identity) -> None:
+    def __init__(
+        self, answer: Answer, tracker: Tracker, route: RouteConfig, identity: Identity, client: str | None
+    ) -> None:
         self.status = answer.status
         self.headers = answer.headers
         self.complete = answer.complete
@@ -40,6 +73,7 @@ class TrackedAnswer:
         self._tracker = tracker
         self._route = route
         self._identity = identity
+        self._client = client
         self._body: bytearray | None = bytearray() if 200 <= answer.status < 300 else None
 
     async def read(self) -> bytes:
@@ -53,7 +87,7 @@ class TrackedAnswer:
             body, self._body = bytes(self._body), None
             try:
                 async with asyncio.timeout(_PATIENCE):
-                    await self._tracker.track(self._route, self._identity, body)
+                    await self._tracker.track(self._route, self._identity, body, self._client)
             except TimeoutError:
                 _log.warning("a job is not followed", route=self._route.path, cause="timeout")
         return data

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -13,13 +13,11 @@ from aiohttp import WSMsgType, web
 
 from app.config import Config
 from tests.support.client import Client, Stream, connected
+from tests.support.comfyui import IMAGE, Comfy
 from tests.support.gateway import running, settings
 from tests.support.jobs import JobServer, job_server
 from tests.support.valkey import ValkeyServer
 from tests.support.ws import eventually
-
-IMAGE = {"filename": "a.png", "subfolder": "", "type": "output"}
-PNG = b"\x89PNG\r\n"
 
 
 def config(server: JobServer, format_: str, broker: dict[str, Any] | None = None, **timeouts: Any) -> Config:
@@ -44,50 +42,6 @@ async def generate(client: Client, input_: dict[str, Any]) -> Stream:
 
 def types(stream: Stream) -> list[str]:
     return [event["type"] for event in stream.events]
-
-
-class Comfy:
-    """What ComfyUI does, in the order that a test tells."""
-
-    def __init__(self, server: JobServer) -> None:
-        self.history: dict[str, Any] = {}
-        self.posts: list[tuple[str, Any]] = []
-        self.clients: list[str] = []
-        self.begun = asyncio.Event()
-        self.script: Callable[[web.WebSocketResponse], Awaitable[None]] = self.whole
-        server.others = self.answer
-        server.sockets = self.socket
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        if request.path.startswith("/history/"):
-            return web.json_response(self.history)
-        body = await request.json()
-        self.posts.append((request.path, body))
-        if request.path == "/prompt":
-            if not body["prompt"]:
-                return web.json_response({"error": {"message": "Prompt has no outputs"}}, status=400)
-            self.begun.set()
-            return web.json_response({"prompt_id": "p1", "number": 1})
-        return web.Response()
-
-    async def socket(self, socket: web.WebSocketResponse, request: web.Request) -> None:
-        self.clients.append(request.query["clientId"])
-        await self.begun.wait()
-        await self.script(socket)
-
-    async def tell(self, socket: web.WebSocketResponse, kind: str, **data: Any) -> None:
-        await socket.send_json({"type": kind, "data": {"prompt_id": "p1", **data}})
-
-    async def begin(self, socket: web.WebSocketResponse) -> None:
-        await socket.send_json({"type": "status", "data": {"status": {"exec_info": {"queue_remaining": 2}}}})
-        await self.tell(socket, "execution_start")
-        await self.tell(socket, "progress", value=5, max=20, node="3")
-        await socket.send_bytes(b"\0\0\0\1\0\0\0\2" + PNG)
-
-    async def whole(self, socket: web.WebSocketResponse) -> None:
-        await self.begin(socket)
-        await self.tell(socket, "executed", node="9", output={"images": [IMAGE]})
-        await self.tell(socket, "execution_success")
 
 
 PROMPT = {"prompt": {"3": {}, "9": {}}}

@@ -157,7 +157,7 @@ def job_id_of(body: bytes, config: JobConfig) -> str | None:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
-    return usable_id(first_finder(config.id)(value)) if isinstance(value, Mapping | list) else None
+    return usable_id(first_finder(config.id_path)(value)) if isinstance(value, Mapping | list) else None
 
 
 def usable_id(value: Any) -> str | None:
