@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from app.composition.measures import Tallies
 from app.config import Config
+from app.generations.channels import channel_of
 from app.http.sockets.proxy import PassedOn
 from app.observe.access_log import AccessLog
 from app.observe.lines import Lines
 from app.observe.outcomes import Ended, GenerationOutcome, GenerationOutcomes, Outcome, Outcomes
-from app.observe.tracing import create_tracing
+from app.observe.tracing import PUBLISH, Tracing, create_tracing
 from app.ws.session import Session
 
 __all__ = ["Observing"]
@@ -39,7 +41,7 @@ class Observing:
         if self.tracing is not None:
             self.outcomes.listen(_trace_request)
             self.own.listen(_trace_request)
-            self.generations.listen(_trace_generation)
+            self.generations.listen(partial(_trace_generation, self.tracing))
 
     def socket_ended(self, protocol: str, session: Session, seconds: float) -> None:
         """A session is over."""
@@ -114,10 +116,17 @@ def _trace_request(outcome: Outcome) -> None:
         span.fail(outcome.error or outcome.ended.value)
 
 
-def _trace_generation(outcome: GenerationOutcome) -> None:
+def _trace_generation(tracing: Tracing, outcome: GenerationOutcome) -> None:
+    """End a generation's span; below it is one of its publishing, from its first message to its last."""
     span = outcome.span
     if span is None:
         return
+    if outcome.first_seconds is not None:
+        since = max(0.0, outcome.seconds - outcome.first_seconds)
+        published = tracing.begin(f"publish {outcome.kind}", span.trace, "producer", since=since)
+        if published is not None:
+            published.note({**PUBLISH, "messaging.destination.name": channel_of(outcome.id)})
+            published.end()
     span.note({"tidegate.terminal": outcome.terminal, "tidegate.upstream": outcome.upstream})
     if outcome.completion_tokens is not None:
         span.note({"gen_ai.usage.output_tokens": outcome.completion_tokens})

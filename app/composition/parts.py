@@ -55,6 +55,7 @@ from app.http.proxy import Proxy
 from app.http.routes import RouteTable
 from app.http.served_stream import ServedStreams
 from app.http.sockets.proxy import PassedOn, SocketProxy
+from app.http.traced_transport import TracedTransport
 from app.http.transport import HttpTransport
 from app.observe.tasks import TaskSet
 from app.streams.census import Census
@@ -87,7 +88,7 @@ class Parts:
         self._node = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
         self._observing = observing = Observing(config, self._node, version())
-        self._transport = HttpTransport(config.upstreams, meter=observing.tallies.upstreams)
+        self._transport = _transport(config, observing)
         self._transport.start()
         self._hub = Hub(loop.call_soon, ends_channel)
         self._event_streams = EventStreams(self._hub, self._tasks)
@@ -345,8 +346,16 @@ class Parts:
             control = control_methods(config.realtime, RemoteControl(self._replicas), self._revocations)
             ports = (backend.broker, backend.archive, backend.presence, self._census)
             calls = ServerMethods(config.realtime, *ports, control)
-            routers.append(server_router(calls, [key.get_secret_value() for key in config.server_api.keys]))
+            secrets = [key.get_secret_value() for key in config.server_api.keys]
+            routers.append(server_router(calls, secrets, self._observing.tracing))
         return routers
+
+
+def _transport(config: Config, observing: Observing) -> HttpTransport:
+    meter = observing.tallies.upstreams
+    if observing.tracing is None:
+        return HttpTransport(config.upstreams, meter=meter)
+    return TracedTransport(config.upstreams, meter=meter, tracing=observing.tracing)
 
 
 def _table(config: Config) -> RouteTable:

@@ -20,7 +20,7 @@ from app.observe.lines import Lines
 from app.observe.logs import redact_text
 from app.observe.outcomes import Ended, GenerationOutcome, Outcome
 
-__all__ = ["AccessLog"]
+__all__ = ["AccessLog", "safe_path"]
 
 _LONGEST_PATH = 512
 """Characters of a path."""
@@ -53,7 +53,7 @@ class AccessLog:
                 "logger": "access",
                 "timestamp": datetime.now(UTC),
                 "method": outcome.method,
-                "path": _safe_path(outcome.path),
+                "path": safe_path(outcome.path),
                 "route": outcome.label,
                 "status": outcome.status,
                 "ended": outcome.ended.value,
@@ -145,6 +145,7 @@ def _short(text: str | None) -> str | None:
 
 
 @lru_cache(maxsize=2048)
-def _safe_path(path: str) -> str:
+def safe_path(path: str) -> str:
+    """Return a path without its query, and without what could be a credential in it."""
     path = path.partition("?")[0][:_LONGEST_PATH]
     return redact_text(path) if _SUSPICIOUS.search(path) else path

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from random import getrandbits
+from time import time_ns
 from typing import TYPE_CHECKING, Any, Literal
 
 from app.config.observability import TracingConfig
@@ -17,9 +18,11 @@ from app.observe.trace_context import TraceContext
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
-__all__ = ["Span", "Tracing", "create_tracing"]
+__all__ = ["PUBLISH", "Span", "Tracing", "create_tracing"]
 
-Kind = Literal["server", "internal", "consumer"]
+Kind = Literal["server", "client", "internal", "producer", "consumer"]
+PUBLISH = {"messaging.system": "tidegate", "messaging.operation.name": "publish", "messaging.operation.type": "send"}
+"""Attributes of spans of publishing, by OpenTelemetry's conventions."""
 _BATCH = 512
 _TIMEOUT = 5.0
 """Seconds that the collector has to take a batch, and that spans at the end have to be sent."""
@@ -96,21 +99,31 @@ class Tracing:
             )
         )
         self._tracer = self._provider.get_tracer("tidegate", version)
-        self._kinds = {"server": SpanKind.SERVER, "internal": SpanKind.INTERNAL, "consumer": SpanKind.CONSUMER}
+        self._kinds: dict[Kind, SpanKind] = {
+            "server": SpanKind.SERVER,
+            "client": SpanKind.CLIENT,
+            "internal": SpanKind.INTERNAL,
+            "producer": SpanKind.PRODUCER,
+            "consumer": SpanKind.CONSUMER,
+        }
 
-    def begin(self, name: str, trace: TraceContext, kind: Kind, *, root: bool = False) -> Span | None:
+    def begin(
+        self, name: str, trace: TraceContext, kind: Kind, *, root: bool = False, since: float | None = None
+    ) -> Span | None:
         """Return a span below ``trace``; None where that is not sampled.
 
-        A ``root`` is the span that ``trace`` itself names: the trace begins with it.
+        A ``root`` is the span that ``trace`` itself names: the trace begins with it. ``since`` are the seconds for
+        which it has lasted already.
         """
         if not trace.sampled:
             return None
         context = None
+        began = None if since is None else time_ns() - round(since * 1e9)
         if root:
             self._ids.next = trace
         else:
             context = _parent(trace)
-        span = self._tracer.start_span(name, context=context or _nothing(), kind=self._kinds[kind])
+        span = self._tracer.start_span(name, context=context or _nothing(), kind=self._kinds[kind], start_time=began)
         return Span(span, trace.below(f"{span.get_span_context().span_id:016x}"))
 
     def close(self) -> None:

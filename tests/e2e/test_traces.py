@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.config import Config
-from tests.http.support import answers, ok, raw_server
+from tests.http.support import answers, ok, raw_server, read_request
 from tests.support.client import connected
 from tests.support.gateway import bearer, free_port, running, settings
 from tests.support.upstream import Call, scripted
@@ -86,6 +86,97 @@ def browser(flags: str = "01") -> tuple[str, str, dict[str, str]]:
     return trace_id, span_id, {"traceparent": f"00-{trace_id}-{span_id}-{flags}", "tracestate": "vendor=x"}
 
 
+def attributes_of(span: Span) -> dict[str, Any]:
+    return {pair.key: pair.value for pair in span.attributes}
+
+
+async def test_what_goes_upstream_is_a_client_span_below_the_requests_by_the_conventions() -> None:
+    heads: list[bytes] = []
+
+    async def flaky(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append((await read_request(reader))[0])
+        if len(heads) > 1:
+            writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nno")
+            await writer.drain()
+
+    async with (
+        collecting() as collector,
+        raw_server(flaky) as server,
+        running(traced(server.url, collector)) as gateway,
+        httpx.AsyncClient(base_url=gateway.http) as client,
+    ):
+        trace_id, _, headers = browser()
+        secret = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJlLWNhbmFyeQ"
+        answer = await client.get(f"/v1/x/{secret}?token=canary", headers={**bearer(), **headers})
+        assert answer.status_code == 404
+        await eventually(lambda: len(collector.spans) == 2, timeout=20)
+        (asked,) = [span for span in collector.spans if span.kind == Span.SPAN_KIND_CLIENT]
+        (served,) = collector.named("GET /v1/*")
+    assert (asked.name, asked.trace_id.hex(), asked.parent_span_id) == ("GET", trace_id, served.span_id)
+    assert served.start_time_unix_nano <= asked.start_time_unix_nano < asked.end_time_unix_nano
+    found = attributes_of(asked)
+    assert found["http.request.method"].string_value == "GET"
+    assert found["http.response.status_code"].int_value == 404
+    assert found["http.request.resend_count"].int_value == 1
+    assert (found["server.address"].string_value, found["server.port"].int_value) == ("127.0.0.1", server.port)
+    assert (found["error.type"].string_value, asked.status.code) == ("404", 2)
+    assert found["tidegate.upstream"].string_value == "chat"
+    assert "/v1/x/" in found["url.path"].string_value
+    parent = [line.split(b": ")[1] for line in heads[1].split(b"\r\n") if line.lower().startswith(b"traceparent")]
+    assert [line.split(b"-")[2].decode() for line in parent] == [asked.span_id.hex()]
+    assert b"canary" not in collector.raw
+    assert secret.encode() not in collector.raw
+
+
+async def test_a_failure_to_reach_an_upstream_is_the_client_spans_error() -> None:
+    async with (
+        collecting() as collector,
+        running(traced("http://127.0.0.1:1", collector)) as gateway,
+        httpx.AsyncClient(base_url=gateway.http) as client,
+    ):
+        assert (await client.get("/v1/x", headers=bearer())).status_code == 502
+        await eventually(lambda: len(collector.spans) == 2, timeout=20)
+        (asked,) = [span for span in collector.spans if span.kind == Span.SPAN_KIND_CLIENT]
+    assert attributes_of(asked)["error.type"].string_value == "upstream_unreachable"
+
+
+@pytest.mark.parametrize("name", ["publish", "broadcast"])
+async def test_what_back_ends_publish_has_a_span_of_a_producer(name: str) -> None:
+    key = "a-key-of-the-server-api-0123456789"
+    channels = ["news:a", "news:b"]
+    to = {"channel": channels[0]} if name == "publish" else {"channels": channels}
+    async with (
+        collecting() as collector,
+        running(
+            traced(
+                "http://127.0.0.1:1",
+                collector,
+                server_api={"keys": [key]},
+                realtime={"namespaces": {"news": {"history_size": 5}}},
+            )
+        ) as gateway,
+        httpx.AsyncClient(base_url=gateway.http, headers={"X-API-Key": key}) as client,
+    ):
+        trace_id, _, headers = browser()
+        answer = await client.post(f"/api/{name}", json={**to, "data": {"text": "canary"}}, headers=headers)
+        assert "result" in answer.json()
+        await client.post("/api/history", json={"channel": "news:a"}, headers=headers)
+        await eventually(lambda: len(collector.spans) == 3, timeout=20)
+        (published,) = [span for span in collector.spans if span.kind == Span.SPAN_KIND_PRODUCER]
+        (served,) = collector.named(f"POST /api/{name}")
+    assert (published.name, published.trace_id.hex(), published.parent_span_id) == (name, trace_id, served.span_id)
+    found = attributes_of(published)
+    assert (found["messaging.system"].string_value, found["messaging.operation.name"].string_value) == (
+        "tidegate",
+        "publish",
+    )
+    if name == "publish":
+        assert found["messaging.destination.name"].string_value == "news:a"
+    else:
+        assert found["messaging.batch.message_count"].int_value == 2
+    assert b"canary" not in collector.raw
+
+
 async def test_a_request_has_a_span_between_the_clients_and_the_upstreams() -> None:
     async with (
         collecting() as collector,
@@ -132,8 +223,8 @@ async def test_what_is_not_sampled_has_no_spans() -> None:
             await client.get("/v1/x", headers={**bearer(), **headers})
         sampled = browser()
         await client.get("/v1/x", headers={**bearer(), **sampled[2]})
-        await eventually(lambda: collector.spans, timeout=20)
-    assert [span.trace_id.hex() for span in collector.spans] == [sampled[0]]
+        await eventually(lambda: len(collector.spans) == 2, timeout=20)
+    assert {span.trace_id.hex() for span in collector.spans} == {sampled[0]}
 
 
 @pytest.mark.parametrize("way", ["rest", "socket"])
@@ -175,7 +266,14 @@ async def test_a_generation_and_its_readers_on_another_replica_are_one_trace(
         mine = {span.span_id: span for span in collector.spans if span.trace_id.hex() == trace_id}
     watching = [span for span in mine.values() if span.name == "watch chat"]
     assert generation.trace_id.hex() == trace_id
-    assert heads[0]["traceparent"].split("-")[1:3] == [trace_id, generation.span_id.hex()]
+    (asked,) = [span for span in mine.values() if span.kind == Span.SPAN_KIND_CLIENT]
+    assert heads[0]["traceparent"].split("-")[1:3] == [trace_id, asked.span_id.hex()]
+    assert asked.parent_span_id == generation.span_id
+    (published,) = [span for span in mine.values() if span.kind == Span.SPAN_KIND_PRODUCER]
+    assert (published.name, published.parent_span_id) == ("publish chat", generation.span_id)
+    assert attributes_of(published)["messaging.destination.name"].string_value == f"gen:{generation_id}"
+    assert generation.start_time_unix_nano <= published.start_time_unix_nano
+    assert published.end_time_unix_nano <= generation.end_time_unix_nano
     assert any(span.parent_span_id == generation.span_id for span in watching), "the reader's span is not below it"
     if way == "rest":
         request = mine[generation.parent_span_id]
