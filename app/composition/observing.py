@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from time import time_ns
 
 from app.composition.measures import Tallies
 from app.config import Config
@@ -122,8 +123,8 @@ def _trace_generation(tracing: Tracing, outcome: GenerationOutcome) -> None:
     if span is None:
         return
     if outcome.first_seconds is not None:
-        since = max(0.0, outcome.seconds - outcome.first_seconds)
-        published = tracing.begin(f"publish {outcome.kind}", span.trace, "producer", since=since)
+        began = time_ns() - round(max(0.0, outcome.seconds - outcome.first_seconds) * 1e9)
+        published = tracing.begin(f"publish {outcome.kind}", span.trace, "producer", began=began)
         if published is not None:
             published.note({**PUBLISH, "messaging.destination.name": channel_of(outcome.id)})
             published.end()

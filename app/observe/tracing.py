@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from random import getrandbits
-from time import time_ns
 from typing import TYPE_CHECKING, Any, Literal
 
 from app.config.observability import TracingConfig
@@ -108,17 +107,16 @@ class Tracing:
         }
 
     def begin(
-        self, name: str, trace: TraceContext, kind: Kind, *, root: bool = False, since: float | None = None
+        self, name: str, trace: TraceContext, kind: Kind, *, root: bool = False, began: int | None = None
     ) -> Span | None:
         """Return a span below ``trace``; None where that is not sampled.
 
-        A ``root`` is the span that ``trace`` itself names: the trace begins with it. ``since`` are the seconds for
-        which it has lasted already.
+        A ``root`` is the span that ``trace`` itself names: the trace begins with it. ``began`` is when, where
+        that was not now, in nanoseconds since 1970.
         """
         if not trace.sampled:
             return None
         context = None
-        began = None if since is None else time_ns() - round(since * 1e9)
         if root:
             self._ids.next = trace
         else:
