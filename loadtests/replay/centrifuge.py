@@ -9,15 +9,46 @@ from typing import Any
 import orjson
 
 from loadtests.replay.desk import Command, Desk, Seat
+from loadtests.replay.messages import Message, Messages
 from loadtests.replay.plan import Step
 
-__all__ = ["Centrifuge"]
+__all__ = ["Centrifuge", "decode"]
 
 _GENERATION = "gen:"
 _RETRY = 0.5
 """Seconds until a command is sent again whose error is temporary."""
 _RESUBSCRIBE = 2500
 """From this code on an ``unsubscribe`` push wants to be followed by a subscription."""
+
+
+def decode(payload: bytes) -> Messages:
+    """Return the messages of a frame, one a line. Raises :exc:`KeyError` and its like at nonsense."""
+    return tuple(_message(line) for line in payload.split(b"\n") if line)
+
+
+def _message(line: bytes) -> Message:
+    if line == b"{}":
+        return Message("ping", None)
+    value = orjson.loads(line)
+    push = value.get("push")
+    if push is None:
+        return Message("reply", value)
+    if "pub" not in push:
+        return Message("push", push)
+    return _placed(push["channel"], push["pub"])
+
+
+def _placed(name: str, publication: dict[str, Any]) -> Message:
+    """Return a publication as a message, with its place if it has one."""
+    message = Message("publication", publication)
+    offset = publication.get("offset")
+    if not offset:
+        message.value = name
+        return message
+    tags, data = publication.get("tags"), publication.get("data")
+    merged = int(tags.get("merged", 1)) if tags else 1
+    event = data if name.startswith(_GENERATION) and isinstance(data, dict) else None
+    return message.at(name, publication.get("epoch") or "", offset, merged, event)
 
 
 class Centrifuge:
@@ -77,22 +108,15 @@ class Centrifuge:
             body["token"] = self._channel_token(str(body.get("channel", "")))
         self._write(step.name, Command(step.name, body, scheduled, step))
 
-    def receive(self, payload: bytes, now: int) -> None:
-        for line in payload.split(b"\n"):
-            if line == b"{}":
-                if self._pongs:
-                    self._seat.send(b"{}")
-                continue
-            if not line:
-                continue
-            message = orjson.loads(line)
-            push = message.get("push")
-            if push is None:
-                self._reply(message, now)
-            elif "pub" in push:
-                self._publication(push["channel"], push["pub"], now)
-            else:
-                self._push(push, now)
+    def receive(self, message: Message, now: int) -> None:
+        if message.kind == "publication":
+            self._publication(message, now)
+        elif message.kind == "reply":
+            self._reply(message.value, now)
+        elif message.kind == "push":
+            self._push(message.value, now)
+        elif self._pongs:
+            self._seat.send(b"{}")
 
     def _write(self, method: str, command: Command) -> None:
         self._desk.tally.commands += 1
@@ -143,7 +167,7 @@ class Centrifuge:
             else:
                 self._desk.open(name, told.get("epoch", ""), told.get("offset", 0), now, generation=False)
             for publication in told.get("publications") or ():
-                self._publication(name, publication, now)
+                self._publication(_placed(name, publication), now)
         self._seat.signed_in(now)
 
     def _renew(self, result: dict[str, Any]) -> None:
@@ -164,7 +188,7 @@ class Centrifuge:
             stream = desk.open(name, result.get("epoch", ""), result.get("offset", 0), since, generation=generation)
             stream.catch_up_to = top
         for publication in publications:
-            self._publication(name, publication, now)
+            self._publication(_placed(name, publication), now)
 
     def _called(self, command: Command, data: dict[str, Any]) -> None:
         if command.body.get("method") != "generate" or "channel" not in data:
@@ -197,23 +221,14 @@ class Centrifuge:
                 self._seat.caught_up(now)
         self._seat.progress()
 
-    def _publication(self, name: str, publication: dict[str, Any], now: int) -> None:
-        desk = self._desk
+    def _publication(self, message: Message, now: int) -> None:
+        desk, name = self._desk, message.name or str(message.value)
         stream = desk.streams.get(name)
         if stream is None:
             desk.stranger(name)
-            return
-        offset = publication.get("offset")
-        if not offset:
+        elif message.name is None:
             desk.tally.unnumbered += 1
-            return
-        tags = publication.get("tags")
-        merged = int(tags.get("merged", 1)) if tags else 1
-        if not stream.take(publication.get("epoch") or stream.epoch, offset, merged):
-            return
-        data = publication["data"]
-        if stream.generation and isinstance(data, dict) and desk.event(stream, data, now):
-            desk.ended(name, stream)
+        elif desk.book(stream, message, now):
             self._seat.progress()
 
     def _push(self, push: dict[str, Any], now: int) -> None:

@@ -5,22 +5,21 @@ No socket and no clock: times are microseconds that come in.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from loadtests.replay.books import TERMINALS, Stream
 from loadtests.replay.correlation import Names
+from loadtests.replay.messages import Message, Messages
 from loadtests.replay.plan import Step
 from loadtests.replay.tally import Tally
 
-__all__ = ["MARK", "Command", "Desk", "Seat"]
+__all__ = ["Command", "Desk", "Seat"]
 
-MARK = re.compile(r"~T(\d{16})\.([^~]*)~")
-"""What the producer puts before a token: microseconds since 1970, and the user for whom it was asked."""
-_STALL = 250_000
 _RETRIES = 5
+_NONSENSE = (AttributeError, KeyError, TypeError, ValueError)
+"""What a message raises that is JSON, but not what the protocol says."""
 
 
 class Seat(Protocol):
@@ -80,10 +79,71 @@ class Desk:
         """What a lost socket has left without an answer, to be sent again on the next one."""
         self.answered = answered
         """Steps, of all pages of the user."""
+        self.receive: Callable[[Message, int], None] = lambda message, now: None
+        """The protocol's, for all that does not just follow."""
         self._delayed: list[Command] = []
         self._wall = wall
         self._characters: dict[str, int] = {}
         self._id = 0
+
+    def take(self, messages: Messages, now: int) -> None:
+        """Book what came. What follows on a stream as it should is all done here: it is most of all that comes."""
+        tally, streams = self.tally, self.streams
+        tally.messages += len(messages)
+        for message in messages:
+            stream = streams.get(message.follows)  # type: ignore[arg-type]  # None is no name
+            if (
+                stream is None
+                or stream.offset != message.before
+                or stream.terminal is not None
+                or (stream.epoch != message.epoch and message.epoch)
+                or message.before < stream.catch_up_to
+            ):
+                self._other(message, now)
+                continue
+            stream.offset = message.offset
+            tally.delivered += message.merged
+            text = message.text
+            if text is not None:
+                stream.text(text)
+                tally.tokens += 1
+                if stream.last_token:
+                    tally.gaps_between.append(now - stream.last_token)
+                else:
+                    tally.times["first_token"].add(now - stream.since)
+                stream.last_token = now
+                if message.marks:
+                    self._marks(stream, message, now, live=True)
+
+    def _other(self, message: Message, now: int) -> None:
+        try:
+            self.receive(message, now)
+        except _NONSENSE as error:
+            self.nonsense(f"a message that can't be understood: {type(error).__name__}")
+
+    def nonsense(self, what: str) -> None:
+        self.tally.note("divergences", what)
+
+    def book(self, stream: Stream, message: Message, now: int) -> bool:
+        """Take a message of a stream, whatever it is; return whether the stream has ended with it."""
+        if not stream.take(message.epoch or stream.epoch, message.offset, message.merged):
+            return False
+        event = message.event
+        if event is None or not stream.generation:
+            return False
+        kind = event["type"]
+        if message.text is not None:
+            stream.text(message.text)
+            self._token(stream, message, now)
+        elif kind in TERMINALS:
+            stream.end(event)
+            self._compare_text(message.name or "", stream)
+            return True
+        elif kind in {"set", "patch"}:
+            stream.file(event)
+        elif kind == "reset":
+            stream.begin_again()
+        return False
 
     def number(self, command: Command) -> int:
         """Return the id that ``command`` is sent with, and wait for its answer."""
@@ -182,23 +242,7 @@ class Desk:
             self.tally.leaked += 1
             self.tally.note("divergences", "a message of a stream that was not asked for")
 
-    def event(self, stream: Stream, event: dict[str, Any], now: int) -> bool:
-        """Take an event of a generation; return whether it was the last one."""
-        kind = event["type"]
-        if kind == "delta":
-            if event.get("part", "text") == "text":
-                stream.text(event["text"])
-                self._token(stream, event["text"], now)
-        elif kind in TERMINALS:
-            stream.end(event)
-            return True
-        elif kind in {"set", "patch"}:
-            stream.file(event)
-        elif kind == "reset":
-            stream.begin_again()
-        return False
-
-    def ended(self, name: str, stream: Stream) -> None:
+    def _compare_text(self, name: str, stream: Stream) -> None:
         """Compare a whole text with the recorded one, as far as this is told by its length."""
         recorded = self._characters.get(name)
         whole = stream.checked and stream.terminal is not None and stream.terminal["type"] == "completed"
@@ -209,31 +253,23 @@ class Desk:
         """Say how long the text of a live stream will be, where the producer sends the recorded one."""
         self._characters[name] = characters
 
-    def _token(self, stream: Stream, text: str, now: int) -> None:
+    def _token(self, stream: Stream, message: Message, now: int) -> None:
         tally = self.tally
         tally.tokens += 1
         live = stream.offset > stream.catch_up_to
         if not stream.last_token:
             tally.times["first_token"].add(now - stream.since)
         elif live:
-            gap = now - stream.last_token
-            tally.times["inter_token"].add(gap)
-            if gap > _STALL:
-                tally.stalls += 1
+            tally.gaps_between.append(now - stream.last_token)
         stream.last_token = now
-        if "~T" in text:
-            self._marks(stream, text, now, live)
+        if message.marks:
+            self._marks(stream, message, now, live=live)
 
-    def _marks(self, stream: Stream, text: str, now: int, live: bool) -> None:
+    def _marks(self, stream: Stream, message: Message, now: int, *, live: bool) -> None:
         tally = self.tally
-        for found in MARK.finditer(text):
-            stream.marks += len(found[0])
-            if found[2] and found[2] != self.user:
+        for sent, user, characters in message.marks:
+            stream.marks += characters
+            if user and user != self.user:
                 tally.leaked += 1
             if live:
-                age = now + self._wall - int(found[1])
-                tally.times["added"].add(age)
-                by_second = tally.added_by_second.get(tally.second)
-                if by_second is None:
-                    by_second = tally.added_by_second[tally.second] = type(tally.times["added"])()
-                by_second.add(age)
+                tally.ages.append(now + self._wall - sent)

@@ -10,12 +10,27 @@ import socket
 import ssl
 import struct
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
+from loadtests.replay.messages import Memo, Message, Messages
 from loadtests.replay.tally import Tally
-from loadtests.replay.wire import CLOSE, PING, PONG, BadFrame, Frames, accepts, close_frame, frame, handshake
+from loadtests.replay.wire import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    BadFrame,
+    Frames,
+    accepts,
+    close_frame,
+    frame,
+    handshake,
+)
 
 __all__ = ["Address", "Line", "LineOwner", "Refused", "open_line"]
 
@@ -24,6 +39,9 @@ _HEAD = 16 * 1024
 """Bytes that a server may take for its answer to the handshake."""
 _SLOW_BUFFER = 4096
 """Bytes that the kernel keeps for a slow reader: what does not fit waits at the server."""
+_NOTHING: Mapping[bytes, Messages] = MappingProxyType({})
+_NONSENSE = (AttributeError, KeyError, TypeError, ValueError)
+"""What decoding raises where a message is not what its protocol says (orjson's error is a ValueError)."""
 
 
 class Refused(Exception):
@@ -40,8 +58,12 @@ class LineOwner(Protocol):
     def opened(self, line: Line) -> None:
         """The handshake is done. What the server has sent right behind it comes after this."""
 
-    def received(self, opcode: int, payload: bytes, now: int) -> None:
-        """Take a data message. ``now`` in microseconds of the monotonic clock."""
+    @property
+    def received(self) -> Callable[[Messages, int], None]:
+        """Takes messages, with the time in microseconds of the monotonic clock."""
+
+    def nonsense(self, what: str) -> None:
+        """A message that can't be understood."""
 
     def closed(self, line: Line, code: int, reason: str) -> None:
         """The line is over. 1006: without a close frame."""
@@ -76,9 +98,15 @@ class Address:
 class Line(asyncio.Protocol):
     """``opened`` is done when the handshake is. Raises nothing into the loop, whatever the server sends."""
 
-    def __init__(self, owner: LineOwner, request: bytes, key: str, rate: float | None, tally: Tally) -> None:
+    def __init__(
+        self, owner: LineOwner, request: bytes, key: str, rate: float | None, memo: Memo, tally: Tally
+    ) -> None:
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._owner = owner
+        self._take = owner.received
+        self._memo = memo
+        self._known = _NOTHING
+        """Readings that need no looking at: none, unless the next one begins a message."""
         self._request = request
         self._key = key
         self._tally = tally
@@ -101,24 +129,55 @@ class Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._tally.bytes_in += len(data)
+        known = self._known.get(data)
+        if known is not None:
+            self._take(known, time.monotonic_ns() // 1000)
+        else:
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
         if self._rate is not None:
             self._pause(len(data) / self._rate)
         if self._frames is None:
             data = self._open(self._head + data)
             if self._frames is None:
                 return
-        now = time.monotonic_ns() // 1000
+        whole, now = self._frames.between, time.monotonic_ns() // 1000
         try:
-            for opcode, payload in self._frames.feed(data):
-                if opcode <= 2:
-                    self._owner.received(opcode, payload, now)
-                elif opcode == PING:
-                    self.write(frame(PONG, payload))
-                elif opcode == CLOSE:
-                    self._closing(payload)
+            found = self._frames.feed(data)
         except BadFrame as error:
             self._code, self._reason = 1002, str(error)
             self.abort()
+            return
+        messages = self._messages(found, now)
+        if self._rate is None:
+            between = self._frames.between
+            self._known = self._memo.known if between else _NOTHING
+            if between and whole and messages:
+                self._memo.remember(data, messages)
+
+    def _messages(self, found: list[tuple[int, bytes]], now: int) -> Messages:
+        """Have all that came taken; return it if it is nothing but messages that are understood."""
+        memo, understood = self._memo, True
+        every: list[Message] = []
+        for opcode, payload in found:
+            if opcode == TEXT or (opcode == BINARY and memo.binary):
+                try:
+                    messages = memo.read(payload) if len(found) > 1 else memo.decode(payload)
+                except _NONSENSE as error:
+                    self._owner.nonsense(f"a message that can't be understood: {type(error).__name__}")
+                else:
+                    every += messages
+                    self._take(messages, now)
+                    continue
+            elif opcode == BINARY:
+                self._owner.nonsense("a binary message")
+            elif opcode == PING:
+                self.write(frame(PONG, payload))
+            elif opcode == CLOSE:
+                self._closing(payload)
+            understood = False
+        return tuple(every) if understood else ()
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
@@ -182,6 +241,7 @@ async def open_line(
     headers: dict[str, str],
     rate: float | None,
     within: float,
+    memo: Memo,
     tally: Tally,
 ) -> Line:
     """Open a socket. Raises :exc:`Refused`, :exc:`OSError` (ports, descriptors, no server) and :exc:`TimeoutError`."""
@@ -191,7 +251,7 @@ async def open_line(
     request = handshake(address.authority, address.target.replace("$%7Btoken%7D", token), key, offered, headers)
 
     def make() -> Line:
-        return Line(owner, request, key, rate, tally)
+        return Line(owner, request, key, rate, memo, tally)
 
     async with asyncio.timeout(within):
         where: dict[str, Any] = {"host": address.host, "port": address.port}

@@ -9,14 +9,28 @@ from typing import Any
 import orjson
 
 from loadtests.replay.desk import Command, Desk, Seat
+from loadtests.replay.messages import Message, Messages
 from loadtests.replay.plan import Step
 
-__all__ = ["Native"]
+__all__ = ["Native", "decode"]
 
 _MOST_STREAMS = 256
 """In one ``resume``."""
 _SILENT = frozenset({"ping", "pong", "refreshed", "disconnect"})
 """Messages that want nothing."""
+
+
+def decode(payload: bytes) -> Messages:
+    """Return the message of a frame. Raises :exc:`KeyError`, :exc:`TypeError` and :exc:`ValueError` at nonsense."""
+    value = orjson.loads(payload)
+    kind = value["type"]
+    message = Message(kind, value)
+    if kind == "event":
+        merged, event = value.get("merged", 1), value["event"]
+        return (message.at(value["generation_id"], value["epoch"], value["offset"], merged, event),)
+    if kind == "publication" and value.get("epoch"):
+        return (message.at(value["channel"], value["epoch"], value["offset"], value.get("merged", 1), None),)
+    return (message,)
 
 
 class Native:
@@ -73,26 +87,20 @@ class Native:
             body["idempotency_key"] = secrets.token_hex(8)  # sent again after a drop, it must attach and not double
         self._send(Command(step.name, body, scheduled, step, told={"since": scheduled}))
 
-    def receive(self, payload: bytes, now: int) -> None:
-        message = orjson.loads(payload)
-        kind = message["type"]
-        if kind == "event":
-            desk, name = self._desk, message["generation_id"]
-            stream = desk.streams.get(name)
+    def receive(self, message: Message, now: int) -> None:
+        kind = message.kind
+        if message.name is not None:
+            stream = self._desk.streams.get(message.name)
             if stream is None:
-                desk.stranger(name)
-            elif (
-                stream.take(message["epoch"], message["offset"], message.get("merged", 1))
-                and desk.event(stream, message["event"], now)
-            ):  # fmt: skip
-                desk.ended(name, stream)
+                self._desk.stranger(message.name)
+            elif self._desk.book(stream, message, now):
                 self._seat.progress()
             return
         handler = self._handlers.get(kind)
         if handler is not None:
-            handler(message, now)
+            handler(message.value, now)
         elif kind not in _SILENT:
-            self._desk.tally.note("divergences", f"a message of the unknown type {kind!s}")
+            self._desk.nonsense(f"a message of the unknown type {kind!s}")
 
     def _own(self, command: Command) -> None:
         self._resuming += 1
@@ -176,14 +184,11 @@ class Native:
         self._seat.progress()
 
     def _publication(self, message: dict[str, Any], now: int) -> None:
-        desk, name = self._desk, message["channel"]
-        stream = desk.streams.get(name)
-        if stream is None:
-            desk.stranger(name)
-        elif not message.get("epoch"):
-            desk.tally.unnumbered += 1
+        """One without a place: of a channel that keeps no log."""
+        if message["channel"] in self._desk.streams:
+            self._desk.tally.unnumbered += 1
         else:
-            stream.take(message["epoch"], message["offset"], message.get("merged", 1))
+            self._desk.stranger(message["channel"])
 
     def _gap(self, message: dict[str, Any], now: int) -> None:
         name = message.get("generation_id") or message["channel"]

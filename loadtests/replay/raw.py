@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from loadtests.replay.desk import Desk, Seat
+from loadtests.replay.messages import Message, Messages
 from loadtests.replay.plan import Step
 
-__all__ = ["Raw"]
+__all__ = ["Raw", "decode"]
+
+_ONE = (Message("raw", None),)
+
+
+def decode(payload: bytes) -> Messages:
+    """Return a message that says nothing."""
+    return _ONE
 
 
 class Raw:
@@ -27,5 +35,5 @@ class Raw:
     def command(self, step: Step, scheduled: int) -> None:
         """A raw recording has no commands."""
 
-    def receive(self, payload: bytes, now: int) -> None:
+    def receive(self, message: Message, now: int) -> None:
         self._desk.tally.unnumbered += 1

@@ -12,7 +12,7 @@ import orjson
 from loadtests.replay.correlation import Names
 from loadtests.replay.options import Options
 from loadtests.replay.plan import Step
-from loadtests.replay.tab import microseconds
+from loadtests.replay.run import microseconds
 from loadtests.replay.tally import Tally
 from loadtests.replay.tokens import Tokens, TokensFailed
 

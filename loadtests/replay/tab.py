@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import random
-import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from loadtests.replay.centrifuge import Centrifuge
 from loadtests.replay.correlation import Names
 from loadtests.replay.desk import Desk
-from loadtests.replay.line import Address, Line, Refused, open_line
+from loadtests.replay.dialling import Dialler
+from loadtests.replay.line import Line
+from loadtests.replay.messages import Message
 from loadtests.replay.native import Native
-from loadtests.replay.options import Options
-from loadtests.replay.plan import Plan, Step
+from loadtests.replay.plan import Step
 from loadtests.replay.raw import Raw
-from loadtests.replay.tally import Tally
-from loadtests.replay.tokens import Tokens, TokensFailed
+from loadtests.replay.run import Run, microseconds
+from loadtests.replay.tokens import TokensFailed
 from loadtests.replay.wire import frame
-from loadtests.session_format import Header
 
-__all__ = ["Run", "Tab", "microseconds"]
-
-_BACKOFF, _LONGEST = 0.5, 20.0
-"""Seconds: full jitter up to the first, doubled by each failure, at most the second."""
-_SIGNED = "bearer."
-_NONSENSE = (AttributeError, KeyError, TypeError, ValueError)
-"""What a message raises that is not what the protocol says (orjson's error is a ValueError)."""
+__all__ = ["Tab"]
 
 
 class Dialect(Protocol):
@@ -39,28 +30,7 @@ class Dialect(Protocol):
     def refresh(self, token: str) -> None: ...
     def come_back(self, now: int) -> None: ...
     def command(self, step: Step, scheduled: int) -> None: ...
-    def receive(self, payload: bytes, now: int) -> None: ...
-
-
-@dataclass(slots=True)
-class Run:
-    """What all users of a process share."""
-
-    options: Options
-    header: Header
-    plan: Plan
-    addresses: list[Address]
-    tokens: Tokens
-    tally: Tally
-    origin: int
-    """When the run began, in microseconds of the monotonic clock."""
-    wall: int
-    """What makes of those microseconds since 1970."""
-
-
-def microseconds() -> int:
-    """Return the monotonic clock."""
-    return time.monotonic_ns() // 1000
+    def receive(self, message: Message, now: int) -> None: ...
 
 
 class Tab:
@@ -74,23 +44,18 @@ class Tab:
         self._wanted = False
         self._dropped = False
         self._given_up = False
-        self._fresh = False
-        """Whether the next socket needs another token."""
         self._signed_in = False
         self._caught_up = False
         self._reconnecting = False
-        self._attempts = 0
-        self._sockets = 0
-        self._began = 0
-        self._token = ""
         self._keeper: asyncio.Task[None] | None = None
         self._over: asyncio.Future[None] | None = None
         self._outbox: list[tuple[Step, int]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         user = run.tokens.user(number)
         self.desk = Desk(run.tally, names, user, run.wall, answered)
-        share = run.options.slow.share if run.options.slow is not None else 0.0
-        self._rate = run.options.slow.rate if run.options.slow is not None and _spread(number) < share else None
+        self.received = self.desk.take
+        self.nonsense = self.desk.nonsense
+        self._dialler = Dialler(run, number)
         self._dialect = self._speak()
 
     @property
@@ -100,7 +65,7 @@ class Tab:
 
     def open(self, *, anew: bool) -> None:
         """Be connected from now on. ``anew``: as a page that remembers nothing."""
-        if anew and self._sockets:
+        if anew and self._dialler.sockets:
             self.desk.streams.clear()
             self.desk.unsent.clear()
             self._dialect = self._speak()
@@ -158,19 +123,19 @@ class Tab:
         if self._signed_in:
             return
         run, drop_every = self._run, self._run.options.drop_every
-        self._signed_in, self._fresh = True, False
+        self._signed_in, self._dialler.fresh = True, False
         run.tally.connected += 1
         run.tally.open += 1
-        run.tally.times["connect"].add(now - self._began)
+        run.tally.times["connect"].add(now - self._dialler.began)
         if drop_every is not None:
             self.later(drop_every * random.uniform(0.5, 1.5), self.drop)
         self._dialect.come_back(now)
 
     def caught_up(self, now: int) -> None:
-        self._caught_up, self._attempts = True, 0
+        self._caught_up, self._dialler.attempts = True, 0
         if self._reconnecting:
             self._reconnecting = False
-            self._run.tally.times["reconnect"].add(now - self._began)
+            self._run.tally.times["reconnect"].add(now - self._dialler.began)
             self._run.tally.series["resumes"][self._run.tally.second] += 1
         outbox, self._outbox = self._outbox, []
         for step, scheduled in outbox:
@@ -192,7 +157,7 @@ class Tab:
 
     def refused(self, why: str) -> None:
         self._run.tally.note("refusals", why)
-        self._fresh = True
+        self._dialler.fresh = True
         if self._line is not None:
             self._line.abort()
 
@@ -202,20 +167,9 @@ class Tab:
         self._line = line
         self._over = asyncio.get_running_loop().create_future()
         self.later(self._run.options.connect_timeout, self._too_late)
-        self._dialect.sign_in(self._token)
+        self._dialect.sign_in(self._dialler.token)
         if isinstance(self._dialect, Raw):
             self.signed_in(microseconds())
-
-    def received(self, opcode: int, payload: bytes, now: int) -> None:
-        tally = self._run.tally
-        tally.messages += 1
-        if opcode == 2 and not isinstance(self._dialect, Raw):
-            tally.note("divergences", "a binary message")
-            return
-        try:
-            self._dialect.receive(payload, now)
-        except _NONSENSE as error:
-            tally.note("divergences", f"a message that can't be understood: {type(error).__name__}")
 
     def closed(self, line: Line, code: int, reason: str) -> None:
         if line is not self._line:
@@ -228,7 +182,7 @@ class Tab:
             tally.lost_sockets += 1
             tally.note("close_codes", f"{code} {reason}".strip())
             self._given_up = 4500 <= code < 5000 or 3500 <= code < 4000
-            self._fresh = self._fresh or code in {3005, 4401, 4501}
+            self._dialler.fresh = self._dialler.fresh or code in {3005, 4401, 4501}
         self._signed_in = self._caught_up = False
         self._reconnecting = True
         self.desk.lost()
@@ -239,6 +193,12 @@ class Tab:
     # Its own life.
 
     def _speak(self) -> Dialect:
+        """Return the protocol, as of a page that has just been loaded."""
+        dialect = self._dialect_of_the_recording()
+        self.desk.receive = dialect.receive
+        return dialect
+
+    def _dialect_of_the_recording(self) -> Dialect:
         run, protocol = self._run, self._run.header.protocol
         marks = run.options.marks
 
@@ -256,58 +216,19 @@ class Tab:
 
     async def _keep(self) -> None:
         while self._wanted and not self._given_up:
-            after = await self._connect()
+            after = await self._dialler.connect(self)
             if after is None:
                 assert self._over is not None
                 await self._over
-                after = self._run.options.offline if self._dropped else self._backoff()
+                after = self._run.options.offline if self._dropped else self._dialler.backoff()
                 self._dropped = False
             if self._wanted:
                 await asyncio.sleep(after)
         self._progress()
 
-    async def _connect(self) -> float | None:
-        """Try once; return the seconds until the next attempt, or None when a socket is open."""
-        run, options = self._run, self._run.options
-        self._began = microseconds()
-        address = run.addresses[(self._number + self._sockets) % len(run.addresses)]
-        self._sockets += 1
-        try:
-            token = self._token = await run.tokens.get(self._number, fresh=self._fresh)
-            await open_line(
-                self, address, token=token, subprotocols=run.header.subprotocols, headers=self._headers(token),
-                rate=self._rate, within=options.connect_timeout, tally=run.tally,
-            )  # fmt: skip
-        except Refused as refused:
-            run.tally.note("refusals", str(refused))
-            return max(self._backoff(), refused.retry_after or 0.0)
-        except TimeoutError:
-            run.tally.note("refusals", f"no answer within {options.connect_timeout:g} s")
-        except TokensFailed as error:
-            run.tally.note("refusals", f"no token: {error}")
-        except OSError as error:
-            run.tally.note("refusals", errno.errorcode.get(error.errno or 0, type(error).__name__))
-        else:
-            return None
-        return self._backoff()
-
     def _too_late(self) -> None:
         if not self._signed_in:
             self.refused(f"not signed in within {self._run.options.connect_timeout:g} s")
-
-    def _headers(self, token: str) -> dict[str, str]:
-        """Return what the handshake has beside its own. The token is there unless it goes another way."""
-        run = self._run
-        elsewhere = (
-            run.header.protocol == "centrifuge" or run.plan.auth_message
-            or any(_SIGNED in each for each in run.header.subprotocols)
-        )  # fmt: skip
-        own = {} if elsewhere or not token else {"Authorization": f"Bearer {token}"}
-        return {**own, **run.options.headers}
-
-    def _backoff(self) -> float:
-        self._attempts += 1
-        return random.uniform(0, min(_LONGEST, _BACKOFF * 2 ** min(self._attempts, 10)))
 
     def _leave(self) -> None:
         if self._line is not None:
@@ -333,8 +254,3 @@ class Tab:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _spread(number: int) -> float:
-    """Return a number in [0, 1) for a user, so that any share of them is spread evenly over all."""
-    return (number * 0.6180339887498949) % 1.0

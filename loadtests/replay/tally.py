@@ -13,9 +13,10 @@ __all__ = ["KINDS", "TIMES", "Tally"]
 TIMES = ("connect", "subscribe", "reply", "first_token", "inter_token", "added", "reconnect", "rest", "lag")
 """Microseconds each. ``added``: from the producer's writing of a token to its arrival here. ``lag``: by how much the
 process itself was late."""
+_STALL = 250_000
 KINDS = 50
 """Different descriptions of one sort that are kept; a hostile server can invent any number."""
-_SERIES = ("messages", "tokens", "open", "drops", "resumes", "lost")
+_SERIES = ("messages", "tokens", "open", "drops", "resumes", "lost", "cpu")
 
 
 @dataclass(slots=True)
@@ -31,7 +32,7 @@ class Tally:
     open: int = 0
     """Sockets that are open now."""
     messages: int = 0
-    """Data frames received."""
+    """Received; a frame of the Centrifuge protocol can hold several."""
     bytes_in: int = 0
     bytes_out: int = 0
     commands: int = 0
@@ -75,9 +76,13 @@ class Tally:
     unanswered: int = 0
     """Commands and calls to which no answer came."""
     times: dict[str, Histogram] = field(default_factory=lambda: {name: Histogram() for name in TIMES})
+    gaps_between: list[int] = field(default_factory=list)
+    """Microseconds between tokens, that are not in ``times`` yet: they are put there many at once, by :meth:`fold`."""
+    ages: list[int] = field(default_factory=list)
+    """The same of how old tokens were."""
     added_by_second: dict[int, Histogram] = field(default_factory=dict)
     series: dict[str, Counter[int]] = field(default_factory=lambda: {name: Counter() for name in _SERIES})
-    """By the run's second."""
+    """By the run's second. ``cpu``: microseconds of this program's processes."""
     close_codes: Counter[str] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
     """Connections that came to nothing, by why."""
@@ -91,10 +96,23 @@ class Tally:
         what = what[:160]
         counter[what if what in counter or len(counter) < KINDS else "others"] += count
 
+    def fold(self) -> None:
+        """Put what was gathered into the histograms. Call it every few milliseconds, and at the end."""
+        if gaps := self.gaps_between:
+            self.times["inter_token"].add_all(gaps)
+            if max(gaps) > _STALL:
+                self.stalls += sum(gap > _STALL for gap in gaps)
+            gaps.clear()
+        if self.ages:
+            self.times["added"].add_all(self.ages)
+            self.added_by_second.setdefault(self.second, Histogram()).add_all(self.ages)
+            self.ages.clear()
+
     def merge(self, other: Tally) -> None:
+        other.fold()
         for each in fields(self):
             mine, theirs = getattr(self, each.name), getattr(other, each.name)
-            if each.name == "second":
+            if each.name in {"second", "gaps_between", "ages"}:
                 continue
             if isinstance(mine, int):
                 setattr(self, each.name, mine + theirs)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from loadtests.replay.correlation import Names
 from loadtests.replay.plan import Step
 from loadtests.replay.rest import Rest
-from loadtests.replay.tab import Run, Tab, microseconds
+from loadtests.replay.run import Run, microseconds
+from loadtests.replay.tab import Tab
 
 __all__ = ["User"]
 

@@ -83,6 +83,11 @@ class Frames:
         """The fragments of a message that is not complete."""
         self._kind = 0
 
+    @property
+    def between(self) -> bool:
+        """Whether what comes next begins a message."""
+        return not self._rest and self._parts is None
+
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """Return the messages that ``data`` completes, each with its opcode. Raises :exc:`BadFrame`."""
         if self._rest:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -22,11 +23,13 @@ from typing import Any
 
 import uvloop
 
+from loadtests.replay import centrifuge, native, raw
 from loadtests.replay.line import Address
+from loadtests.replay.messages import Memo
 from loadtests.replay.options import Options
 from loadtests.replay.plan import make_plan
 from loadtests.replay.rest import Rest
-from loadtests.replay.tab import Run
+from loadtests.replay.run import Run
 from loadtests.replay.tally import Tally
 from loadtests.replay.tokens import Tokens, TokensFailed
 from loadtests.replay.user import User
@@ -34,8 +37,11 @@ from loadtests.session_format import BadSession, load
 
 __all__ = ["Result", "work"]
 
+_DECODERS = {"native": native.decode, "centrifuge": centrifuge.decode, "raw": raw.decode}
 _TICK = 0.01
 _REPORT = 0.5
+_GARBAGE = 20_000
+"""Containers that are made before the collector looks for cycles among them. Looking often is what makes it late."""
 _GRACE = 5.0
 """Seconds that users have beyond settling, before they are cut off."""
 
@@ -58,6 +64,7 @@ class Result:
 
 def work(options: Options, index: int, orders: Connection, pipe: Connection) -> None:
     """Run the users ``index``, ``index + processes``, … of ``options.clients``."""
+    gc.set_threshold(_GARBAGE, 20, 20)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -82,7 +89,9 @@ async def _work(options: Options, index: int, orders: Connection, pipe: Connecti
     pipe.send(("ready", None))
     origin = await heard.go
     wall = time.time_ns() // 1000 - time.monotonic_ns() // 1000
-    run = Run(options, session.header, plan, addresses, tokens, tally, origin // 1000, wall)
+    protocol = session.header.protocol
+    memo = Memo(_DECODERS[protocol], binary=protocol == "raw")
+    run = Run(options, session.header, plan, addresses, tokens, memo, tally, origin // 1000, wall)
     calls = any(step.kind == "call" for step in plan.steps) and options.rest
     async with contextlib.AsyncExitStack() as stack:
         rest = await stack.enter_async_context(Rest(options, tokens, tally)) if calls else None
@@ -110,6 +119,7 @@ async def _play(run: Run, users: list[User], heard: _Orders) -> int:
             if (left := due - time.monotonic()) > 0:
                 await asyncio.sleep(left)
             tasks.append(loop.create_task(user.play()))
+        gc.freeze()  # all users are there until the end: nobody needs to look whether they are garbage
         await asyncio.wait(tasks)
 
     everybody = loop.create_task(start())
@@ -162,7 +172,7 @@ class _Orders:
 @contextlib.asynccontextmanager
 async def _watching(run: Run, pipe: Connection) -> AsyncIterator[None]:
     """Look at this process's own lateness, and tell the parent how things are."""
-    tally, counted = run.tally, {"messages": 0, "tokens": 0}
+    tally, counted = run.tally, {"messages": 0, "tokens": 0, "cpu": time.process_time_ns() // 1000}
 
     async def ticks() -> None:
         lag, open_, told = tally.times["lag"], tally.series["open"], time.monotonic()
@@ -189,7 +199,9 @@ async def _watching(run: Run, pipe: Connection) -> AsyncIterator[None]:
 
 def _count(tally: Tally, counted: dict[str, int]) -> None:
     """Book in the present second what has come since the last time: one sum a tick, and nothing for each message."""
-    for name, total in (("messages", tally.messages), ("tokens", tally.tokens)):
+    tally.fold()
+    cpu = time.process_time_ns() // 1000
+    for name, total in (("messages", tally.messages), ("tokens", tally.tokens), ("cpu", cpu)):
         tally.series[name][tally.second] += total - counted[name]
         counted[name] = total
 
