@@ -16,8 +16,8 @@ from rich.table import Table
 from loadtests.capture.commands import import_, load_clean, record, snippet
 from loadtests.replay import options as parsing
 from loadtests.replay.crew import Crew, CrewFailed, Restart
-from loadtests.replay.line import Address
 from loadtests.replay.live import View, show
+from loadtests.replay.opening import Address
 from loadtests.replay.options import Options
 from loadtests.replay.plan import make_plan
 from loadtests.replay.producer import Producer, serve

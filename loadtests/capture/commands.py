@@ -15,7 +15,7 @@ from loadtests.capture.har import Chosen, read_har
 from loadtests.capture.proxy import RecordingProxy
 from loadtests.capture.recording import Recording
 from loadtests.capture.redaction import redact, secrets_of
-from loadtests.replay.line import Address
+from loadtests.replay.opening import Address
 from loadtests.session_format import BadSession, Frame, Request, Session, load, parse, save
 
 __all__ = ["import_", "load_clean", "record", "snippet"]

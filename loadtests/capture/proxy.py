@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from loadtests.capture.recording import Direction, Recording
 from loadtests.capture.tap import FrameTap, HttpTap, close_of
-from loadtests.replay.line import Address
+from loadtests.replay.opening import Address
 
 __all__ = ["RecordingProxy"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import random
 
-from loadtests.replay.line import LineOwner, Refused, open_line
+from loadtests.replay.line import LineOwner, Refused
+from loadtests.replay.opening import open_line
 from loadtests.replay.run import Run, microseconds
 from loadtests.replay.tokens import TokensFailed
 
@@ -44,7 +45,8 @@ class Dialler:
             token = self.token = await run.tokens.get(self._number, fresh=self.fresh)
             await open_line(
                 owner, address, token=token, subprotocols=run.header.subprotocols, headers=self._headers(token),
-                rate=self._rate, within=options.connect_timeout, memo=run.memo, tally=run.tally,
+                rate=self._rate, within=options.connect_timeout, poller=run.poller, memo=run.memo,
+                tally=run.tally,
             )  # fmt: skip
         except Refused as refused:
             run.tally.note("refusals", str(refused))

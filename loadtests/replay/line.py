@@ -3,42 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import secrets
 import socket
-import ssl
-import struct
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol, cast
-from urllib.parse import urlsplit
+from typing import Protocol, cast
 
 from loadtests.replay.messages import Memo, Message, Messages
+from loadtests.replay.poller import ABORT, Carrier
 from loadtests.replay.tally import Tally
-from loadtests.replay.wire import (
-    BINARY,
-    CLOSE,
-    PING,
-    PONG,
-    TEXT,
-    BadFrame,
-    Frames,
-    accepts,
-    close_frame,
-    frame,
-    handshake,
-)
+from loadtests.replay.wire import BINARY, CLOSE, PING, PONG, TEXT, BadFrame, Frames, accepts, close_frame, frame
 
-__all__ = ["Address", "Line", "LineOwner", "Refused", "open_line"]
+__all__ = ["Line", "LineOwner", "Refused"]
 
-_ABORT = struct.pack("ii", 1, 0)
 _HEAD = 16 * 1024
 """Bytes that a server may take for its answer to the handshake."""
-_SLOW_BUFFER = 4096
-"""Bytes that the kernel keeps for a slow reader: what does not fit waits at the server."""
 _NOTHING: Mapping[bytes, Messages] = MappingProxyType({})
 _NONSENSE = (AttributeError, KeyError, TypeError, ValueError)
 """What decoding raises where a message is not what its protocol says (orjson's error is a ValueError)."""
@@ -69,32 +49,6 @@ class LineOwner(Protocol):
         """The line is over. 1006: without a close frame."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a gateway is."""
-
-    host: str
-    port: int
-    target: str
-    tls: ssl.SSLContext | None
-
-    @classmethod
-    def parse(cls, url: str, tls: ssl.SSLContext | None = None) -> Address:
-        """Read ``ws://`` or ``wss://``. Raises :exc:`ValueError`."""
-        parts = urlsplit(url)
-        if parts.scheme not in {"ws", "wss"} or not parts.hostname:
-            raise ValueError(f"{url!r} is no ws:// or wss:// URL")
-        secure = parts.scheme == "wss"
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        context = (tls or ssl.create_default_context()) if secure else None
-        return cls(parts.hostname, parts.port or (443 if secure else 80), target, context)
-
-    @property
-    def authority(self) -> str:
-        """What ``Host`` says."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
 class Line(asyncio.Protocol):
     """``opened`` is done when the handshake is. Raises nothing into the loop, whatever the server sends."""
 
@@ -115,14 +69,18 @@ class Line(asyncio.Protocol):
         self._frames: Frames | None = None
         self._head = b""
         self._code, self._reason = 1006, ""
-        self._transport: asyncio.Transport | None = None
+        self._carrier: Carrier | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.write(self._request)
+        self.begin(cast(asyncio.Transport, transport))
+
+    def begin(self, carrier: Carrier) -> None:
+        """Ask for the socket to be opened."""
+        self._carrier = carrier
+        carrier.write(self._request)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
+        self._carrier = None
         if not self.opened.done():
             self.opened.set_exception(Refused("closed during the handshake"))
         self._owner.closed(self, self._code, self._reason)
@@ -180,23 +138,24 @@ class Line(asyncio.Protocol):
         return tuple(every) if understood else ()
 
     def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
+        if self._carrier is not None:
+            self._carrier.write(data)
 
     def abort(self) -> None:
         """Break the connection as a network does: a reset, and no close frame."""
-        if self._transport is None:
+        if self._carrier is None:
             return
-        wire = self._transport.get_extra_info("socket")
-        with contextlib.suppress(OSError, AttributeError):
-            wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
-        self._transport.abort()
+        if isinstance(self._carrier, asyncio.Transport):  # a wire does that by itself
+            wire = self._carrier.get_extra_info("socket")
+            with contextlib.suppress(OSError, AttributeError):
+                wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
+        self._carrier.abort()
 
     def close(self, code: int = 1000) -> None:
         """Say goodbye and hang up."""
         self.write(close_frame(code))
-        if self._transport is not None:
-            self._transport.close()
+        if self._carrier is not None:
+            self._carrier.close()
 
     def _open(self, data: bytes) -> bytes:
         """Read the handshake's answer; return what follows it."""
@@ -219,67 +178,17 @@ class Line(asyncio.Protocol):
         self._code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else 1005
         self._reason = payload[2:].decode(errors="replace")
         self.write(frame(CLOSE, payload[:2]))
-        if self._transport is not None:
-            self._transport.close()
+        if self._carrier is not None:
+            self._carrier.close()
 
     def _pause(self, seconds: float) -> None:
-        if self._transport is not None:
-            self._transport.pause_reading()
+        if self._carrier is not None:
+            self._carrier.pause_reading()
             asyncio.get_running_loop().call_later(seconds, self._go_on)
 
     def _go_on(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
-
-
-async def open_line(
-    owner: LineOwner,
-    address: Address,
-    *,
-    token: str,
-    subprotocols: list[str],
-    headers: dict[str, str],
-    rate: float | None,
-    within: float,
-    memo: Memo,
-    tally: Tally,
-) -> Line:
-    """Open a socket. Raises :exc:`Refused`, :exc:`OSError` (ports, descriptors, no server) and :exc:`TimeoutError`."""
-    loop = asyncio.get_running_loop()
-    key = base64.b64encode(secrets.token_bytes(16)).decode()
-    offered = [each.replace("${token}", token) for each in subprotocols]
-    request = handshake(address.authority, address.target.replace("$%7Btoken%7D", token), key, offered, headers)
-
-    def make() -> Line:
-        return Line(owner, request, key, rate, memo, tally)
-
-    async with asyncio.timeout(within):
-        where: dict[str, Any] = {"host": address.host, "port": address.port}
-        if rate is not None:
-            where = {"sock": await _slow_socket(address)}
-        if address.tls is not None:
-            where |= {"ssl": address.tls, "server_hostname": address.host}
-        _, line = await loop.create_connection(make, **where)
-        try:
-            await line.opened
-        except BaseException:
-            line.abort()
-            raise
-        return line
-
-
-async def _slow_socket(address: Address) -> socket.socket:
-    found = await asyncio.get_running_loop().getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    family, kind, protocol, _, where = found[0]
-    made = socket.socket(family, kind, protocol)
-    try:
-        made.setblocking(False)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SLOW_BUFFER)
-        await asyncio.get_running_loop().sock_connect(made, where)
-    except BaseException:
-        made.close()
-        raise
-    return made
+        if self._carrier is not None and not self._carrier.is_closing():
+            self._carrier.resume_reading()
 
 
 def _refusal(head: bytes) -> Refused:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from loadtests.replay.line import Address
 from loadtests.replay.messages import Memo
+from loadtests.replay.opening import Address
 from loadtests.replay.options import Options
 from loadtests.replay.plan import Plan
+from loadtests.replay.poller import Poller
 from loadtests.replay.tally import Tally
 from loadtests.replay.tokens import Tokens
 from loadtests.session_format import Header
@@ -25,6 +26,7 @@ class Run:
     plan: Plan
     addresses: list[Address]
     tokens: Tokens
+    poller: Poller
     memo: Memo
     tally: Tally
     origin: int

@@ -24,10 +24,11 @@ from typing import Any
 import uvloop
 
 from loadtests.replay import centrifuge, native, raw
-from loadtests.replay.line import Address
 from loadtests.replay.messages import Memo
+from loadtests.replay.opening import Address
 from loadtests.replay.options import Options
 from loadtests.replay.plan import make_plan
+from loadtests.replay.poller import Poller
 from loadtests.replay.rest import Rest
 from loadtests.replay.run import Run
 from loadtests.replay.tally import Tally
@@ -91,9 +92,11 @@ async def _work(options: Options, index: int, orders: Connection, pipe: Connecti
     wall = time.time_ns() // 1000 - time.monotonic_ns() // 1000
     protocol = session.header.protocol
     memo = Memo(_DECODERS[protocol], binary=protocol == "raw")
-    run = Run(options, session.header, plan, addresses, tokens, memo, tally, origin // 1000, wall)
+    poller = Poller()
+    run = Run(options, session.header, plan, addresses, tokens, poller, memo, tally, origin // 1000, wall)
     calls = any(step.kind == "call" for step in plan.steps) and options.rest
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(poller.close)
         rest = await stack.enter_async_context(Rest(options, tokens, tally)) if calls else None
         users = [User(run, number, rest) for number in range(index, options.clients, options.processes)]
         await stack.enter_async_context(_watching(run, pipe))
