@@ -89,6 +89,7 @@ class Line(asyncio.Protocol):
         self._tally.bytes_in += len(data)
         known = self._known.get(data)
         if known is not None:
+            self._memo.hits += 1
             self._take(known, time.monotonic_ns() // 1000)
         else:
             self._read(data)

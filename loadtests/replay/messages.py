@@ -20,6 +20,8 @@ _KEPT = frozenset({"completed", "failed", "cancelled", "set", "patch", "reset"})
 _MOST = 2048
 """Readings that are remembered; when there are more, all are forgotten."""
 _MOST_BYTES = 2_000_000
+_PAUSE = 20_000
+"""Readings that are not remembered after some that were of no use."""
 _LARGEST = 16 * 1024
 """Bytes of a reading that is remembered. Of a larger one, looking for it costs more than decoding it again."""
 
@@ -81,7 +83,11 @@ class Memo:
         self.binary = binary
         self.known: dict[bytes, Messages] = {}
         """By all bytes of a reading (frames with their heads), and by a message's own. It stays the same object."""
+        self.hits = 0
+        """Readings that were known. Whoever looks into :attr:`known` counts them."""
         self._bytes = 0
+        self._idle = 0
+        """So many are not remembered: nobody asked for those before, because each socket has a stream of its own."""
 
     def read(self, payload: bytes) -> Messages:
         """Return what a message says."""
@@ -89,14 +95,20 @@ class Memo:
         if found is None:
             found = self.decode(payload)
             self.remember(payload, found)
+        else:
+            self.hits += 1
         return found
 
     def remember(self, data: bytes, messages: Messages) -> None:
         size = len(data)
-        if size > _LARGEST:
+        if self._idle or size > _LARGEST:
+            self._idle = max(0, self._idle - 1)
             return
-        self._bytes += size
-        if len(self.known) >= _MOST or self._bytes > _MOST_BYTES:
+        if len(self.known) >= _MOST or self._bytes + size > _MOST_BYTES:
+            if self.hits < len(self.known):
+                self._idle = _PAUSE
             self.known.clear()
-            self._bytes = size
-        self.known[data] = messages
+            self._bytes = self.hits = 0
+        if not self._idle:
+            self._bytes += size
+            self.known[data] = messages

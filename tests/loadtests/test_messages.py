@@ -132,12 +132,29 @@ def test_equal_bytes_are_decoded_once_and_no_more_is_kept_than_was_said() -> Non
     for number in range(10_000):
         memo.read(b'{"type":"ping","n":%d}' % number)
         assert len(memo.known) <= 2048
-    for number in range(300):
-        memo.read(b'{"type":"ping","n":"%b%d"}' % (b"x" * 15_000, number))
-        assert sum(map(len, memo.known)) <= 2_000_000
-    memo.read(b'{"type":"ping","n":"%b"}' % (b"x" * 20_000))
-    assert max(map(len, memo.known)) < 16_384
     assert memo.known is known, "lines hold on to it"
+
+
+def test_large_readings_are_not_remembered_and_of_others_only_some_megabytes() -> None:
+    memo = Memo(native.decode)
+    memo.read(b'{"type":"ping","n":"%b"}' % (b"x" * 20_000))
+    assert memo.known == {}
+    for number in range(300):
+        for _ in range(3):
+            memo.read(b'{"type":"ping","n":"%b%d"}' % (b"x" * 15_000, number))
+        assert 0 < sum(map(len, memo.known)) <= 2_000_000
+
+
+def test_where_each_has_bytes_of_its_own_nothing_is_remembered_for_a_while() -> None:
+    memo, remembered = Memo(native.decode), 0
+    for number in range(50_000):
+        memo.read(b'{"type":"ping","n":%d}' % number)
+        remembered += bool(memo.known)
+    assert remembered < 10_000
+    for number in range(30_000):
+        for _ in range(3):
+            memo.read(b'{"type":"ping","m":%d}' % number)
+    assert memo.known
 
 
 @pytest.mark.parametrize(
