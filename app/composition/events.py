@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 from app.config import Config, EventSinkConfig, GenerationsConfig
 from app.errors import ConfigError
 from app.events.courier import Courier
+from app.events.encoding import encoder
 from app.events.events import Events
 from app.events.port import Sink
 from app.events.sinks.http import HttpSink, Reply
@@ -16,7 +17,7 @@ from app.events.sinks.log import LogSink
 from app.http.transport import HttpTransport
 from app.http.upstreams.plan import Plan
 
-__all__ = ["UpstreamPost", "create_events"]
+__all__ = ["UpstreamPost", "create_events", "create_sink"]
 
 _LONGEST_ANSWER = 64 * 1024
 """Bytes of an answer that are read, so that its connection can be used again."""
@@ -61,7 +62,7 @@ def create_events(config: Config, transport: HttpTransport, kinds: Callable[[], 
         return (known and known.analytics) or kind
 
     sinks = config.events.sinks if config.events.enabled else ()
-    return Events([Courier(sink.label, _sink(sink, transport), config.events) for sink in sinks], service_of)
+    return Events([Courier(sink.label, create_sink(sink, transport), config.events) for sink in sinks], service_of)
 
 
 def _wait(value: str) -> float | None:
@@ -74,7 +75,8 @@ def _wait(value: str) -> float | None:
         return None
 
 
-def _sink(config: EventSinkConfig, transport: HttpTransport) -> Sink:
+def create_sink(config: EventSinkConfig, transport: HttpTransport) -> Sink:
+    """Return what ``config`` describes. Raises :exc:`~app.errors.ConfigError`."""
     if config.kind == "log":
         return LogSink()
     if config.kind == "http":
@@ -86,7 +88,26 @@ def _sink(config: EventSinkConfig, transport: HttpTransport) -> Sink:
             headers={name: value.get_secret_value() for name, value in config.headers.items()},
             concurrency=config.concurrency,
         )
-    return _sql_sink(config)
+    return _kafka_sink(config) if config.kind == "kafka" else _sql_sink(config)
+
+
+def _kafka_sink(config: EventSinkConfig) -> Sink:
+    from app.events.sinks.kafka import KafkaSink  # noqa: PLC0415  (only who has brokers needs aiokafka)
+    from app.events.sinks.kafka_writer import KafkaWriter  # noqa: PLC0415
+
+    kafka, encode = config.kafka, encoder(config.fields)
+    writer = KafkaWriter(config.label, kafka, config.timeout)
+    if kafka.outbox is None:
+        return KafkaSink(writer, kafka.topic, encode)
+    try:
+        from app.events.sinks.outbox import OutboxSink  # noqa: PLC0415  (only who keeps events needs SQLAlchemy)
+    except ImportError as error:
+        raise ConfigError(
+            f"events.sinks.{config.label}.kafka.outbox: needs a package that is not installed ({error.name}). "
+            "Install it: pip install 'tidegate[sql]'"
+        ) from error
+    url = kafka.outbox.get_secret_value()
+    return OutboxSink(config.label, url, kafka.outbox_limit, config.timeout, writer, kafka.topic, encode)
 
 
 def _sql_sink(config: EventSinkConfig) -> Sink:

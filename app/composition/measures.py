@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,6 +67,7 @@ class Measured:
     draining: Callable[[], bool]
     lines: Lines
     events: Callable[[], Mapping[str, Mapping[str, int]]]
+    events_away: Callable[[], Sequence[str]]
 
 
 class Measures:
@@ -189,4 +190,11 @@ def _events(sinks: Mapping[str, Mapping[str, int]]) -> Snapshot:
         "tidegate_events_total": {(sink, end): figures[end] for sink, figures in sinks.items() for end in ends},
         "tidegate_events_waiting": {(sink,): figures["waiting"] for sink, figures in sinks.items()},
         "tidegate_events_retries_total": {(sink,): figures["retries"] for sink, figures in sinks.items()},
+        "tidegate_events_sink_up": {(sink,): figures["up"] for sink, figures in sinks.items() if "up" in figures},
+        "tidegate_events_outbox": {
+            (sink,): figures["outbox"] for sink, figures in sinks.items() if "outbox" in figures
+        },
+        "tidegate_events_published_total": {
+            (sink,): figures["published"] for sink, figures in sinks.items() if "published" in figures
+        },
     }

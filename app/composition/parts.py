@@ -276,6 +276,7 @@ class Parts:
             draining=lambda: self._drain.active,
             lines=self._observing.lines,
             events=self._events.figures,
+            events_away=self._events.away,
         )
 
     def _metrics_page(self) -> MetricsPage:

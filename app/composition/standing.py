@@ -39,7 +39,8 @@ class Standing:
         return self._of.backend.healthy()
 
     def upstreams_away(self) -> list[str]:
-        return self._of.transport.away()
+        sinks = [f"events.{label}" for label in self._of.events_away()]
+        return [*self._of.transport.away(), *sinks]
 
     def upstream_probes(self) -> Mapping[str, Callable[[float], Awaitable[bool]]]:
         set_up = (name for name, upstream in self.config.upstreams.items() if upstream.set_up)

@@ -12,7 +12,7 @@ from app.config.events import EVENT_FIELDS, EventsConfig, EventSinkConfig
 from app.config.generations import GenerationConfig, GenerationsConfig
 from app.config.issuers import DEVELOPMENT_SECRET, KNOWN_SECRETS, IssuerConfig
 from app.config.jobs import JobConfig, RouteGenerationConfig
-from app.config.kafka import KafkaConfig, KafkaUpstreamConfig
+from app.config.kafka import KafkaConfig, KafkaSinkConfig, KafkaUpstreamConfig
 from app.config.limits import RateLimitConfig
 from app.config.loading import load_config
 from app.config.model import Config
@@ -52,6 +52,7 @@ __all__ = [
     "IssuerConfig",
     "JobConfig",
     "KafkaConfig",
+    "KafkaSinkConfig",
     "KafkaUpstreamConfig",
     "LimitsConfig",
     "RateLimitConfig",

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from app.config.kafka import KafkaSinkConfig
 from app.config.section import Section, WrongSetting
 
 __all__ = ["EVENT_FIELDS", "EventSinkConfig", "EventsConfig"]
@@ -40,8 +41,9 @@ _IN_PATHS = frozenset({"id", "kind", "service", "status"})
 class EventSinkConfig(Section):
     """Where events go. Each sink has a queue of its own, so that one that hangs holds up no other."""
 
-    kind: Literal["http", "log", "sql"]
-    """`http` posts them to an upstream, `log` writes a line for each, `sql` stores them in a database."""
+    kind: Literal["http", "kafka", "log", "sql"]
+    """`http` posts them to an upstream, `kafka` writes them to a topic, `log` writes a line for each, `sql` stores them
+    in a database."""
     name: str = Field("", pattern=r"^[a-z0-9_-]{0,64}$")
     """What logs and figures call it; empty for its kind."""
     upstream: str = ""
@@ -52,8 +54,8 @@ class EventSinkConfig(Section):
     batch: bool = True
     """For `http`: whether a request carries a list of events, `{"events": [...]}`, or one event each."""
     fields: dict[str, str] = Field(default_factory=dict)
-    """For `http`: other names for what an event says, `"metadata.response_time" = "latency_ms"`; dots make objects,
-    `"=text"` stands for the text. Empty for all fields under their own names."""
+    """For `http` and `kafka`: other names for what an event says, `"metadata.response_time" = "latency_ms"`; dots make
+    objects, `"=text"` stands for the text. Empty for all fields under their own names."""
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     """For `http`: further headers, for example an API key."""
     concurrency: int = Field(4, ge=1, le=64)
@@ -64,6 +66,7 @@ class EventSinkConfig(Section):
     """For `sql`: older events are deleted; none to keep them for ever."""
     timeout: float = Field(10.0, gt=0)
     """How long one delivery may take."""
+    kafka: KafkaSinkConfig = KafkaSinkConfig()
 
     @property
     def label(self) -> str:
@@ -87,6 +90,8 @@ class EventSinkConfig(Section):
             raise WrongSetting(("upstream",), "is missing. Name a table under [upstreams]")
         if self.kind == "sql" and self.url is None:
             raise WrongSetting(("url",), 'is missing. Write for example "sqlite:///events.db"')
+        if self.kind == "kafka" and not self.kafka.bootstrap_servers:
+            raise WrongSetting(("kafka", "bootstrap_servers"), 'is missing. Write for example ["kafka:9092"]')
         if not self.path.startswith("/"):
             raise WrongSetting(("path",), "must start with /")
         for name in _PLACEHOLDER.findall(self.path):

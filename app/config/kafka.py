@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from app.config.section import UPPER_CASE, Section, WrongSetting
 
-__all__ = ["TOPIC", "KafkaConfig", "KafkaUpstreamConfig"]
+__all__ = ["TOPIC", "KafkaConfig", "KafkaSinkConfig", "KafkaUpstreamConfig"]
 
 TOPIC = r"^[A-Za-z0-9._-]{0,249}$"
 _BROKER = re.compile(r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):\d{1,5}$")
@@ -99,3 +99,21 @@ class KafkaUpstreamConfig(KafkaConfig):
         if self.bootstrap_servers and not self.reply_topic:
             raise WrongSetting(("reply_topic",), "is missing. Name the topic that answers come from")
         return self
+
+
+class KafkaSinkConfig(KafkaConfig):
+    """Where events go over Kafka: a message each, with the user's id as its key; docs/events.md has their form."""
+
+    topic: str = Field("tidegate-events", pattern=r"^([A-Za-z0-9._-]|\{(service|kind|status)\}){1,249}$")
+    """Where they go; `{service}`, `{kind}` and `{status}` stand for what an event says."""
+    create_topics: bool = True
+    """Whether topics that are not there are made."""
+    partitions: int = Field(6, ge=1, le=1000)
+    """Of topics that are made."""
+    outbox: SecretStr | None = None
+    """A database in which events wait for a broker that is away, `sqlite:///outbox.db` or
+    `postgresql://user:password@host/database`; none to keep them in memory alone. Needs the extra `tidegate[sql]`."""
+    outbox_limit: int = Field(100_000, ge=1)
+    """Events that wait there; further ones wait in memory, within `events.max_events`, and past that are dropped."""
+    watch_interval: float = Field(2.0, gt=0)
+    """How often the broker is asked whether it is there."""

@@ -96,11 +96,12 @@ class Courier:
 
     def figures(self) -> dict[str, int]:
         """Return the counts, and what waits."""
-        return {**asdict(self.counts), "waiting": self._held, "bytes": self._bytes}
+        return {**asdict(self.counts), "waiting": self._held, "bytes": self._bytes, **self._sink.figures()}
 
     async def run(self) -> None:
         """Deliver until closed and empty."""
         try:
+            await self._sink.start()
             while await self._batch_is_due():
                 batch = [self._queue.popleft() for _ in range(min(self._batch, len(self._queue)))]
                 await self._bring([event for event, _ in batch])

@@ -67,6 +67,10 @@ class Events:
         """Return what was counted, by sink."""
         return {courier.label: courier.figures() for courier in self._couriers}
 
+    def away(self) -> list[str]:
+        """Return the sinks that are known not to be reached."""
+        return [label for label, figures in self.figures().items() if figures.get("up") == 0]
+
     async def close(self, within: float) -> None:
         """Deliver what waits, all sinks at once, for ``within`` seconds at most."""
         closing = TaskSet()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,6 +36,12 @@ class Sink(Protocol):
     async def deliver(self, events: Sequence[AnalyticsEvent]) -> Delivery:
         """Hand over ``events``, at least one, within a time of its own. An event that comes again is stored once
         where the receiver can tell, by its id. Cancelling it is safe: some may have arrived."""
+
+    def figures(self) -> Mapping[str, int]:
+        """Return what it counts beside what a courier does; ``up`` is 0 where it is known to be away."""
+
+    async def start(self) -> None:
+        """Begin what it does by itself, on the loop that it is asked on."""
 
     async def close(self) -> None:
         """Let go of what it holds."""

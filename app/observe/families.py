@@ -213,6 +213,10 @@ FAMILIES: tuple[Family, ...] = (
            "full), `refused` by the sink, `lost` at a stop.", ("sink", "result")),
     Family("tidegate_events_waiting", "gauge", "Events that wait for a sink, those on their way included.", ("sink",)),
     Family("tidegate_events_retries_total", "counter", "Deliveries that had to be tried again.", ("sink",)),
+    Family("tidegate_events_sink_up", "gauge", "Whether the brokers of a sink are reached, by all processes.",
+           ("sink",), "min"),
+    Family("tidegate_events_outbox", "gauge", "Events that are stored and not published yet.", ("sink",), "max"),
+    Family("tidegate_events_published_total", "counter", "Events that a broker took out of an outbox.", ("sink",)),
     # The process.
     Family("tidegate_event_loop_lag_seconds", "histogram",
            "How late the event loop is, looked at twice a second.", (), bounds=LATENCY),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 import sqlalchemy
 
+from app.composition.events import create_sink
+from app.config import EventSinkConfig
 from app.events.encoding import plain
 from app.events.port import Sink
 from app.events.sinks.http import HttpSink
@@ -20,6 +23,7 @@ from app.events.sinks.sql import SqlSink
 from app.events.sql.database import connect, migrate
 from app.events.sql.tables import EVENTS
 from tests.events.support import event, events, posting, receiver
+from tests.support.kafka import Wire, broker_process, eventually, read_there
 
 
 class Side:
@@ -136,13 +140,60 @@ async def sql_side(url: str, server=None) -> AsyncIterator[Side]:
         await sink.close()
 
 
-@pytest.fixture(params=["http", "http one by one", "log", "sqlite", "postgresql"])
+class KafkaSide(Side):
+    stores_once = False
+
+    def __init__(self, sink, broker, wire, topic, kept):
+        super().__init__(sink)
+        self._broker, self._wire, self._topic, self._kept = broker, wire, topic, kept
+
+    async def taken(self):
+        await eventually(lambda: not self.sink.figures().get("outbox", 0))
+        return [json.loads(each.value) for each in await read_there(self._broker.address, self._topic)]
+
+    async def break_down(self):
+        if self._kept:  # Then it is the outbox that takes them.
+            return False
+        await self._wire.cut()
+        return True
+
+    async def mend(self):
+        await self._wire.mend()
+
+
+@contextlib.asynccontextmanager
+async def kafka_side(broker, outbox: str | None) -> AsyncIterator[Side]:
+    async with Wire(broker) as wire:
+        topic = f"events-{secrets.token_hex(4)}"
+        config = EventSinkConfig.model_validate({
+            "kind": "kafka", "timeout": 2.0,
+            "kafka": {"bootstrap_servers": [broker.address], "topic": topic, "idempotent": False, "outbox": outbox},
+        })  # fmt: skip
+        sink = create_sink(config, None)
+        await sink.start()
+        try:
+            await eventually(lambda: sink.figures()["up"] == 1)
+            yield KafkaSide(sink, broker, wire, topic, outbox is not None)
+        finally:
+            await sink.close()
+
+
+@pytest.fixture(scope="module")
+def kafka_broker():
+    with broker_process(wired=True) as broker:
+        yield broker
+
+
+@pytest.fixture(params=["http", "http one by one", "log", "sqlite", "postgresql", "kafka", "kafka with an outbox"])
 async def side(request, tmp_path: Path, monkeypatch) -> AsyncIterator[Side]:
     match request.param:
         case "http" | "http one by one":
             made = http_side(request.param == "http")
         case "log":
             made = log_side(monkeypatch)
+        case "kafka" | "kafka with an outbox":
+            outbox = f"sqlite:///{tmp_path}/outbox.db" if "outbox" in request.param else None
+            made = kafka_side(request.getfixturevalue("kafka_broker"), outbox)
         case "sqlite":
             made = sql_side(f"sqlite:///{tmp_path}/events.db")
         case _:

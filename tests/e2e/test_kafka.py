@@ -7,6 +7,7 @@ import contextlib
 import json
 import secrets
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +16,7 @@ import pytest
 from app.config import Config
 from tests.support.client import connected
 from tests.support.gateway import Gateway, bearer, running, settings
-from tests.support.kafka import Broker, Service, Wire, broker_process, kafka_service
+from tests.support.kafka import Broker, Service, Wire, broker_process, kafka_service, read_all
 from tests.support.upstream import DONE, chunk
 
 
@@ -155,3 +156,44 @@ async def test_without_its_broker_a_route_is_503_and_readiness_names_it(broker: 
         async with asyncio.timeout(30):
             while (await http.get("/v1/things", headers=bearer())).status_code != 200:
                 await asyncio.sleep(0.05)
+
+
+async def test_events_are_kept_while_their_broker_is_away_and_readiness_and_metrics_say_so(
+    broker: Broker, tmp_path: Path
+) -> None:
+    mark = secrets.token_hex(4)
+    sink = {"bootstrap_servers": [broker.address], "topic": f"events-{mark}", "idempotent": False,
+            "watch_interval": 0.2, "outbox": f"sqlite:///{tmp_path}/outbox.db"}  # fmt: skip
+    told = {"flush_interval": 0.05, "sinks": [{"kind": "kafka", "timeout": 2, "kafka": sink}]}
+    routes = [{"path": "/v1/*", "upstream": "chat", "analytics": "chat", "auth": "optional"}]
+    events = Config.model_validate({"events": told, "metrics": {"enabled": True}})
+    plain = settings("http://127.0.0.1:1", routes=routes)
+    wanted = plain.model_copy(update={"events": events.events, "metrics": events.metrics})
+    async with (
+        Wire(broker) as wire,
+        running(wanted) as gate,
+        httpx.AsyncClient(base_url=gate.http, timeout=30) as http,
+    ):
+
+        async def become(state: dict[str, Any]) -> None:
+            async with asyncio.timeout(30):
+                while (await http.get("/health/ready")).json() != state:
+                    await asyncio.sleep(0.05)
+
+        await become({"status": "healthy"})
+        await wire.cut()
+        await become({"status": "degraded", "unavailable": ["events.kafka"]})
+        for number in range(3):
+            assert (await http.get(f"/v1/{number}", headers=bearer("anna"))).status_code == 502  # nobody is there
+        async with asyncio.timeout(30):
+            while (figures := (await http.get("/health/detailed")).json()["events"]["kafka"])["outbox"] != 3:
+                await asyncio.sleep(0.05)
+        assert (figures["up"], figures["published"], figures["dropped"]) == (0, 0, 0)
+        page = (await http.get("/metrics")).text
+        assert 'tidegate_events_sink_up{sink="kafka"} 0' in page
+        assert 'tidegate_events_outbox{sink="kafka"} 3' in page
+        await wire.mend()
+        await become({"status": "healthy"})
+        found = await read_all(broker.address, f"events-{mark}", 3)
+        assert [json.loads(each.value)["error_code"] for each in found] == ["upstream_unreachable"] * 3
+        assert {each.key for each in found} == {b"anna"}

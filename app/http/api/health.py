@@ -49,7 +49,7 @@ def health_router(source: HealthSource, config: HealthPagesConfig, version: str)
 
     async def ready() -> JSONResponse:
         """503 while draining. 200 with `degraded` while Redis is away, or Kafka, which `unavailable` then names the
-        upstreams of: sockets and own streams go on."""
+        upstreams and the sinks of events of: sockets and own streams go on."""
         away = source.upstreams_away()
         told = {"status": document.state(), "unavailable": away} if away else {"status": document.state()}
         return JSONResponse(told, status_code=503 if source.draining() else 200)

@@ -19,7 +19,8 @@ import structlog
 
 from app.config import KafkaUpstreamConfig
 from app.errors import UpstreamDown
-from app.http.upstreams.kafka.clients import client_options, kafka_package, producer_options
+from app.kafka.clients import client_options, kafka_package, producer_options
+from app.kafka.topics import make_topic
 from app.observe.tasks import TaskSet
 
 __all__ = ["Link", "Message"]
@@ -30,9 +31,6 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 """Seconds between two tries to reach a broker that is away."""
 _MISSES = 2
 """Questions in a row that the broker may leave unanswered."""
-_ALREADY_EXISTS = 36
-_NOT_ALLOWED = frozenset({29, 31})
-"""Codes of the protocol's errors: topic and cluster authorisation failed."""
 
 Message = Any
 """aiokafka's ConsumerRecord."""
@@ -216,20 +214,8 @@ class Link:
         async with self._making:
             if topic in self._topics:
                 return
-            admin = self._kafka.admin.AIOKafkaAdminClient(**self._options)
-            try:
-                await admin.start()
-                # -1: as many copies as the broker makes by default (KIP-464); aiokafka takes it with no assignments.
-                new = self._kafka.admin.NewTopic(topic, self._config.partitions, -1, replica_assignments={})
-                made = await admin.create_topics([new])
-                for _, code, *_ in made.topic_errors:
-                    if code not in (0, _ALREADY_EXISTS):
-                        _log.warning("a topic was not made", upstream=self._name, topic=topic, code=code)
-                        if code not in _NOT_ALLOWED:
-                            return
-            finally:
-                await admin.close()
-            self._topics.add(topic)
+            if await make_topic(self._kafka, self._options, topic, self._config.partitions, f"upstreams.{self._name}"):
+                self._topics.add(topic)
 
     async def _disconnect(self) -> None:
         """Let go of the clients, whatever they say: what they had was told to those who wait."""
