@@ -23,6 +23,10 @@ async def make_topic(kafka: Any, options: Mapping[str, Any], topic: str, partiti
     admin = kafka.admin.AIOKafkaAdminClient(**options)
     try:
         await admin.start()
+        if admin._client.cluster.controller is None:  # The package does not look.
+            raise kafka.errors.NodeNotReadyError(
+                "no controller is known; where others make topics say create_topics = false"
+            )
         # -1: as many copies as the broker makes by default (KIP-464); aiokafka takes it with no assignments.
         made = await admin.create_topics([kafka.admin.NewTopic(topic, partitions, -1, replica_assignments={})])
         for _, code, *_ in made.topic_errors:

@@ -57,7 +57,8 @@ def test_a_database_without_its_packages_names_the_cure(monkeypatch):
         ({"kind": "http", "upstream": "analytics", "path": "/{user_id}", "batch": False}, "user_id"),
         ({"kind": "http", "upstream": "analytics", "fields": {"a": "prompt"}}, "prompt"),
         ({"kind": "http", "upstream": "analytics", "fields": {"a": "id", "a.b": "service"}}, "both"),
-        ({"kind": "kafka"}, "kind"),
+        ({"kind": "nats"}, "kind"),
+        ({"kind": "kafka"}, "kafka:9092"),
     ],
 )
 def test_a_sink_that_cannot_work_is_refused(sink, says):
