@@ -13,8 +13,10 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from app.auth.claims import Claims, claim_at
+from app.auth.grants import ConnectionGrant, connection_grant
 from app.auth.identity import Identity
 from app.auth.issuer import Head, Issuer, read_head
 from app.auth.key_source import KeySource
@@ -26,6 +28,8 @@ __all__ = ["LARGEST_TOKEN", "TokenVerifier"]
 
 LARGEST_TOKEN = 8192
 """Bytes. Larger ones are refused before anything is computed."""
+_REMEMBERED = 2048
+"""Bytes of a token up to which all that it grants a connection is remembered: what it says may be as large as itself."""
 
 
 class TokenVerifier:
@@ -58,10 +62,11 @@ class TokenVerifier:
             if not each.issuer:
                 self._other = issuer
         self._verified: OrderedDict[bytes, Identity] = OrderedDict()
+        self._connections: OrderedDict[bytes, ConnectionGrant] = OrderedDict()
         self.sources = [issuer.keys for issuer in self.issuers if isinstance(issuer.keys, KeySource)]
         """Whose keys must be fetched: run their ``follow``, and close them."""
         for source in self.sources:
-            source.on_change = self._verified.clear
+            source.on_change = self._forget
 
     def prepare(self, config: AuthConfig, kept_claims: Iterable[str]) -> Callable[[], None]:
         """Return what makes this verifier one of another configuration, at once, and forgets what it verified.
@@ -78,24 +83,13 @@ class TokenVerifier:
         :exc:`~app.errors.TokenExpired` and :exc:`~app.errors.InvalidToken`, whose messages hold nothing of the token.
         """
         now = time.time() if now is None else now
-        _check_form(token)
-        digest = hashlib.sha256(token.encode()).digest()
-        known = self._verified.get(digest)
-        if known is None:
+        digest = _digest(token)
+        identity = self._verified.get(digest)
+        if identity is None:
             issuer, head = self._issuer(token)
             identity = issuer.identity(issuer.claims(token, head, now), digest)
-        else:
-            identity = known
-        if identity.expires_at is not None and now >= identity.expires_at:
-            self._verified.pop(digest, None)
-            raise TokenExpired
-        if self._revoked(identity):
-            self._verified.pop(digest, None)
-            raise TokenRevoked
-        if known is None:
-            self._remember(digest, identity)
-        else:
-            self._verified.move_to_end(digest)
+        self._check(identity, now, self._verified, digest)
+        _remember(self._verified, digest, identity, self._cache_size)
         return identity
 
     async def verified(self, token: str, now: float | None = None) -> Identity:
@@ -120,19 +114,30 @@ class TokenVerifier:
         self.check(issuer.bearer(claims, digest))
         return claims
 
-    async def grant(self, token: str, now: float | None = None) -> tuple[Identity, Claims]:
-        """Return whom a token names, the anonymous one when nobody, and all that it claims, as :meth:`claims` does."""
-        issuer, claims, digest = await self._read(token, now)
-        user = claim_at(claims, issuer.config.user_claim)
-        nobody = user is None or user == ""
-        identity = issuer.bearer(claims, digest) if nobody else issuer.identity(claims, digest)
-        self.check(identity)
-        return identity, claims
+    async def connection(self, token: str, now: float | None = None) -> ConnectionGrant:
+        """Return what a token grants a connection, verified as :meth:`claims` does.
+
+        It is the anonymous one's where the token names nobody. Clients that come back bring the same token, thousands
+        at once after a fault of the network: so it is remembered.
+        """
+        now = time.time() if now is None else now
+        digest = _digest(token)
+        grant = self._connections.get(digest)
+        if grant is None:
+            issuer, claims, _ = await self._read(token, now)
+            user = claim_at(claims, issuer.config.user_claim)
+            nobody = user is None or user == ""
+            identity = issuer.bearer(claims, digest) if nobody else issuer.identity(claims, digest)
+            grant = connection_grant(identity, claims)
+        self._check(grant.identity, now, self._connections, digest)
+        if len(token) <= _REMEMBERED:
+            _remember(self._connections, digest, grant, self._cache_size)
+        return grant
 
     async def _read(self, token: str, now: float | None) -> tuple[Issuer, Claims, bytes]:
         """Return who issued a token, what it claims, and its digest."""
         now = time.time() if now is None else now
-        _check_form(token)
+        digest = _digest(token)
         issuer, head = self._issuer(token)
         optional = {"sub", issuer.config.user_claim}
         try:
@@ -142,7 +147,7 @@ class TokenVerifier:
             issuer, head = self._issuer(token)
             claims = issuer.claims(token, head, now, optional)
         issuer.check_end(claims, now)
-        return issuer, claims, hashlib.sha256(token.encode()).digest()
+        return issuer, claims, digest
 
     def _issuer(self, token: str) -> tuple[Issuer, Head]:
         """Return by whose keys a token is to be verified, and its header."""
@@ -152,15 +157,35 @@ class TokenVerifier:
             raise InvalidToken("The token is from another issuer." if name else "The token lacks the claim iss.")
         return issuer, head
 
-    def _remember(self, digest: bytes, identity: Identity) -> None:
-        if self._cache_size:
-            self._verified[digest] = identity
-            if len(self._verified) > self._cache_size:
-                self._verified.popitem(last=False)
+    def _check(self, identity: Identity, now: float, remembered: OrderedDict[bytes, Any], digest: bytes) -> None:
+        """Forget a token that is over or was revoked, and raise what :meth:`verify` does."""
+        if identity.expires_at is not None and now >= identity.expires_at:
+            remembered.pop(digest, None)
+            raise TokenExpired
+        if self._revoked(identity):
+            remembered.pop(digest, None)
+            raise TokenRevoked
+
+    def _forget(self) -> None:
+        """Remember none of them: an issuer's keys are others now."""
+        self._verified.clear()
+        self._connections.clear()
 
 
-def _check_form(token: str) -> None:
+def _remember(remembered: OrderedDict[bytes, Any], digest: bytes, found: Any, size: int) -> None:
+    """Keep the last ``size`` that were asked for."""
+    if digest in remembered:
+        remembered.move_to_end(digest)
+    elif size:
+        remembered[digest] = found
+        if len(remembered) > size:
+            remembered.popitem(last=False)
+
+
+def _digest(token: str) -> bytes:
+    """Return the SHA-256 by which a token is known. Raises :exc:`~app.errors.InvalidToken` for what can be none."""
     if len(token) > LARGEST_TOKEN:
         raise InvalidToken(f"The token is larger than {LARGEST_TOKEN} bytes.")
     if not token.isascii():
         raise InvalidToken("The token is not a JSON Web Token.")
+    return hashlib.sha256(token.encode()).digest()

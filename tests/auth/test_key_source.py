@@ -105,6 +105,7 @@ async def test_a_rotated_key_is_taken_within_the_cool_down_and_the_old_one_no_mo
     async with verifying(server.url) as (verifier, source, clock):
         first = signed(KEYS["rsa"], "old")
         assert (await verifier.verified(first)).user_id == "42"
+        assert (await verifier.connection(first)).identity.user_id == "42"
         server.publish(NEW)
         with pytest.raises(InvalidToken):
             await verifier.verified(signed(KEYS["other-rsa"], "new"))
@@ -113,6 +114,8 @@ async def test_a_rotated_key_is_taken_within_the_cool_down_and_the_old_one_no_mo
         assert (await verifier.verified(signed(KEYS["other-rsa"], "new"))).user_id == "42"
         with pytest.raises(InvalidToken):  # Though it was remembered: its key was withdrawn.
             await verifier.verified(first)
+        with pytest.raises(InvalidToken):
+            await verifier.connection(first)
 
 
 async def test_rotation_works_for_issuers_that_name_no_keys(server):

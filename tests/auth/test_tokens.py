@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from app.auth.development import mint
 from app.auth.tokens import LARGEST_TOKEN, TokenVerifier
 from app.config import AuthConfig
-from app.errors import ConfigError, InvalidToken, TokenExpired
+from app.errors import ConfigError, InvalidToken, TokenExpired, TokenRevoked
 
 SECRET = "a-secret-of-this-test-that-is-long-enough"
 NOW = 1_800_000_000.0
@@ -267,6 +267,52 @@ def test_a_remembered_token_costs_microseconds():
     verifier.verify(token, NOW)
     best = min(_seconds(lambda: [verifier.verify(token, NOW) for _ in range(100)]) for _ in range(20))
     assert best / 100 < 20e-6  # 1 µs on an idle machine
+
+
+async def test_what_a_token_grants_a_connection_is_remembered_but_not_beyond_its_end():
+    verifier, token = TokenVerifier(config()), sign(CLAIMS | {"channels": ["news"], "info": {"name": "Ada"}})
+    first = await verifier.connection(token, NOW)
+    assert (first.identity.user_id, list(first.channels), first.info) == ("42", ["news"], b'{"name":"Ada"}')
+    assert await verifier.connection(token, NOW + 59) is first
+    for now in (NOW + 60, NOW + 61):
+        with pytest.raises(TokenExpired):
+            await verifier.connection(token, now)
+
+
+async def test_what_was_granted_does_not_outlive_a_revocation():
+    revoked: set[str | None] = set()
+    verifier = TokenVerifier(config(), revoked=lambda identity: identity.token_id in revoked)
+    nobodys = forge({"alg": "HS256"}, {"exp": NOW + 60, "jti": "t2"})
+    for token, name in ((sign(CLAIMS | {"jti": "t1"}), "t1"), (nobodys, "t2")):
+        await verifier.connection(token, NOW)
+        revoked.add(name)
+        for _ in range(2):
+            with pytest.raises(TokenRevoked):
+                await verifier.connection(token, NOW)
+        revoked.clear()
+        assert (await verifier.connection(token, NOW)).identity.token_id == name
+
+
+async def test_grants_are_forgotten_like_identities_and_large_ones_are_not_kept():
+    verifier = TokenVerifier(config(cache_size=1))
+    one, other, large = sign(), sign(CLAIMS | {"sub": "43"}), sign(CLAIMS | {"info": {"text": "x" * 4000}})
+    first = await verifier.connection(one, NOW)
+    assert await verifier.connection(large, NOW) is not await verifier.connection(large, NOW)
+    assert await verifier.connection(one, NOW) is first
+    await verifier.connection(other, NOW)
+    assert await verifier.connection(one, NOW) is not first
+    assert token_parts(one, large).isdisjoint(repr(vars(verifier)).split("'"))
+
+
+def token_parts(*tokens: str) -> set[str]:
+    return {part for token in tokens for part in (token, *token.split("."))}
+
+
+async def test_a_subscriptions_token_is_none_of_a_connection_however_often_it_comes():
+    verifier, token = TokenVerifier(config()), sign(CLAIMS | {"channel": "news"})
+    for _ in range(2):
+        with pytest.raises(InvalidToken, match="subscription"):
+            await verifier.connection(token, NOW)
 
 
 def _seconds(work) -> float:

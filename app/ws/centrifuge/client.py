@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from app.auth.grants import ConnectionGrant
 from app.auth.identity import Identity
 from app.config import RealtimeConfig
 from app.streams.presence import Presence
@@ -25,7 +26,7 @@ class Tokens(Protocol):
     async def claims(self, token: str, now: float | None = None) -> Mapping[str, Any]:
         """Raises :exc:`~app.errors.InvalidToken`, ``TokenExpired``, ``KeysUnavailable``."""
 
-    async def grant(self, token: str, now: float | None = None) -> tuple[Identity, Mapping[str, Any]]:
+    async def connection(self, token: str, now: float | None = None) -> ConnectionGrant:
         """Raises like :meth:`claims`."""
 
     def check(self, identity: Identity) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from app.auth.grants import ChannelGrant, ConnectionGrant, connection_grant
+from app.auth.grants import ChannelGrant, ConnectionGrant
 from app.auth.identity import ANONYMOUS
 from app.config import ChannelConfig
 from app.errors import InvalidToken, SlowConsumer, TokenExpired, TooManySockets
@@ -123,7 +123,7 @@ async def _admit(client: Client, grant: ConnectionGrant) -> None:
 
 async def _verified(client: Client, token: str) -> ConnectionGrant:
     try:
-        return connection_grant(*await client.tokens.grant(token, client.session.services.clock()))
+        return await client.tokens.connection(token, client.session.services.clock())
     except InvalidToken:
         raise Disconnected(CLOSE_INVALID_TOKEN) from None
 
