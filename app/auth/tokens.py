@@ -29,7 +29,7 @@ __all__ = ["LARGEST_TOKEN", "TokenVerifier"]
 LARGEST_TOKEN = 8192
 """Bytes. Larger ones are refused before anything is computed."""
 _REMEMBERED = 2048
-"""Bytes of a token up to which all that it grants a connection is remembered: what it says may be as large as itself."""
+"""Bytes of a token up to which what it grants a connection is remembered, which may be as large as itself."""
 
 
 class TokenVerifier:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import binascii
 import secrets
-from base64 import b64decode
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+from pybase64 import b64decode
 
 from app.errors import BrokerUnavailable, NotFound
 from app.generations.events import Preview

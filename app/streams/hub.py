@@ -14,7 +14,10 @@ from app.streams.broker import History
 from app.streams.position import Position
 from app.streams.publication import Batch, Publication
 
-__all__ = ["Encoder", "Hub", "Listener", "Subscription", "Writer"]
+__all__ = ["LARGE", "Encoder", "Hub", "Listener", "Subscription", "Writer"]
+
+LARGE = 32 * 1024
+"""Bytes of a block from which on listeners are not written to directly: they may let others go first."""
 
 
 class Encoder(Protocol):
@@ -281,12 +284,13 @@ class Hub:
         for encoder, group in channel.groups.items():
             block = encoder.batches(name, batches)
             listeners, size = len(group), len(block)
+            small = size < LARGE
             sent[encoder] += size
             self.delivered += listeners * count
             self.delivered_bytes += listeners * size
             for listener in group:
                 writer = listener.direct
-                if writer is not None:
+                if writer is not None and small:
                     writer.write(block)
                 else:
                     listener.deliver(name, batches, block)

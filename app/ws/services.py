@@ -16,6 +16,7 @@ from app.streams.hub import Encoder, Hub
 from app.streams.merge import MergeRule
 from app.ws.admission import Admission
 from app.ws.drain import Drain
+from app.ws.pacer import Pacer
 from app.ws.rates import Rate
 from app.ws.recording import Recorder
 from app.ws.sessions import Sessions
@@ -60,6 +61,7 @@ class Services:
     rule: MergeRule
     clock: Callable[[], float]
     counts: SocketCounts = field(default_factory=SocketCounts)
+    pacer: Pacer = field(default_factory=Pacer)
     recorder: Recorder | None = None
     """Writes down what chosen sockets carry; None for none."""
     rates: tuple[Rate, Rate] | None = None

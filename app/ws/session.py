@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from app.auth.identity import Identity
 from app.errors import SlowConsumer, TidegateError
 from app.observe.sampling import Sampled
-from app.streams.hub import Subscription, Writer
+from app.streams.hub import LARGE, Subscription, Writer
 from app.streams.position import Position
 from app.streams.publication import Batch
 from app.ws.account import Account
 from app.ws.admission import Held
 from app.ws.command_queue import CommandQueue
+from app.ws.commander import NOBODY, Commander
+from app.ws.lane import ANSWERS, FREIGHT, Lane
 from app.ws.orders import Order
 from app.ws.outbox import Outbox
 from app.ws.ports import ConnectionPort, SocketProtocol
@@ -28,25 +30,12 @@ from app.ws.rates import Meter
 from app.ws.services import Services, SocketEncoder
 from app.ws.ticker import Entry
 
-__all__ = ["Commander", "Session"]
+__all__ = ["Session"]
 
 _log = Sampled(__name__)
 
 _PERSISTENT = 50
 """Frames that may come too early, less those that came in time, before the socket is closed."""
-
-
-class Commander(Protocol):
-    """Carries out the commands of a protocol."""
-
-    def at_once(self, session: Session, action: Any) -> bool:
-        """Carry out what needs nothing but the session; False for what must ask the log, in order."""
-
-    async def perform(self, session: Session, action: Any) -> None:
-        """Carry out a command. Raises :exc:`~app.errors.TidegateError`, which is then its answer."""
-
-    def left(self, session: Session, channel: str) -> None:
-        """The session is not in ``channel`` any more."""
 
 
 class Session:
@@ -58,6 +47,7 @@ class Session:
     __slots__ = (
         "_commander",
         "_connection",
+        "_lane",
         "_meter",
         "_on_end",
         "_outbox",
@@ -97,6 +87,8 @@ class Session:
         self._connection = connection
         self._commander = commander
         self._on_end = on_end
+        self._lane: Lane | None = None
+        """Only while something is to be written in a moment."""
         self._meter: Meter | None = None
         """Only once the client has sent something."""
         self._outbox: Outbox | None = None
@@ -191,14 +183,17 @@ class Session:
     # The hub's side.
 
     def deliver(self, channel: str, batches: Sequence[Batch], block: bytes) -> None:
-        if self._outbox is None:
-            self._connection.write(block)
-        else:
+        if self._outbox is not None:
             self._outbox.deliver(channel, batches, block)
+        elif len(block) < LARGE or self._lane is not None or self.services.pacer.admits(len(block)):
+            self._write(block)
+        else:
+            self._hold(block, FREIGHT)
+            self.services.pacer.wait(len(block), self._release)
 
     def deliver_ready(self, block: bytes) -> None:
         if self._outbox is None:
-            self._connection.write(block)
+            self._write(block)
         else:
             self._outbox.deliver_ready(block)
 
@@ -238,12 +233,15 @@ class Session:
         account = self.account
         account.sent_frames += 1
         account.sent_bytes += len(frame)
-        if self._outbox is None:
-            self._connection.write(frame)
-            return
-        self._outbox.send(frame)
-        if self._outbox.congested:
-            self._steer_reading()
+        if self._outbox is not None:
+            self._outbox.send(frame)
+            if self._outbox.congested:
+                self._steer_reading()
+        elif self._lane is None and self._waiting > 1:  # There are more to come: a write costs more than an answer.
+            self._hold(frame, ANSWERS)
+            asyncio.get_running_loop().call_soon(self._release)
+        else:
+            self._write(frame)
 
     async def admit(self, identity: Identity) -> None:
         """Count the socket for ``identity`` too. Raises :exc:`~app.errors.TooManySockets`, ``BrokerUnavailable``."""
@@ -327,6 +325,7 @@ class Session:
             self._connection.resume_reading()
 
     def _need_outbox(self) -> Outbox:
+        self._release()  # It may come here by itself.
         if self._outbox is None:
             services = self.services
             limit = services.config.send_queue
@@ -340,6 +339,23 @@ class Session:
             self._outbox = None
             self.direct = None if self.closed else self._connection.direct
 
+    def _write(self, block: bytes) -> None:
+        if self._lane is None:
+            self._connection.write(block)
+        elif not self._lane.add(block):
+            self._release()
+
+    def _hold(self, block: bytes, room: int) -> None:
+        """Write ``block`` at the next :meth:`_release`, with what comes until then; after ``room`` bytes, at once."""
+        self.direct, self._lane = None, Lane(block, room)
+
+    def _release(self) -> None:
+        """Write what is held. Idempotent."""
+        lane, self._lane = self._lane, None
+        if lane is not None and not self.closed:
+            self.direct = self._connection.direct  # Writing may make an outbox, which takes it away again.
+            self._connection.write(lane.whole())
+
     def _leave(self) -> None:
         if not self.closed:
             self.run(self.protocol.gone())
@@ -347,6 +363,7 @@ class Session:
     def _finish(self, end: End) -> None:
         if self.closed:
             return
+        self._release()
         if self._outbox is not None and not self._outbox.paused:
             self._outbox.flush()
         if end.payload is not None:
@@ -363,7 +380,7 @@ class Session:
         if self.closed:
             return
         self.closed = True
-        self.direct = None
+        self.direct = self._lane = None
         self.protocol.closed()
         self.services.ticker.forget(self)
         if self._outbox is not None:
@@ -374,18 +391,4 @@ class Session:
         if self._queue is not None:
             self._queue.clear()
         self._on_end(self)
-        self._commander = _NOBODY  # It may refer to the session, and the garbage collector would have to find both.
-
-
-class _Nobody:
-    """:class:`Commander` of a session that is over."""
-
-    def at_once(self, session: Session, action: Any) -> bool:
-        return True
-
-    async def perform(self, session: Session, action: Any) -> None: ...
-
-    def left(self, session: Session, channel: str) -> None: ...
-
-
-_NOBODY = _Nobody()
+        self._commander = NOBODY  # It may refer to the session, and the garbage collector would have to find both.

@@ -8,11 +8,12 @@ Source: ComfyUI's documentation (*Messages*), its ``server.py``, ``protocol.py``
 
 from __future__ import annotations
 
-import base64
 import mimetypes
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
+
+from pybase64 import b64encode_as_string
 
 from app.generations.formats.answer import Answer, count, number
 from app.generations.formats.decoders import JsonFrames
@@ -102,7 +103,7 @@ class ComfyUIReader:
         if mime is None or not rest or len(rest) > MAX_PREVIEW:
             answer.malformed += 1
         elif self._begun:
-            answer.preview(0, mime, data=base64.b64encode(rest).decode())
+            answer.preview(0, mime, data=b64encode_as_string(rest))
 
     def closed(self, code: int | None, answer: Answer) -> None:
         """The socket serves all prompts: its close is no end of one."""

@@ -1,0 +1,181 @@
+"""Large messages to many sockets: what is small does not wait for them, and nothing changes its place."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from app.streams.hub import LARGE
+from app.ws.pacer import Pacer
+from tests.support.gateway import settings, token
+from tests.support.ws import TEXT, Raw, Served, command, eventually, frame, raw, serving
+
+NOWHERE = "http://127.0.0.1:1"
+PICTURE = json.dumps("x" * 200_000).encode()
+
+
+async def test_each_turn_has_room_for_some_bytes_and_those_who_wait_go_first():
+    pacer, written = Pacer(per_turn=100), []
+    assert pacer.admits(60)
+    assert pacer.admits(60)  # There was room left.
+    assert not pacer.admits(1)
+    for name in "abc":
+        pacer.wait(60, lambda name=name: written.append(name))
+    turns = []
+    while len(pacer):
+        await asyncio.sleep(0)
+        turns.append("".join(written))
+    assert written == ["a", "b", "c"]
+    assert "ab" in turns, "two of sixty fit into a turn of a hundred that takes what it has begun"
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert pacer.admits(1000), "what is larger than a turn has one for itself"
+    assert not pacer.admits(1)
+
+
+async def test_one_that_writes_and_waits_again_does_not_keep_the_turn_from_ending():
+    pacer, turns = Pacer(per_turn=10), 0
+
+    def again() -> None:
+        nonlocal turns
+        turns += 1
+        if turns < 5:
+            pacer.wait(10, again)
+
+    pacer.wait(10, again)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert (turns, len(pacer)) == (5, 0)
+
+
+@contextlib.asynccontextmanager
+async def watching(served: Served, user: str, count: int) -> AsyncIterator[list[Raw]]:
+    """Yield sockets of ``user`` that listen to his own channel."""
+    async with contextlib.AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(raw(served, user)) for _ in range(count)]
+        for each in sockets:
+            each.send(command("subscribe", channel=f"user:{user}"))
+            assert (await each.message())["ok"]
+        yield sockets
+
+
+async def publish(served: Served, user: str, data: bytes) -> None:
+    await served.parts._backend.broker.publish(f"user:{user}", data, size=100, ttl=60)
+
+
+def pacer_of(served: Served) -> Any:
+    return next(iter(served.sessions)).services.pacer
+
+
+async def test_a_small_message_does_not_wait_until_a_large_one_is_written_to_all():
+    async with (
+        serving(settings(NOWHERE)) as served,
+        watching(served, "alice", 40) as watchers,
+        watching(served, "bob", 1) as (bob,),
+    ):
+        waiting = pacer_of(served)
+        await publish(served, "alice", PICTURE)
+        await publish(served, "bob", b'{"n":1}')
+        assert (await bob.message())["data"] == {"n": 1}
+        assert len(waiting) > 0, "the large one was written to all before"
+        for each in watchers:
+            assert len((await each.message())["data"]) == 200_000
+        await eventually(lambda: not len(waiting))
+        assert all(session.direct is not None for session in served.sessions), "they are written to directly again"
+
+
+async def test_what_comes_behind_a_large_message_stays_behind_it():
+    async with serving(settings(NOWHERE)) as served, watching(served, "alice", 20) as watchers:
+        await publish(served, "alice", PICTURE)
+        await asyncio.sleep(0)
+        for number in range(2, 5):
+            await publish(served, "alice", b"%d" % number)
+            await asyncio.sleep(0)
+        await publish(served, "alice", PICTURE)
+        for each in watchers:
+            each.send(command("ping", id=7))
+        for each in watchers:
+            messages = [await each.message() for _ in range(6)]
+            pongs = [message for message in messages if message["type"] == "pong"]
+            assert [message["offset"] for message in messages if message["type"] == "publication"] == [1, 2, 3, 4, 5]
+            assert [message["id"] for message in pongs] == [7]
+
+
+async def test_more_than_a_socket_may_hold_goes_out_at_once():
+    async with serving(settings(NOWHERE)) as served, watching(served, "alice", 20) as watchers:
+        held = 0
+        for _ in range(20):
+            await publish(served, "alice", PICTURE)
+            await asyncio.sleep(0)
+            held = max([held, *[len(session._lane or ()) for session in served.sessions]])
+        assert LARGE < held < 2 * 1024 * 1024
+        for each in watchers:
+            assert [(await each.message())["offset"] for _ in range(20)] == list(range(1, 21))
+
+
+async def test_sockets_that_go_while_they_wait_leave_the_others_theirs():
+    async with serving(settings(NOWHERE)) as served, watching(served, "alice", 30) as watchers:
+        await publish(served, "alice", PICTURE)
+        await asyncio.sleep(0)
+        for each in watchers[::2]:
+            each.abort()
+        for each in watchers[1::2]:
+            assert len((await each.message())["data"]) == 200_000
+        await eventually(lambda: len(served.sessions) == 15 and not len(pacer_of(served)))
+
+
+async def test_a_socket_that_is_closed_while_it_waits_gets_what_was_its_own_first():
+    async with serving(settings(NOWHERE)) as served, watching(served, "alice", 30) as watchers:
+        await publish(served, "alice", PICTURE)
+        await asyncio.sleep(0)
+        for session in served.sessions:
+            session.step(session.protocol.dismissed, 3500, "away with you")
+        for each in watchers:
+            code, _, messages = await each.close_frame()
+            assert code >= 1000
+            assert [message["offset"] for message in messages if message["type"] == "publication"] == [1]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/ws", "/connection/websocket"])
+async def test_commands_that_come_together_are_answered_together_and_in_order(path):
+    native = path == "/api/v1/ws"
+    async with serving(settings(NOWHERE)) as served, raw(served, path=path, user="alice" if native else None) as client:
+        session, writes = served.session, []
+        session._connection = Seen(session._connection, writes)
+        if native:
+            client.send(*[command("cancel", id=number, generation_id="none") for number in range(1, 21)])
+            assert [(await client.message())["id"] for _ in range(20)] == list(range(1, 21))
+        else:
+            lines = [
+                {"id": 1, "connect": {"token": token("alice")}},
+                {"id": 2, "subscribe": {"channel": "user:alice"}},
+                *[{"id": number, "unsubscribe": {"channel": "nothing"}} for number in range(3, 21)],
+            ]
+            client.send(frame(TEXT, "\n".join(map(json.dumps, lines)).encode()))
+            answers = []
+            while len(answers) < 20:
+                received = await client.receive()
+                assert received is not None
+                answers.append(json.loads(received[1])["id"])
+            assert answers == list(range(1, 21))
+        assert len(writes) <= 2
+
+
+class Seen:
+    """A connection whose writes are noted."""
+
+    def __init__(self, connection: Any, writes: list[bytes]) -> None:
+        self._connection = connection
+        self._writes = writes
+
+    def write(self, block: bytes) -> None:
+        self._writes.append(block)
+        self._connection.write(block)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
