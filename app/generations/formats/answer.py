@@ -37,6 +37,7 @@ _REASON_LENGTH = 64
 _NAME_LENGTH = 200
 _MAX_IDENTIFIER = 512
 _MAX_URL = 8192
+_NOTHING = Progress()
 _PARTS: dict[str, Part] = {"text": "text", "reasoning": "reasoning"}
 
 
@@ -142,7 +143,7 @@ class Answer:
         progress = Progress(
             self.word(stage), count(step), count(total), percent, round(eta) if eta is not None and eta >= 0 else None
         )
-        if progress not in {Progress(), self._progress}:
+        if progress not in (_NOTHING, self._progress):
             self._progress = progress
             self.events.append(progress)
 

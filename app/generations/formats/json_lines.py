@@ -57,12 +57,20 @@ class JsonLinesReader:
     terminals: frozenset[str] = frozenset()
 
     def __init__(self, fields: Mapping[str, str]) -> None:
-        self._look: dict[str, _Look] = {name: _looking(path) for name, path in fields.items()}
+        self._members: dict[str, list[tuple[str, _Look]]] = {}
+        """What is looked for in each member of a line: lines have fewer members than there are things to look for."""
+        for name, path in fields.items():
+            member, look = _looking(path)
+            self._members.setdefault(member, []).append((name, look))
         self._results = 0
 
     def read(self, name: str, value: dict[str, Any], answer: Answer) -> None:
         """Take a line."""
-        found = {name: thing for name, look in self._look.items() if (thing := look(value)) is not None}
+        found = {}
+        for member, inner in value.items():
+            for what, look in self._members.get(member, ()):
+                if (thing := look(inner)) is not None:
+                    found[what] = thing
         if not found:
             answer.unknown += 1
             return
@@ -107,10 +115,14 @@ def _where(value: Any) -> dict[str, Any]:
     return {"url": value} if is_address else {"data": value}
 
 
-def _looking(path: str) -> _Look:
-    """Return what finds ``path`` in a value: None where nothing stands there, or null."""
+def _looking(path: str) -> tuple[str, _Look]:
+    """Return the member of a line that ``path`` begins with, and what finds the rest of it in that member's value.
+
+    It finds None where nothing stands there, or null.
+    """
     path, equals, wanted = path.partition("=")
-    steps = [int(step) if step.isdecimal() else step for step in path.split(".")]
+    member, *below = path.split(".")
+    steps = [int(step) if step.isdecimal() else step for step in below]
 
     def look(value: Any) -> Any:
         for step in steps:
@@ -124,4 +136,4 @@ def _looking(path: str) -> _Look:
             return value
         return True if isinstance(value, str) and value == wanted else None
 
-    return look
+    return member, look
