@@ -26,6 +26,7 @@ from app.ws.orders import Order
 from app.ws.outbox import Outbox
 from app.ws.ports import ConnectionPort, SocketProtocol
 from app.ws.protocols.actions import End, Leave, Send
+from app.ws.protocols.protobuf import count_delimited
 from app.ws.rates import Meter
 from app.ws.services import Services, SocketEncoder
 from app.ws.ticker import Entry
@@ -143,7 +144,7 @@ class Session:
         account = self.account
         account.received_frames += 1
         account.received_bytes += len(data)
-        if self.services.rates is None or self._in_time(data, 1):
+        if self.services.rates is None or self._in_time(data, count_delimited(data)):
             self._guard(self.protocol.receive_binary, data)
 
     def go_away(self) -> None:

@@ -17,10 +17,9 @@ from tests.support.upstream import Call, scripted
 from tests.support.valkey import ValkeyServer
 from tests.support.ws import Served, eventually, serving
 
-pytestmark = [
-    pytest.mark.parametrize("transport", ["sse", "http_stream"]),
-    pytest.mark.parametrize("node", ["json"], indirect=True),  # The only flavour of these transports.
-]
+FLAVOURS = [("sse", "json"), ("http_stream", "json"), ("http_stream", "protobuf")]
+"""Server-sent events are text."""
+pytestmark = pytest.mark.parametrize(("transport", "node"), FLAVOURS, indirect=["node"])
 
 
 def ways(base: str, *transports: str) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from structlog.testing import capture_logs
 
 from tests.support.gateway import Process, settings, token
 from tests.support.valkey import ValkeyServer
-from tests.support.ws import TEXT, Raw, command, eventually, frame, raw, serving
+from tests.support.ws import BINARY, TEXT, Raw, command, eventually, frame, raw, serving
+from tests.ws.test_protobuf import replies, written
 
 NOWHERE = "http://127.0.0.1:1"
 CENTRIFUGE = "/connection/websocket"
@@ -260,6 +261,23 @@ async def test_a_centrifuge_socket_that_asks_too_much_gets_error_111_and_then_it
         client.send(*[frame(TEXT, b'{"id":%d,"presence":{"channel":"x"}}' % number) for number in range(12, 200)])
         code, reason, _ = await client.close_frame()
         assert (code, reason) == (3013, "too many requests")
+
+
+async def test_commands_of_one_binary_frame_are_counted_one_by_one() -> None:
+    path = f"{CENTRIFUGE}?format=protobuf"
+    async with slow() as gateway, raw(gateway, None, path=path) as client:
+        client.send(frame(BINARY, written({"id": 1, "connect": {"token": token()}})))
+        received = await client.receive()
+        assert received is not None
+        assert replies(received[1])[0].HasField("connect")
+        commands = [{"id": number, "presence": {"channel": "x"}} for number in range(2, 12)]
+        client.send(frame(BINARY, written(*commands)))
+        answers: list[Any] = []
+        while len(answers) < 10:
+            received = await client.receive()
+            assert received is not None
+            answers += replies(received[1])
+        assert [(answer.id, answer.error.code) for answer in answers] == [(number, 111) for number in range(2, 12)]
 
 
 @pytest.mark.parametrize("path", ["/api/v1/ws", CENTRIFUGE])

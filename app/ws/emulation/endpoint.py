@@ -11,7 +11,15 @@ import structlog
 
 from app.auth.origins import Origins
 from app.config import RealtimeConfig
-from app.errors import BadRequest, MessageTooBig, MethodNotAllowed, Overloaded, PermissionDenied, TidegateError
+from app.errors import (
+    BadRequest,
+    MessageTooBig,
+    MethodNotAllowed,
+    Overloaded,
+    PermissionDenied,
+    TidegateError,
+    UnsupportedData,
+)
 from app.observe.request_context import RequestContext, context_of
 from app.ws.admission import Held
 from app.ws.book import Book
@@ -22,9 +30,10 @@ from app.ws.emulation.posts import Posts
 from app.ws.emulation.requests import (
     Headers,
     check_commands,
-    check_content,
     check_origin,
     connect_commands,
+    is_binary,
+    read_binary_post,
     read_post,
 )
 from app.ws.emulation.stream import Stream
@@ -140,17 +149,18 @@ class StreamOpener:
         peer = client[0] if client else None
         if wait := self._gate.refuse(peer, headers):
             raise Overloaded(retry_after=wait)
+        transport = self._asked_for(request)
         commands = await self._commands(request)
         if commands is None:
             return
-        check_commands(commands, self._config.emulation.max_commands)
+        check_commands(commands, self._config.emulation.max_commands, binary=transport.codec.binary)
         connection: HttpConnection = request.scope["extensions"][EXTENSION]
         if connection.pipelined:
             raise BadRequest("No other request may follow on this connection.")
         admission = self._opener.services.admission
         held = await admission.admit(address=context_of(request.scope).client)
         try:
-            await request.start(200, [(b"content-type", self._transport.content_type), _NO_STORE, *_STREAMED])
+            await request.start(200, [(b"content-type", transport.content_type), _NO_STORE, *_STREAMED])
             await request.send({"type": "http.response.body", "body": b"", "more_body": True})  # The head goes now.
         except BaseException:  # The client is gone.
             admission.release(held)
@@ -158,21 +168,33 @@ class StreamOpener:
         if connection.gone:
             admission.release(held)
         else:
-            await self._serve(connection, commands, held, context_of(request.scope))
+            await self._serve(transport, connection, commands, held, context_of(request.scope))
         await request.end()
+
+    def _asked_for(self, request: Request) -> Transport:
+        """Return the flavour that the client speaks. Raises :exc:`~app.errors.UnsupportedData`."""
+        if request.scope["method"] == "GET" or not is_binary(request.headers):
+            return self._transport
+        if self._transport.binary is None:
+            raise UnsupportedData("Only text goes this way: send JSON, or ask for an http_stream.")
+        return self._transport.binary
 
     async def _commands(self, request: Request) -> bytes | None:
         if request.scope["method"] == "GET":
             return connect_commands(request.scope["query_string"])
-        check_content(request.headers)
         return await request.body(self._config.max_message, self._config.auth_timeout)
 
     async def _serve(
-        self, connection: HttpConnection, commands: bytes, held: Held, context: RequestContext | None
+        self,
+        transport: Transport,
+        connection: HttpConnection,
+        commands: bytes,
+        held: Held,
+        context: RequestContext | None,
     ) -> None:
         """Run a session until its end."""
         services = self._opener.services
-        stream = Stream(connection, self._transport.codec, self._config.emulation.max_waiting)
+        stream = Stream(connection, transport.codec, self._config.emulation.max_waiting)
         session_id = secrets.token_urlsafe(_SESSION_SIZE)
 
         def ended(session: Session) -> None:
@@ -183,13 +205,13 @@ class StreamOpener:
             stream.end()
 
         told = {"session": session_id, "node": self._node}
-        session = self._opener.open(stream, self._transport.codec, None, None, ended, told)
+        session = self._opener.open(stream, transport.codec, None, None, ended, told)
         session.held = held
         self._book.opened(session, context)
         self._posts.enter(session_id, stream)
         session.let_in()
         try:
-            stream.begin(session, self._transport.prologue, commands)
+            stream.begin(session, transport.prologue, commands)
             await stream.over.wait()
         finally:
             session.lost()
@@ -204,15 +226,14 @@ class PostTaker:
         self._posts = posts
 
     async def __call__(self, request: Request) -> None:
-        check_content(request.headers)
         limit = self._config.max_message
         body = await request.body(_ESCAPES * limit + _NAMES, self._config.auth_timeout)
         if body is None:
             return
-        post = read_post(body)
+        post = read_binary_post(body) if is_binary(request.headers) else read_post(body)
         if len(post.commands) > limit:
             raise MessageTooBig(f"The commands are larger than {limit} bytes.")
-        check_commands(post.commands, self._config.emulation.max_commands)
-        await self._posts.post(post.node, post.session, post.commands)
+        check_commands(post.commands, self._config.emulation.max_commands, binary=post.binary)
+        await self._posts.post(post)
         await request.start(204, [_NO_STORE])
         await request.end()

@@ -1,8 +1,8 @@
-"""How the protocol's JSON lines are carried in an HTTP answer. Pure.
+"""How the protocol's messages are carried in an HTTP answer. Pure.
 
-Like WebSocket frames, chunks of the answer are made once for all who listen. A payload may hold several lines, each a
-message; its JSON holds neither line feeds nor, but as space between two tokens, carriage returns, which would end a
-line of an event stream.
+Like WebSocket frames, chunks of the answer are made once for all who listen. A payload may hold several messages. In
+JSON each is a line, which holds neither line feeds nor, but as space between two tokens, carriage returns, which would
+end a line of an event stream. In protobuf each has its length before it, and nothing else is around it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from app.ws.protocols.centrifuge_codec import Codec
 from app.ws.protocols.centrifuge_json import JsonCodec
+from app.ws.protocols.centrifuge_protobuf import ProtobufCodec
 
 __all__ = ["HTTP_STREAM", "SSE", "Transport", "chunk", "json_lines", "server_sent_events"]
 
@@ -34,15 +35,24 @@ def json_lines(payload: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """One way to carry a session. ``prologue`` is written before anything else."""
+    """One way to carry a session. ``prologue`` is written before anything else.
+
+    ``binary`` is the same way for those who ask in protobuf, None where only text goes.
+    """
 
     codec: Codec
     content_type: bytes
     methods: tuple[str, ...]
     prologue: bytes = b""
+    binary: Transport | None = None
 
 
 SSE = Transport(
     JsonCodec(server_sent_events), b"text/event-stream; charset=utf-8", ("GET", "POST"), prologue=chunk(b"\r\n")
 )
-HTTP_STREAM = Transport(JsonCodec(json_lines), b"application/json; charset=utf-8", ("POST",))
+HTTP_STREAM = Transport(
+    JsonCodec(json_lines),
+    b"application/json; charset=utf-8",
+    ("POST",),
+    binary=Transport(ProtobufCodec(chunk), b"application/octet-stream", ("POST",)),
+)

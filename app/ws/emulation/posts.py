@@ -9,10 +9,12 @@ came.
 from __future__ import annotations
 
 import asyncio
+from base64 import b64decode, b64encode
 from typing import Any
 
 from app.errors import NotFound, TooManyRequests
 from app.streams.control import Replicas
+from app.ws.emulation.requests import Post
 from app.ws.emulation.stream import Stream, Taken
 
 __all__ = ["Posts"]
@@ -44,15 +46,16 @@ class Posts:
         else:
             self._streams.pop(session, None)
 
-    async def post(self, node: str, session: str, commands: str) -> None:
-        """Bring ``commands``, one a line, to ``session`` on the replica ``node``.
+    async def post(self, post: Post) -> None:
+        """Bring commands to their session, on whichever replica it is.
 
         Raises :exc:`~app.errors.NotFound` when either is gone, which tells the client to connect again,
         ``TooManyRequests`` when more wait than may, and ``BrokerUnavailable``.
         """
+        session = post.session
         stream = self._streams.get(session)
         if stream is not None:
-            _answered(stream.take(commands.encode()))
+            _answered(stream.take(post.commands, binary=post.binary))
             return
         lane = self._lanes.setdefault(session, _Lane())
         if lane.waiting >= _MOST_WAITING:
@@ -60,8 +63,7 @@ class Posts:
         lane.waiting += 1
         try:
             async with lane.lock:
-                body = {"session": session, "commands": commands}
-                _answered(Taken(await self._replicas.ask_one(node, _KIND, body)))
+                _answered(Taken(await self._replicas.ask_one(post.node, _KIND, _packed(post))))
         finally:
             lane.waiting -= 1
             if not lane.waiting:
@@ -70,7 +72,11 @@ class Posts:
     def _receive(self, body: dict[str, Any]) -> str:
         """Take what another replica passes on."""
         stream = self._streams.get(body["session"])
-        return (Taken.GONE if stream is None else stream.take(body["commands"].encode())).value
+        if stream is None:
+            return Taken.GONE.value
+        binary = "binary" in body
+        commands = b64decode(body["binary"]) if binary else body["commands"].encode()
+        return stream.take(commands, binary=binary).value
 
 
 class _Lane:
@@ -81,6 +87,13 @@ class _Lane:
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.waiting = 0
+
+
+def _packed(post: Post) -> dict[str, Any]:
+    """Return a post as it goes to another replica, which is JSON."""
+    if post.binary:
+        return {"session": post.session, "binary": b64encode(post.commands).decode()}
+    return {"session": post.session, "commands": post.commands.decode()}
 
 
 def _answered(taken: Taken) -> None:

@@ -11,14 +11,17 @@ from urllib.parse import parse_qs
 import orjson
 
 from app.auth.origins import Origins, origin_allowed
-from app.errors import BadRequest, MessageTooBig, PermissionDenied, UnsupportedData
+from app.errors import BadRequest, MessageTooBig, PermissionDenied
+from app.ws.protocols.centrifuge_messages import EMULATION
+from app.ws.protocols.protobuf import WireError, count_delimited, decode
 
 __all__ = [
     "Post",
     "check_commands",
-    "check_content",
     "check_origin",
     "connect_commands",
+    "is_binary",
+    "read_binary_post",
     "read_post",
 ]
 
@@ -35,11 +38,12 @@ Headers = list[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Commands, one a line, for a session of a replica."""
+    """Commands for a session of a replica: one a line, or ``binary`` ones with their lengths before them."""
 
     node: str
     session: str
-    commands: str
+    commands: bytes
+    binary: bool = False
 
 
 def check_origin(headers: Sequence[tuple[bytes, bytes]], origins: Origins) -> None:
@@ -64,17 +68,26 @@ def connect_commands(query: bytes) -> bytes:
     return fields[_CONNECT][0].encode()
 
 
-def check_commands(commands: bytes | str, most: int) -> None:
+def check_commands(commands: bytes, most: int, *, binary: bool = False) -> None:
     """Raises :exc:`~app.errors.MessageTooBig`."""
-    lines = commands.count(b"\n") if isinstance(commands, bytes) else commands.count("\n")
-    if lines >= most:
+    count = count_delimited(commands) if binary else 1 + commands.count(b"\n")
+    if count > most:
         raise MessageTooBig(f"One request may carry {most} commands.")
 
 
-def check_content(headers: Mapping[bytes, bytes]) -> None:
-    """Raises :exc:`~app.errors.UnsupportedData` for the binary flavour of the protocol."""
-    if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == _BINARY:
-        raise UnsupportedData("Send JSON; the binary flavour is not served here.")
+def is_binary(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether the body is of the protobuf flavour of the protocol."""
+    return headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == _BINARY
+
+
+def read_binary_post(body: bytes) -> Post:
+    """Read an ``EmulationRequest`` of the protocol. Raises :exc:`~app.errors.BadRequest`."""
+    try:
+        members = decode(EMULATION, body, 0, len(body))
+    except WireError:
+        raise BadRequest("The body must be an EmulationRequest.") from None
+    node, session = _place(members)
+    return Post(node, session, members.get("data", b""), binary=True)
 
 
 def read_post(body: bytes) -> Post:
@@ -85,11 +98,17 @@ def read_post(body: bytes) -> Post:
         raise BadRequest("The body must be JSON.") from None
     if not isinstance(members, dict):
         raise BadRequest("The body must be an object.")
-    session, node, commands = (members.get(name) for name in ("session", "node", "data"))
+    node, session = _place(members)
+    commands = members.get("data")
+    if not isinstance(commands, str):
+        raise BadRequest("data must be a text: commands, one a line.")
+    return Post(node, session, commands.encode())
+
+
+def _place(members: Mapping[str, Any]) -> tuple[str, str]:
+    session, node = members.get("session"), members.get("node")
     if not (isinstance(session, str) and _SESSION.fullmatch(session)):
         raise BadRequest("session must be the text that the connect reply named.")
     if not (isinstance(node, str) and _NODE.fullmatch(node)):
         raise BadRequest("node must be the text that the connect reply named.")
-    if not isinstance(commands, str):
-        raise BadRequest("data must be a text: commands, one a line.")
-    return Post(node, session, commands)
+    return node, session

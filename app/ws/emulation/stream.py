@@ -42,7 +42,7 @@ class Stream:
         self._room = room
         self._session: Session | None = None
         self._shut = False
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[tuple[bytes, bool]] = deque()
         self.over = asyncio.Event()
         """Set when the session has ended: there is nothing more to write."""
         self.told = False
@@ -54,18 +54,18 @@ class Stream:
         self._session = session
         self._connection.attach(session)
         self.write(prologue)
-        session.receive_text(commands)
+        self._hand_over(commands, binary=self._codec.binary)
 
-    def take(self, commands: bytes) -> Taken:
-        """Bring commands, one a line, to the session: at once, or after those that wait already."""
+    def take(self, commands: bytes, *, binary: bool) -> Taken:
+        """Bring commands, of a frame's form, to the session: at once, or after those that wait already."""
         if not (self._shut or self._waiting):
-            self._hand_over(commands)
+            self._hand_over(commands, binary=binary)
             return Taken.TAKEN
         self._room -= len(commands) + _POST_COST
         if self._room < 0:
             self._room += len(commands) + _POST_COST
             return Taken.FULL
-        self._waiting.append(commands)
+        self._waiting.append((commands, binary))
         return Taken.TAKEN
 
     def end(self) -> None:
@@ -104,10 +104,14 @@ class Stream:
 
     def _work_off(self) -> None:
         while self._waiting and not self._shut:
-            commands = self._waiting.popleft()
+            commands, binary = self._waiting.popleft()
             self._room += len(commands) + _POST_COST
-            self._hand_over(commands)
+            self._hand_over(commands, binary=binary)
 
-    def _hand_over(self, commands: bytes) -> None:
-        if self._session is not None:
+    def _hand_over(self, commands: bytes, *, binary: bool) -> None:
+        if self._session is None:
+            return
+        if binary:
+            self._session.receive_binary(commands)
+        else:
             self._session.receive_text(commands)

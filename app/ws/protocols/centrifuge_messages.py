@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from app.ws.protocols.protobuf import Field, Kind, Message
 
-__all__ = ["COMMAND", "INFO", "PUBLICATION", "REPLY"]
+__all__ = ["COMMAND", "EMULATION", "INFO", "PUBLICATION", "REPLY"]
 
 _EMPTY = Message()
 
@@ -90,6 +90,9 @@ COMMAND = Message(
     _message(14, "refresh", Message(_text(1, "token"))),
     _message(15, "sub_refresh", Message(_text(1, "channel"), _text(2, "token"))),
 )
+
+EMULATION = Message(_text(1, "node"), _text(2, "session"), _data(3, "data"))
+"""Commands for a session whose words come and go on different connections."""
 
 _CLIENT_INFO = Message(_text(1, "user"), _text(2, "client"), _data(3, "conn_info"), _data(4, "chan_info"))
 

@@ -12,7 +12,19 @@ from typing import Any, NamedTuple
 
 import orjson
 
-__all__ = ["Encoded", "Field", "Kind", "Message", "WireError", "decode", "delimited", "encode", "varint", "varint_at"]
+__all__ = [
+    "Encoded",
+    "Field",
+    "Kind",
+    "Message",
+    "WireError",
+    "count_delimited",
+    "decode",
+    "delimited",
+    "encode",
+    "varint",
+    "varint_at",
+]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED = {_FIXED64: 8, _FIXED32: 4}
@@ -104,6 +116,19 @@ def varint_at(data: bytes, at: int, end: int) -> tuple[int, int]:
 def delimited(message: bytes) -> bytes:
     """Return ``message`` with its length before it."""
     return varint(len(message)) + message
+
+
+def count_delimited(data: bytes) -> int:
+    """Return how many messages there are, each with its length before it; what is cut off or none counts as one."""
+    count, at, end = 0, 0, len(data)
+    while at < end:
+        count += 1
+        try:
+            size, at = varint_at(data, at, end)
+        except WireError:
+            break
+        at += size
+    return count
 
 
 def decode(message: Message, data: bytes, at: int, end: int) -> dict[str, Any]:

@@ -154,13 +154,6 @@ async def test_a_request_of_the_wrong_form_is_refused(method: str, path: str, st
         assert gateway.sessions == set()
 
 
-async def test_the_binary_flavour_is_refused_in_words() -> None:
-    async with serving(configured()) as gateway:
-        for path in ("/connection/http_stream", "/emulation"):
-            binary = "application/octet-stream"
-            assert (await send(gateway, "POST", path, b"\x00", content_type=binary))[0] == 415
-
-
 async def test_another_request_behind_that_for_a_session_is_refused() -> None:
     async with serving(configured()) as gateway:
         body = connect_command().encode()
