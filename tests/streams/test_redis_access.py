@@ -1,13 +1,8 @@
-"""Who may speak to Redis, and how: TLS, passwords, an ACL user with exactly the rules of docs/redis.md, a prefix."""
+"""Who may speak to Redis, and how: passwords, an ACL user with exactly the rules of docs/redis.md, a prefix."""
 
 from __future__ import annotations
 
-import asyncio
 import re
-import ssl
-import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -15,118 +10,17 @@ from pydantic import ValidationError
 
 from app.composition.broker import create_topology
 from app.config.broker import BrokerConfig
-from app.errors import BrokerUnavailable, ConfigError
+from app.errors import BrokerUnavailable
 from app.streams.redis.client import Client
 from app.streams.redis.cluster import Cluster
 from app.streams.redis.sentinel import Sentinels
 from app.streams.redis.topology import Standalone, Topology
-from tests.streams.support import LAST, Replica, assert_clean, eventually, listen, numbered, own
+from tests.streams.support import LAST, Replica, eventually, listen, numbered, own
 from tests.support.redis_servers import ClusterServers
 from tests.support.valkey import ValkeyServer
 
 RULES = re.compile(r"^ACL SETUSER gateway (.+)$", re.MULTILINE)
 PAGE = Path(__file__).parents[2] / "docs" / "redis.md"
-
-
-def openssl(*arguments: str, folder: Path) -> None:
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-
-@pytest.fixture(scope="module")
-def papers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Certificates of an authority: a server's for localhost, a client's, and another authority."""
-    folder = tmp_path_factory.mktemp("tls")
-    for name in ("ca", "other"):
-        openssl(
-            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.pem",
-            "-days", "2", "-subj", f"/CN={name}", "-addext", "keyUsage=critical,keyCertSign,cRLSign",
-            folder=folder,
-        )  # fmt: skip
-    for name in ("server", "client"):
-        openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr",
-                "-subj", f"/CN={name}", folder=folder)  # fmt: skip
-        (folder / "names").write_text("subjectAltName=DNS:localhost\n")
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-                "-days", "2", "-extfile", "names", "-out", f"{name}.pem", folder=folder)  # fmt: skip
-    return folder
-
-
-@asynccontextmanager
-async def terminator(valkey: ValkeyServer, papers: Path) -> AsyncIterator[int]:
-    """Speak TLS in front of a server that can't, and ask for a client's certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(papers / "server.pem", papers / "server.key")
-    context.load_verify_locations(papers / "ca.pem")
-    context.verify_mode = ssl.CERT_REQUIRED
-    pumps: set[asyncio.Task[None]] = set()
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        except OSError:
-            pass
-        finally:
-            writer.close()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back, forth = await asyncio.open_unix_connection(valkey.url.removeprefix("unix://"))
-        for way in (pump(reader, forth), pump(back, writer)):
-            pumps.add(asyncio.ensure_future(way))
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for task in pumps:
-            task.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
-
-
-def over_tls(port: int, papers: Path, host: str = "localhost", **changed: str | None) -> Topology:
-    files = {"tls_ca": "ca.pem", "tls_certificate": "client.pem", "tls_key": "client.key", **changed}
-    values = {key: None if name is None else str(papers / name) for key, name in files.items()}
-    return create_topology(BrokerConfig(redis_url=f"rediss://{host}:{port}", connect_timeout=1.0, **values))
-
-
-async def test_everything_goes_over_tls(valkey: ValkeyServer, papers: Path, prefix: str) -> None:
-    async with terminator(valkey, papers) as port:
-
-        def where() -> Topology:
-            return over_tls(port, papers)
-
-        async with Replica(where, prefix, "a", timeout=2.0) as a, Replica(where, prefix, "b", timeout=2.0) as b:
-            owned = await own(a, "gen:1")
-            recorder, _ = await listen(b, "gen:1")
-            a.ledger.append(owned, numbered(1, 50))
-            a.ledger.append(owned, [LAST], close=True)
-            await recorder.reaches(51)
-            assert_clean(recorder)
-
-
-@pytest.mark.parametrize(
-    ("host", "changed"),
-    [("127.0.0.1", {}), ("localhost", {"tls_ca": "other.pem"}), ("localhost", {"tls_ca": None}),
-     ("localhost", {"tls_certificate": None, "tls_key": None})],
-    ids=["another name", "another authority", "the system's authorities", "no certificate of ours"],
-)  # fmt: skip
-async def test_a_server_that_can_not_be_trusted_and_a_client_without_papers_get_nowhere(
-    valkey: ValkeyServer, papers: Path, host: str, changed: dict[str, str | None]
-) -> None:
-    async with terminator(valkey, papers) as port:
-        client = Client(over_tls(port, papers, host, **changed), timeout=1.0, patience=0.5)
-        with pytest.raises(BrokerUnavailable):
-            await client.command("PING")
-        await client.close()
-
-
-def test_files_that_can_not_be_used_are_named(papers: Path) -> None:
-    with pytest.raises(ConfigError, match=r"broker\.tls_ca: there is no file"):
-        over_tls(1, papers, tls_ca="nowhere.pem")
-    with pytest.raises(ConfigError, match="tls_key"):
-        over_tls(1, papers, tls_key="server.key")
 
 
 async def use_everything(a: Replica, b: Replica) -> None:
