@@ -37,6 +37,12 @@ class Box:
             return DELIVERED
         return delivery
 
+    async def start(self):
+        pass
+
+    def figures(self):
+        return {}
+
     async def close(self):
         self.closed = True
 
