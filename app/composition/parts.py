@@ -323,7 +323,10 @@ class Parts:
     def _routers(self, config: Config) -> list[APIRouter]:
         backend = self._backend
         caller = Caller(self._verifier, insecure=config.realtime.insecure)
-        kinds = {name: kind.upstream for name, kind in config.generations.kinds.items()}
+        kinds = {
+            name: (kind.upstream, kind.format if kind.job is None else "")
+            for name, kind in config.generations.kinds.items()
+        }
         routers = [
             health_router(self.standing, config.server.health, version()),
             generations_router(

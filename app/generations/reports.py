@@ -11,7 +11,7 @@ from app.errors import BadRequest
 from app.generations.events import Artifact, Preview, Progress, Queued
 from app.generations.sources.port import Post
 
-__all__ = ["MAX_REPORTS", "Report", "parse_posts", "parse_reports"]
+__all__ = ["MAX_REPORTS", "Report", "parse_posts", "parse_reports", "reports_schema"]
 
 MAX_REPORTS = 100
 """Events of one call."""
@@ -48,6 +48,35 @@ def parse_posts(value: Any) -> list[Post]:
         given = fields.get("id")
         posts.append(Post(given if isinstance(given, str) else "", orjson.dumps(event)))
     return posts
+
+
+def reports_schema(*, pushed: bool) -> dict[str, Any]:
+    """Return the JSON schema of what :func:`parse_reports` takes, and, where there are ``pushed`` jobs,
+    :func:`parse_posts`."""
+    number: dict[str, Any] = {"type": "integer", "minimum": 0, "exclusiveMaximum": 2**53}
+    text: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": _MAX_TEXT}
+    percent = {"type": ["number", "null"], "minimum": 0, "maximum": 100}
+    data = {"type": "string", "minLength": 1, "description": f"In base 64, up to {_MAX_DATA} characters"}
+    shown = {"index": number, "mime": text}
+    perhaps = {"anyOf": [number, {"type": "null"}]}
+    progress = dict.fromkeys(("step", "total", "eta_ms"), perhaps) | {"percent": percent}
+    known = [
+        _event("queued", {"position": number}, ["position"]),
+        _event("progress", {**progress, "stage": {"anyOf": [text, {"type": "null"}]}}, []),
+        _event("preview", {**shown, "url": text, "data": {"type": "null"}}, ["index", "mime", "url"]),
+        _event("preview", {**shown, "data": data, "url": {"type": "null"}}, ["index", "mime", "data"]),
+        _event("artifact", {**shown, "url": text}, ["index", "mime", "url"]),
+    ]  # fmt: skip
+    if pushed:
+        known.append({"type": "object", "required": ["type"], "properties": {"type": {"enum": sorted(_PUSHED)}}})
+        known.append({"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}}})
+    several = {"type": "array", "minItems": 1, "maxItems": MAX_REPORTS, "items": {"anyOf": known}}
+    alone = [{**event, "properties": {**event["properties"], "events": {"not": {}}}} for event in known]
+    return {"anyOf": [*alone, {"type": "object", "required": ["events"], "properties": {"events": several}}]}
+
+
+def _event(kind: str, members: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    return {"type": "object", "required": ["type", *required], "properties": {"type": {"const": kind}, **members}}
 
 
 def _events(value: Any) -> list[Any]:

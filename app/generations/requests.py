@@ -18,7 +18,7 @@ from app.observe.trace_context import TraceContext, parse_traceparent
 
 __all__ = ["Info", "Policy", "StartRequest", "parse_policy"]
 
-_POLICY = re.compile(r"continue|cancel|cancel_after:(\d{1,5}(?:\.\d{1,3})?)")
+_POLICY = re.compile(r"continue|cancel|cancel_after:([0-9]{1,5}(?:\.[0-9]{1,3})?)")
 _MAX_KEY = 256
 
 

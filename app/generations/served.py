@@ -69,17 +69,17 @@ class Served:
     ) -> StartRequest:
         """Return the start that a body of chat completions asks for; ``key`` makes its repetition attach.
 
-        Raises :exc:`~app.errors.BadRequest`.
+        Raises :exc:`~app.errors.BadRequest` and ``ModelNotFound``.
         """
         if target.format in IMAGE_FORMATS:
-            raise BadRequest("model answers with images: ask for them at /v1/images/generations.")
+            raise ModelNotFound("This is no model for chats: it answers with images, at /v1/images/generations.")
         given = chat_input(target.format, body, target.model)
         return _start(target, given, policy, key, attended)
 
     def image(self, target: Target, body: Mapping[str, Any], *, policy: str, key: str | None = None) -> StartRequest:
         """Return the start that a body of OpenAI's images asks for. Raises :exc:`~app.errors.BadRequest`."""
         if target.format not in IMAGE_FORMATS | {"json-lines"}:
-            raise BadRequest("model answers with text, not with images.")
+            raise ModelNotFound("This is no model for images: it answers with text.")
         given = {name: value for name, value in body.items() if name not in {"model", "stream"}}
         return _start(target, given | ({} if target.model is None else {"model": target.model}), policy, key, True)
 

@@ -258,7 +258,7 @@ async def test_a_failure_is_an_error_of_the_chat(chat: Any) -> None:
         stranger = await chat(gateway.http, id="x" * 300)
         await stranger.do("send", text="Hello")
         await until(stranger, "error")
-        assert "id must be a text of 1 to 256 characters" in (await stranger.do("state"))["error"]
+        assert "id must be 1 to 256 letters" in (await stranger.do("state"))["error"]
 
 
 @pytest.mark.parametrize(

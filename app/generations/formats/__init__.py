@@ -25,13 +25,14 @@ from app.generations.formats.ollama import ollama
 from app.generations.formats.openai_chat import openai_chat
 from app.generations.formats.openai_images import openai_images
 from app.generations.formats.openai_responses import openai_responses, openai_responses_frames
+from app.generations.formats.parameters import described
 from app.generations.formats.refusals import error_from_response
 from app.generations.formats.replicate import ReplicateStream, replicate_prediction
 from app.generations.formats.screenshot_to_code import screenshot_to_code
 from app.generations.formats.service_request import images_body, passed_on
 from app.generations.formats.vercel_ai import vercel_ai
 
-__all__ = ["FORMATS", "FRAME_DECODERS", "POLL_DECODERS", "STREAM_DECODERS", "Format", "format_of"]
+__all__ = ["FORMATS", "FRAME_DECODERS", "POLL_DECODERS", "STREAM_DECODERS", "Format", "format_of", "input_schema"]
 
 _NO_STREAM = frozenset({b"application/json", b"text/html"})
 """What a server sends that did not understand, or a proxy in between: read as a stream it would look cut off."""
@@ -89,3 +90,8 @@ def format_of(name: str, fields: Mapping[str, str]) -> Format:
     if name != "json-lines":
         return FORMATS[name]
     return Format(lambda: json_lines(fields), passed_on, headers=_LINES_HEADERS, refused=_NO_LINES)
+
+
+def input_schema(name: str) -> dict[str, Any] | None:
+    """Return the JSON schema of the ``input`` of kinds of this format; None where it is the upstream's matter."""
+    return described(openai_request.PARAMETERS) if name == "openai-chat" else None

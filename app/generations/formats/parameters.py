@@ -28,6 +28,7 @@ __all__ = [
     "TEXTS",
     "Parameter",
     "checked",
+    "described",
     "dumped",
     "messages_of",
     "named_model",
@@ -100,6 +101,47 @@ OBJECTS: Parameter = (_are_objects, "a list of objects")
 STOP: Parameter = (_is_stop, "a text or a list of texts")
 CHOICE: Parameter = (_is_choice, "a text or an object")
 TEXTS: Parameter = (_are_texts, "a list of texts")
+
+
+_SCHEMAS: Mapping[str, dict[str, Any]] = {
+    INTEGER[1]: {"type": "integer", "exclusiveMinimum": -(2**53), "exclusiveMaximum": 2**53},
+    COUNT[1]: {"type": "integer", "minimum": 1, "exclusiveMaximum": 2**53},
+    NUMBER[1]: {"type": "number", "exclusiveMinimum": -1e9, "exclusiveMaximum": 1e9},
+    FLAG[1]: {"type": "boolean"},
+    TEXT[1]: {"type": "string", "maxLength": 1024},
+    LONG_TEXT[1]: {"type": "string"},
+    OBJECT[1]: {"type": "object"},
+    OBJECTS[1]: {"type": "array", "items": {"type": "object"}},
+    STOP[1]: {"anyOf": [{"type": "string", "maxLength": 1024},
+                        {"type": "array", "items": {"type": "string", "maxLength": 1024}}]},
+    CHOICE[1]: {"anyOf": [{"type": "string", "maxLength": 1024}, {"type": "object"}]},
+    TEXTS[1]: {"type": "array", "items": {"type": "string", "maxLength": 1024}},
+}  # fmt: skip
+_MESSAGE = {"type": "object", "required": ["role"], "properties": {"role": {"type": "string"}}}
+_ABSENT = {"type": "null"}
+
+
+def described(parameters: Mapping[str, Parameter]) -> dict[str, Any]:
+    """Return the JSON schema of an ``input`` of messages and these parameters: what :func:`messages_of`,
+    :func:`named_model` and :func:`checked` take."""
+    own: dict[str, Any] = {
+        "model": {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 1024}, _ABSENT]},
+        "message": {},
+        "messages": {},
+        **{name: {} for name in sorted(_IGNORED)},
+    }
+    rest = {name: {"anyOf": [_SCHEMAS[words], _ABSENT], "description": f"{words}".capitalize()}
+            for name, (_, words) in sorted(parameters.items())}  # fmt: skip
+    text, several = {"type": "string", "minLength": 1}, {"type": "array", "minItems": 1, "items": _MESSAGE}
+    return {
+        "type": "object",
+        "properties": own | rest,
+        "additionalProperties": False,
+        "oneOf": [
+            {"required": ["message"], "properties": {"message": text, "messages": _ABSENT}},
+            {"required": ["messages"], "properties": {"messages": several, "message": _ABSENT}},
+        ],
+    }
 
 
 def present(input: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from app.generations.waiting import Waiter
 from app.http.api.caller import Caller
 from app.http.api.documented import BEARER, EVENTS, SERVICE_KEY, json_of, problems
 from app.http.api.forms import form_route
+from app.http.api.generation_bodies import report_body, start_body
 from app.http.api.models import CancelAnswer, GenerationAnswer, StartAnswer, StartBody
 from app.http.event_stream import EventStreams, SseListener, parse_event_id
 from app.http.limits import counted_caller
@@ -44,29 +45,6 @@ _PREVIEW_HEADERS = {
     "content-security-policy": "default-src 'none'; sandbox",
     "cross-origin-resource-policy": "cross-origin",
     "referrer-policy": "no-referrer",
-}
-
-
-_FORM: dict[str, Any] = {
-    "requestBody": {
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["kind"],
-                    "description": "Fields beside the start's own are members of `input`; files become data URLs.",
-                    "properties": {
-                        **{
-                            name: {"type": "string"}
-                            for name in ("kind", "upstream", "idempotency_key", "on_last_disconnect")
-                        },
-                        "input": {"type": "string", "description": "A JSON object"},
-                    },
-                    "additionalProperties": {},
-                }
-            }
-        }
-    }
 }
 
 
@@ -184,11 +162,11 @@ def generations_router(
     caller: Caller,
     service_keys: ServiceKeys,
     uploads: Callable[[], UploadConfig],
-    kinds: Mapping[str, str],
+    kinds: Mapping[str, tuple[str, str]],
 ) -> APIRouter:
     """Return the routes; ``caller`` tells who asks, ``uploads`` what may come with a start that is a form.
 
-    ``kinds`` names the upstream of each kind that is served.
+    ``kinds`` names the upstream and the format of each kind that is served.
     """
     routes = _Routes(generations, streams, caller, service_keys)
     router = APIRouter(prefix="/api/v1/generations", tags=["generations"], responses=_PROBLEMS)
@@ -208,7 +186,7 @@ def generations_router(
         summary="Start a generation",
         responses=started,
         route_class_override=form_route(uploads),
-        openapi_extra={**BEARER, **_of_kinds(kinds)},
+        openapi_extra={**BEARER, **start_body(kinds)},
     )
     router.get(one, response_model=GenerationAnswer, summary="Read a generation", openapi_extra=BEARER)(routes.read)
     router.get(events, response_class=Response, summary="Watch a generation", responses=watched, openapi_extra=BEARER)(
@@ -217,7 +195,8 @@ def generations_router(
     router.get(one + "/previews/{index}", response_class=Response, summary="See a preview", responses=seen)(
         routes.preview
     )
-    router.post(events, status_code=202, response_class=Response, summary="Report progress", openapi_extra=SERVICE_KEY)(
+    told = {**SERVICE_KEY, **report_body(pushed=any(not format_ for _, format_ in kinds.values()))}
+    router.post(events, status_code=202, response_class=Response, summary="Report progress", openapi_extra=told)(
         routes.report
     )
     router.delete(one, response_model=CancelAnswer, summary="Cancel a generation", openapi_extra=BEARER)(routes.cancel)
@@ -246,13 +225,3 @@ def _answer(generation: Generation) -> dict[str, Any]:
         "error": failed or None,
         "receipt": terminal.get("receipt"),
     }
-
-
-def _of_kinds(kinds: Mapping[str, str]) -> dict[str, Any]:
-    """Say in the documentation which kinds there are, beside what the body's model says."""
-    known = [
-        {"properties": {"kind": {"const": kind}, "upstream": {"enum": [upstream, None]}}}
-        for kind, upstream in kinds.items()
-    ]
-    schema = {"anyOf": known} if known else {}
-    return {"requestBody": {"content": {"application/json": {"schema": schema}, **_FORM["requestBody"]["content"]}}}

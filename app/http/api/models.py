@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
+    "POLICY",
     "CancelAnswer",
     "GenerationAnswer",
     "ProblemAnswer",
@@ -15,6 +16,9 @@ __all__ = [
     "TicketAnswer",
     "UsageAnswers",
 ]
+
+
+POLICY = r"^(continue|cancel|cancel_after:[0-9]{1,5}(\.[0-9]{1,3})?)$"
 
 
 class OriginBody(BaseModel):
@@ -36,7 +40,7 @@ class StartBody(BaseModel):
     upstream: str | None = None
     idempotency_key: Annotated[str | None, Field(min_length=1, max_length=256)] = None
     """The same key and body again, by the same user, attaches to the first generation."""
-    on_last_disconnect: Annotated[str | None, Field(examples=["continue", "cancel", "cancel_after:30"])] = None
+    on_last_disconnect: Annotated[str | None, Field(pattern=POLICY, examples=["continue", "cancel_after:30"])] = None
     origin: Annotated[OriginBody | None, Field(alias="from")] = None
     """A completed generation whose files are given to the upstream, as ``input.files``."""
 

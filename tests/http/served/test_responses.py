@@ -232,7 +232,7 @@ async def test_images_stream_as_many_looks_as_were_asked_for_and_the_whole_one()
         assert (whole.data[0].b64_json, whole.output_format) == (PIXEL, "webp")
         with pytest.raises(library.BadRequestError):
             await client.images.generate(model="image", prompt="a lake", n=2)
-        with pytest.raises(library.BadRequestError):
+        with pytest.raises(library.NotFoundError):
             await client.chat.completions.create(model="image", messages=[{"role": "user", "content": "x"}])
         await client.close()
 

@@ -19,7 +19,11 @@ from app.generations.formats.served.to_anthropic import anthropic_input
 from app.generations.formats.served.to_ollama import ollama_input
 from app.generations.formats.served.to_responses import responses_input
 
-__all__ = ["chat_input"]
+__all__ = ["PART", "ROLES", "chat_input"]
+
+ROLES = ("assistant", "developer", "function", "system", "tool", "user")
+PART = {"type": "object", "required": ["type"], "properties": {"type": {"type": "string"}}}
+"""The JSON schema of a part of a message's content."""
 
 _HANDLED = frozenset({"model", "stream", "stream_options", "n", "messages"})
 _DEFAULTS: dict[str, tuple[Any, ...]] = {
@@ -61,15 +65,21 @@ def _messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(messages, list) or not messages:
         raise BadRequest("messages must be a list that is not empty.")
     for index, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise BadRequest(f"messages[{index}] must be an object with a role.")
+        if not isinstance(message, dict) or message.get("role") not in ROLES:
+            raise BadRequest(f"messages[{index}] must be an object with a role: {', '.join(ROLES)}.")
         content = message.get("content")
-        if not (content is None or isinstance(content, (str, list))):
-            raise BadRequest(f"messages[{index}].content must be a text or a list of parts.")
+        if not (content is None or isinstance(content, str) or _are_parts(content)):
+            raise BadRequest(f"messages[{index}].content must be a text or a list of parts, each with a type.")
         calls = message.get("tool_calls")
         if not (calls is None or (isinstance(calls, list) and all(isinstance(call, dict) for call in calls))):
             raise BadRequest(f"messages[{index}].tool_calls must be a list of objects.")
     return messages
+
+
+def _are_parts(content: Any) -> bool:
+    return isinstance(content, list) and all(
+        isinstance(part, dict) and isinstance(part.get("type"), str) for part in content
+    )
 
 
 def _openai(messages: list[dict[str, Any]], fields: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Source: the AI SDK's ``DefaultChatTransport`` and its ``ui-messages.ts``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,15 +13,19 @@ import orjson
 
 from app.errors import BadRequest
 
-__all__ = ["chat_id_of", "ui_messages"]
+__all__ = ["CHAT_ID", "LONGEST_CHAT_ID", "chat_id_of", "ui_messages"]
 
-_LONGEST_ID = 256
+LONGEST_CHAT_ID = 256
+CHAT_ID = r"^[A-Za-z0-9][A-Za-z0-9._~:@+-]*$"
+"""What may stand in a path, and is read by nobody on the way in another way."""
 
 
 def chat_id_of(value: Any) -> str:
     """Return a chat's id. Raises :exc:`~app.errors.BadRequest`."""
-    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_ID:
-        raise BadRequest(f"id must be a text of 1 to {_LONGEST_ID} characters.")
+    if not isinstance(value, str) or len(value) > LONGEST_CHAT_ID or not re.fullmatch(CHAT_ID[1:-1], value):
+        raise BadRequest(
+            f"id must be 1 to {LONGEST_CHAT_ID} letters, digits and . _ ~ : @ + -, a letter or digit first."
+        )
     return value
 
 
@@ -38,10 +43,16 @@ def ui_messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
         if not isinstance(message, dict) or message.get("role") not in ("system", "user", "assistant"):
             raise BadRequest(f"messages[{index}] must have the role system, user or assistant.")
         parts = message.get("parts")
-        if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-            raise BadRequest(f"messages[{index}].parts must be a list of objects.")
+        if not isinstance(parts, list) or not all(_is_part(part) for part in parts):
+            raise BadRequest(f"messages[{index}].parts must be a list of objects with a type.")
         messages += _assistant(parts) if message["role"] == "assistant" else [_spoken(message["role"], parts, index)]
+    if not any(message["role"] in ("system", "user") for message in given):
+        raise BadRequest("messages must hold one of a user, or of the system.")
     return messages
+
+
+def _is_part(part: Any) -> bool:
+    return isinstance(part, dict) and isinstance(part.get("type"), str) and isinstance(part.get("text", ""), str)
 
 
 def _spoken(role: str, parts: list[dict[str, Any]], index: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from app.errors import BadRequest, ModelNotFound
 from app.generations.formats.served.chat_completions import ChatStream, chat_answer
+from app.generations.formats.served.chat_request import PART, ROLES
 from app.generations.service import Generation
 from app.http.api.documented import BEARER
 from app.http.api.served.answers import Answers, json_answer, json_body, openai_errors
@@ -27,7 +28,10 @@ _BODY = asked(
             "items": {
                 "type": "object",
                 "required": ["role"],
-                "properties": {"role": {"enum": ["system", "user", "assistant"]}, "content": {}},
+                "properties": {
+                    "role": {"enum": list(ROLES)},
+                    "content": {"type": ["string", "array", "null"], "items": PART},
+                },
             },
         },
     }

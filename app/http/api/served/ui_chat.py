@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter
+from fastapi import Path as PathParameter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.auth.identity import Identity
 from app.errors import NotFound
 from app.generations.formats.served.ui_messages import UiMessageStream
-from app.generations.formats.served.ui_request import chat_id_of, ui_messages
+from app.generations.formats.served.ui_request import CHAT_ID, LONGEST_CHAT_ID, chat_id_of, ui_messages
 from app.generations.formats.served.wire import Failure, status_of
 from app.generations.requests import StartRequest
 from app.http.api.documented import BEARER, EVENTS, problems
@@ -32,13 +33,17 @@ _MESSAGE = {
             "type": "array",
             "items": {
                 "type": "object",
-                "required": ["type", "text"],
-                "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+                "required": ["type"],
+                "properties": {"type": {"type": "string"}, "text": {"type": "string"}},
+                "examples": [{"type": "text", "text": "Hello"}],
             },
         },
     },
 }
-_BODY = asked({"id": {"type": "string"}, "messages": {"type": "array", "minItems": 1, "items": _MESSAGE}})
+_ASKS = {"type": "object", "required": ["role"], "properties": {"role": {"enum": ["system", "user"]}}}
+_ID = {"type": "string", "pattern": CHAT_ID, "maxLength": LONGEST_CHAT_ID}
+_BODY = asked({"id": _ID, "messages": {"type": "array", "minItems": 1, "items": _MESSAGE, "contains": _ASKS}})
+_Chat = Annotated[str, PathParameter(pattern=CHAT_ID, max_length=LONGEST_CHAT_ID)]
 _EVENTS: dict[int | str, dict[str, Any]] = {200: {"description": "The message's parts.", "content": EVENTS}}
 _NOTHING: dict[int | str, dict[str, Any]] = {204: {"description": "Nothing is being said."}}
 _HEADERS = ((b"x-vercel-ai-ui-message-stream", b"v1"),)
@@ -68,7 +73,7 @@ class _Routes:
         await self._keys.put(_name(identity, chat), generation_id.encode(), target.kept_for)
         return await self._stream(identity, chat, generation_id, 2 * target.max_bytes)
 
-    async def resume(self, chat: str, request: Request) -> Response:
+    async def resume(self, chat: _Chat, request: Request) -> Response:
         """The message that is being written, from its beginning; 204 when none is.
 
         One that has ended meanwhile is given, too, until somebody has had it whole.
@@ -80,7 +85,7 @@ class _Routes:
         limit = 2 * self._answers.served.kind(self._answers.served.config.vercel.kind).max_bytes
         return await self._stream(identity, chat, generation_id, limit)
 
-    async def stop(self, chat: str, request: Request) -> Response:
+    async def stop(self, chat: _Chat, request: Request) -> Response:
         """Cancel the message that is being written. 204, also when none is."""
         identity = await self._answers.caller(request)
         generation_id = await self._last(identity, chat)
