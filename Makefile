@@ -25,7 +25,7 @@ help:
 	@echo "make check     format, lint, types, layers"
 	@echo "make bench     measure this machine"
 	@echo "make soak      hold sockets for MINUTES (2), cut them again and again, and look for loss and growth"
-	@echo "make load      replay a session as 500 users over two replicas, cut them all the time, and judge (MINUTES=2)"
+	@echo "make load      replay a session as 1,000 users over two replicas, cut them all the time, and judge (MINUTES=2)"
 	@echo "make large     pass BODY_MB (1024) megabytes each way, and look for growth"
 	@echo "make autobahn  run the Autobahn WebSocket test suite (needs a Python 2.7 beside)"
 	@echo "make cache-tests  run the http-cache-tests suite (needs node and npm)"

@@ -1,15 +1,14 @@
 """A long replay with chaos over two replicas and a Valkey: ``python -m loadtests.long_replay``, or ``make load``.
 
-It writes a session, starts two gateways and a Valkey, replays the session through all of ``tidegate-load`` while
-sockets break every few seconds and a storm breaks all of them, and fails if anything was lost, doubled or leaked.
+It starts two gateways and a Valkey, and replays a session that was recorded in a browser through all of
+``tidegate-load``, while sockets break every few seconds and a storm breaks all of them. It fails if anything was lost,
+doubled or leaked.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
-import json
 import random
 import socket
 import subprocess
@@ -19,32 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadtests.bench.lab import SECRET, Lab
-from loadtests.session_format import Closed, Frame, Header, Opened, Record, Session, save
 
-__all__ = ["main", "write_session"]
+__all__ = ["main"]
 
+_SESSION = Path(__file__).with_name("sessions") / "chat.jsonl"
 _FAULTS = ("lost", "doubled", "reordered", "leaked", "unfinished", "receipts_wrong", "receipts_unchecked",
            "resumes_partial", "resumes_failed", "epoch_changes")  # fmt: skip
-_TOKENS = 300
-_PAUSE = 0.033
-
-
-def write_session(path: Path) -> None:
-    """Write the session of a page that asks for one answer of ten seconds and reads it."""
-    where = {"generation_id": "gen_recorded", "epoch": "recorded"}
-    ask = {"type": "generate", "id": 1, "kind": "chat", "input": {"message": "Tell me everything."}}
-    messages: list[dict[str, object]] = [{"type": "reply", "id": 1, "ok": True, "offset": 0, **where}]
-    words = [f" word{number}" for number in range(_TOKENS)]
-    events: list[dict[str, object]] = [{"type": "started"}]
-    events += [{"type": "delta", "text": text} for text in words]
-    digest = hashlib.sha256("".join(words).encode()).hexdigest()
-    receipt = {"offset": len(words) + 2, "characters": sum(map(len, words)), "sha256": digest}
-    events.append({"type": "completed", "reason": "stop", "receipt": receipt})
-    messages += [{"type": "event", "offset": at, "event": event, **where} for at, event in enumerate(events, 1)]
-    records: list[Record] = [Opened(0.0), Frame(0.2, "send", json.dumps(ask))]
-    records += [Frame(0.2 + at * _PAUSE, "receive", json.dumps(each)) for at, each in enumerate(messages, 1)]
-    records.append(Closed(records[-1].t + 0.5, code=1000))
-    save(path, Session(Header("ws://recorded/api/v1/ws", "native", ["tidegate.v1", "bearer.${token}"]), records))
 
 
 def _quiet_port() -> int:
@@ -59,13 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Return 0 when nothing was wrong."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.long_replay", description="A long replay with chaos.")
     parser.add_argument("--minutes", type=float, default=2.0)
-    parser.add_argument("--clients", type=int, default=500)
+    parser.add_argument("--clients", type=int, default=1000)
+    parser.add_argument("--speed", type=float, default=1.0, help="how many times as fast as recorded")
+    parser.add_argument("--processes", type=int, default=1, help="of the load")
+    parser.add_argument("--session", type=Path, default=_SESSION, help="a session with chats")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the verdict and the report")
     options = parser.parse_args(arguments)
     options.out.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="tidegate-load-") as name, Lab(Path(name)) as lab:
-        session = Path(name, "session.jsonl")
-        write_session(session)
         port = _quiet_port()
         _, redis = lab.valkey()
         gateways = [lab.gateway(port, redis) for _ in range(2)]
@@ -74,10 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         watched = [each for target in gateways for each in ("--server-pid", str(target.pid))]
         judged = [each for fault in _FAULTS for each in ("--fail-if", f"{fault}>0")]
         told = ["-n", options.clients, "--ramp", f"{seconds / 6:.0f}s", "--loop", "--duration", f"{seconds:.0f}s",
-                "--drop-every", "5s", "--offline", "1s", "--storm", f"{seconds / 2:.0f}s", "--jwt-secret", SECRET,
-                "--with-producer", "--producer-port", port, "--settle", "30s", "--allow-void",
+                "--speed", options.speed, "--processes", options.processes, "--settle", "30s", "--allow-void",
+                "--drop-every", "15s", "--offline", "2s", "--storm", f"{seconds / 2:.0f}s", "--jwt-secret", SECRET,
+                "--with-producer", "--producer-port", port,
                 "--json", options.out / "load.json", "--html", options.out / "load.html"]  # fmt: skip
-        command = [sys.executable, "-m", "loadtests", "replay", session, *urls, *watched, *judged, *told]
+        command = [sys.executable, "-m", "loadtests", "replay", options.session, *urls, *watched, *judged, *told]
         return subprocess.run([str(each) for each in command], check=False).returncode
 
 

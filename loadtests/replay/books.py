@@ -26,8 +26,8 @@ class Stream:
     """``offset`` is the last one that came; ``numbered`` is False for a channel without a log."""
 
     __slots__ = (
-        "_characters", "_files", "_gathered", "_hash", "_missing", "_tally", "catch_up_to", "checked", "epoch",
-        "generation", "last_token", "marks", "offset", "since", "terminal",
+        "_characters", "_files", "_gathered", "_hash", "_missing", "_tally", "asked", "catch_up_to", "checked", "epoch",
+        "generation", "last", "last_token", "marks", "offset", "since", "terminal",
     )  # fmt: skip
 
     def __init__(self, tally: Tally, epoch: str, offset: int, since: int, *, generation: bool = True) -> None:
@@ -50,6 +50,10 @@ class Stream:
         self.last_token = 0
         self.catch_up_to = 0
         """Offsets up to here are replayed ones."""
+        self.last: int | None = None
+        """How far it goes, as somebody has said at the end; None: nobody has."""
+        self.asked = False
+        """Whether the server was asked for that, and has not answered."""
         self.terminal: dict[str, Any] | None = None
 
     @property
@@ -78,11 +82,8 @@ class Stream:
             tally.after_terminal += 1
             return False
         first = offset - merged + 1
-        if (hole := first - self.offset - 1) > 0:
-            self.checked = False
-            tally.lost += hole
-            tally.series["lost"][tally.second] += hole
-            missing.update(range(self.offset + 1, min(first, self.offset + 1 + _REMEMBERED - len(missing))))
+        if first - self.offset > 1:
+            self._miss(first)
         new = max(0, offset - max(self.offset, first - 1))
         late = missing.intersection(range(first, min(offset, self.offset) + 1)) if first <= self.offset else set()
         missing -= late
@@ -94,6 +95,21 @@ class Stream:
             self.checked = self.checked and not new and not late
         self.offset = max(self.offset, offset)
         return new == merged
+
+    def _miss(self, first: int) -> None:
+        """Count what is missing before ``first``. Should it come yet, it is known."""
+        tally, missing, hole = self._tally, self._missing, first - self.offset - 1
+        self.checked = False
+        tally.lost += hole
+        tally.series["lost"][tally.second] += hole
+        missing.update(range(self.offset + 1, min(first, self.offset + 1 + _REMEMBERED - len(missing))))
+
+    def ends_at(self, end: int) -> None:
+        """Nothing more is to come, and the last offset is ``end``: count what is missing of it."""
+        if end > self.offset:
+            self._tally.lost_at_end += end - self.offset
+            self._miss(end + 1)
+            self.offset = end
 
     def stand(self, epoch: str, offset: int, *, announced: int = 0) -> None:
         """Go on from another position, which was told: what was there before is void."""

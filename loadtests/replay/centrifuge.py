@@ -108,6 +108,10 @@ class Centrifuge:
             body["token"] = self._channel_token(str(body.get("channel", "")))
         self._write(step.name, Command(step.name, body, scheduled, step))
 
+    def ask_end(self, name: str) -> None:
+        """Ask for no publications of the history: the answer says how far it goes."""
+        self._write("history", Command("position", {"channel": name, "limit": 0}, 0))
+
     def receive(self, message: Message, now: int) -> None:
         if message.kind == "publication":
             self._publication(message, now)
@@ -140,6 +144,11 @@ class Centrifuge:
         if command is None:
             return
         error = message.get("error")
+        if command.kind == "position":
+            told = message.get("history") or {}
+            self._desk.told_end(command.body["channel"], told.get("epoch", ""), told.get("offset", 0))
+            self._seat.progress()
+            return
         if error is not None:
             self._error(command, error, now)
             return

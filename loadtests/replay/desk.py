@@ -145,6 +145,18 @@ class Desk:
             stream.begin_again()
         return False
 
+    def channels(self) -> list[tuple[str, Stream]]:
+        """Return what is no generation and has offsets: nothing says that it has come to its end."""
+        return [(name, each) for name, each in self.streams.items() if not each.generation and each.epoch]
+
+    def told_end(self, name: str, epoch: str, offset: int) -> None:
+        """Take the server's word on how far a channel goes; no epoch: it would not say."""
+        stream = self.streams.get(name)
+        if stream is not None:
+            stream.asked = False
+            if epoch == stream.epoch:
+                stream.last = offset
+
     def number(self, command: Command) -> int:
         """Return the id that ``command`` is sent with, and wait for its answer."""
         self._id += 1

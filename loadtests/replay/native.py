@@ -87,6 +87,10 @@ class Native:
             body["idempotency_key"] = secrets.token_hex(8)  # sent again after a drop, it must attach and not double
         self._send(Command(step.name, body, scheduled, step, told={"since": scheduled}))
 
+    def ask_end(self, name: str) -> None:
+        """Subscribe to what is subscribed: the answer says how far it goes."""
+        self._send(Command("position", {"type": "subscribe", "channel": name}, 0))
+
     def receive(self, message: Message, now: int) -> None:
         kind = message.kind
         if message.name is not None:
@@ -117,6 +121,9 @@ class Native:
     def _reply(self, message: dict[str, Any], now: int) -> None:
         command = self._desk.answer(message.get("id"), now)
         if command is None:
+            return
+        if command.kind == "position":
+            self._end(command, message)
             return
         self._desk.compare(command, None, message)
         if command.kind == "generate":
@@ -167,6 +174,9 @@ class Native:
         command = self._desk.answer(message["id"], now)
         if command is None:
             return
+        if command.kind == "position":
+            self._end(command, {})
+            return
         wait = message.get("retry_after_ms")
         if wait is not None and self._desk.again(command, wait / 1000, self._seat, self._send):
             self._desk.tally.note("errors", f"{command.kind}: {code}, sent again")
@@ -175,6 +185,13 @@ class Native:
         if command.step is None and command.kind in {"resume", "subscribe"}:
             self._desk.tally.resumes_failed += 1
         self._settle(command, now)
+
+    def _end(self, command: Command, told: dict[str, Any]) -> None:
+        name = command.body["channel"]
+        if told and not told.get("already"):
+            self._desk.nonsense("a subscription was over, and nobody has said so")
+        self._desk.told_end(name, told.get("epoch", ""), told.get("top", told.get("offset", 0)))
+        self._seat.progress()
 
     def _settle(self, command: Command, now: int) -> None:
         if command.step is None and command.kind != "refresh" and self._resuming:

@@ -35,5 +35,8 @@ class Raw:
     def command(self, step: Step, scheduled: int) -> None:
         """A raw recording has no commands."""
 
+    def ask_end(self, name: str) -> None:
+        """There are no channels."""
+
     def receive(self, message: Message, now: int) -> None:
         self._desk.tally.unnumbered += 1

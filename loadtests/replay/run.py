@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from loadtests.replay.ends import Ends
 from loadtests.replay.messages import Memo
 from loadtests.replay.opening import Address
 from loadtests.replay.options import Options
@@ -29,6 +30,7 @@ class Run:
     poller: Poller
     memo: Memo
     tally: Tally
+    ends: Ends
     origin: int
     """When the run began, in microseconds of the monotonic clock."""
     wall: int

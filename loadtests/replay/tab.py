@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Protocol
 
+from loadtests.replay.books import Stream
 from loadtests.replay.centrifuge import Centrifuge
 from loadtests.replay.correlation import Names
 from loadtests.replay.desk import Desk
@@ -31,6 +33,7 @@ class Dialect(Protocol):
     def come_back(self, now: int) -> None: ...
     def command(self, step: Step, scheduled: int) -> None: ...
     def receive(self, message: Message, now: int) -> None: ...
+    def ask_end(self, name: str) -> None: ...
 
 
 class Tab:
@@ -44,6 +47,7 @@ class Tab:
         self._wanted = False
         self._dropped = False
         self._given_up = False
+        self._at_rest = False
         self._signed_in = False
         self._caught_up = False
         self._reconnecting = False
@@ -55,6 +59,7 @@ class Tab:
         self.desk = Desk(run.tally, names, user, run.wall, answered)
         self.received = self.desk.take
         self.nonsense = self.desk.nonsense
+        run.ends.enter(self.desk)
         self._dialler = Dialler(run, number)
         self._dialect = self._speak()
 
@@ -62,6 +67,30 @@ class Tab:
     def dead(self) -> bool:
         """Whether the server has said that there is no coming back."""
         return self._given_up
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is to be connected."""
+        return self._wanted and not self._given_up
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is connected and has caught up."""
+        return self._caught_up
+
+    @contextlib.contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Break no socket meanwhile."""
+        self._at_rest = True
+        try:
+            yield
+        finally:
+            self._at_rest = False
+
+    def ask_end(self, name: str, stream: Stream) -> None:
+        """Ask the server how far a channel goes."""
+        stream.asked, stream.last = True, None
+        self._dialect.ask_end(name)
 
     def open(self, *, anew: bool) -> None:
         """Be connected from now on. ``anew``: as a page that remembers nothing."""
@@ -81,11 +110,12 @@ class Tab:
             self._line.close()
         for task in list(self._tasks):
             task.cancel()
+        self._run.ends.leave(self.desk)
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def drop(self) -> None:
         """Break the socket, as a network does."""
-        if self._line is not None and self._signed_in:
+        if self._line is not None and self._signed_in and not self._at_rest:
             self._run.tally.drops += 1
             self._run.tally.series["drops"][self._run.tally.second] += 1
             self._dropped = True

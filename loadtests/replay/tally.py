@@ -45,6 +45,11 @@ class Tally:
     replayed: int = 0
     """Of ``delivered``: what was caught up with."""
     lost: int = 0
+    lost_at_end: int = 0
+    """Of ``lost``: the last messages of channels, which no later one shows to be missing."""
+    ends_checked: int = 0
+    """Channels whose end was compared with what the server or others know of it."""
+    ends_unchecked: int = 0
     doubled: int = 0
     reordered: int = 0
     leaked: int = 0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
+from loadtests.replay.books import Stream
 from loadtests.replay.correlation import Names
 from loadtests.replay.plan import Step
 from loadtests.replay.rest import Rest
@@ -13,6 +15,9 @@ from loadtests.replay.tab import Tab
 
 __all__ = ["User"]
 
+_ENDS = 5.0
+"""Seconds for which the last messages of a channel are waited for."""
+_LOOK = 0.02
 _PATIENCE = 30.0
 """Seconds that a step waits for the answers that it needs, beyond its time."""
 
@@ -60,8 +65,11 @@ class User:
             for step in run.plan.steps:
                 if not await self._due(step, start, names, answered):
                     break
+                if step.kind == "close" or step.name == "unsubscribe":
+                    await self._compare_ends([self.tabs[step.tab]])
                 self._act(step, start, names, answered)
             await self._wait(self._quiet, run.options.settle)
+            await self._compare_ends(self.tabs)
             self._unfinished(names)
         finally:
             for task in self._calls:
@@ -125,6 +133,36 @@ class User:
             )
             for tab in self.tabs
         )
+
+    async def _compare_ends(self, tabs: list[Tab]) -> None:
+        """Compare how far the channels of some pages have come with what the server and other users say."""
+        channels = [(tab, name, each) for tab in tabs if tab.wanted for name, each in tab.desk.channels()]
+        if not channels:
+            return
+        within = min(_ENDS, self._run.options.settle)
+        with contextlib.ExitStack() as stack:
+            for tab in tabs:
+                stack.enter_context(tab.at_rest())
+            await self._wait(lambda: all(tab.ready or tab.dead for tab, _, _ in channels), within)
+            for tab, name, stream in channels:
+                if tab.ready:
+                    tab.ask_end(name, stream)
+            await self._wait(lambda: not any(stream.asked for _, _, stream in channels), within)
+            lasts = self._lasts([(name, stream) for _, name, stream in channels])
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within):
+                    while any(stream.offset < last for stream, last in lasts):  # noqa: ASYNC110
+                        await asyncio.sleep(_LOOK)
+        for stream, last in lasts:
+            stream.ends_at(last)
+        self._run.tally.ends_checked += len(lasts)
+        self._run.tally.ends_unchecked += len(channels) - len(lasts)
+
+    def _lasts(self, channels: list[tuple[str, Stream]]) -> list[tuple[Stream, int]]:
+        """Return the last offsets of channels, of those where anybody knows them."""
+        ends, now = self._run.ends, microseconds()
+        told = [(stream, (stream.last, ends.top(name, stream, now))) for name, stream in channels]
+        return [(stream, max(each or 0 for each in both)) for stream, both in told if both != (None, None)]
 
     def _unfinished(self, names: Names) -> None:
         """Count what should have come."""

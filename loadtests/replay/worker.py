@@ -24,6 +24,7 @@ from typing import Any
 import uvloop
 
 from loadtests.replay import centrifuge, native, raw
+from loadtests.replay.ends import Ends
 from loadtests.replay.messages import Memo
 from loadtests.replay.opening import Address
 from loadtests.replay.options import Options
@@ -93,7 +94,7 @@ async def _work(options: Options, index: int, orders: Connection, pipe: Connecti
     protocol = session.header.protocol
     memo = Memo(_DECODERS[protocol], binary=protocol == "raw")
     poller = Poller()
-    run = Run(options, session.header, plan, addresses, tokens, poller, memo, tally, origin // 1000, wall)
+    run = Run(options, session.header, plan, addresses, tokens, poller, memo, tally, Ends(), origin // 1000, wall)
     calls = any(step.kind == "call" for step in plan.steps) and options.rest
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(poller.close)
