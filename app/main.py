@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from app.composition.parts import Parts
 from app.config import Config, Source
 from app.errors import ConfigError
+from app.http.edge.answering import SHORTCUT_KEY
 from app.http.edge.guard import STATE_KEY as REQUESTS_KEY
 from app.http.edge.refusing import REFUSED_KEY
 from app.observe.signals import drained_on_sigterm, reloaded_on_sighup
@@ -62,6 +63,7 @@ class Gateway:
             GATE_KEY: parts.sockets.gate,
             REQUESTS_KEY: self._config.server.requests,
             REFUSED_KEY: parts.refused,
+            SHORTCUT_KEY: parts.edge.begin,
         }
         with (
             drained_on_sigterm(parts.begin_drain, parts.leave, self._config.server.drain_delay),

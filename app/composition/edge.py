@@ -6,23 +6,22 @@ what a browser must know of CORS and security, and its compression here, and onl
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Callable
 from functools import lru_cache, partial
 from random import getrandbits
 from time import perf_counter
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.auth.peer import Peers
+from app.composition.answer import Answer, Common, DirectAnswer, Fields
 from app.config import ServerConfig
 from app.errors import Misdirected, TidegateError
-from app.http.edge.cors import Cors
-from app.http.edge.encodings import Packing, accepted
-from app.http.edge.fields import Headers, with_vary
+from app.http.dispatch import Dispatch
+from app.http.edge.cycle import Cycle
 from app.http.edge.heads import host_name, valid_host
 from app.http.edge.hosts import Hosts
-from app.http.edge.packer import Packer, Packers
-from app.http.edge.security_headers import security_headers
 from app.http.own_requests import own_outcome
 from app.http.problems import problem
 from app.observe.counts import HttpCounts
@@ -34,13 +33,11 @@ from app.observe.tracing import Tracing
 __all__ = ["Edge"]
 
 _HEALTH = "/health"
-_OURS = frozenset({b"x-request-id", b"x-process-time"})
-_CORS = b"access-control-"
 _PREFLIGHT = (b"access-control-request-method", b"access-control-request-headers")
-_ENCODING = (b"accept-encoding",)
-_CLOSE = (b"connection", b"close")
+_SHORT = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods whose requests may take the shortcut: safe ones (RFC 9110 section 9.2.1), so that they change no cache."""
+_BODY = frozenset({b"content-length", b"transfer-encoding"})
 _SECURE = ("https", "wss")
-Fields = dict[bytes, bytes]
 _encoded = lru_cache(maxsize=1024)(partial(str.encode, encoding="latin-1"))
 
 
@@ -66,32 +63,26 @@ class Edge:
         self._told = told
         self._peers = Peers(config.trusted_proxies, config.forwarded_header)
         self._trusting = bool(self._peers)
-        self.draining = draining
-        self.packing = Packing(config.compression) if config.compression.enabled else None
-        self.packers = Packers(config.compression)
+        self._front = app if isinstance(app, Dispatch) else None
+        self._common = Common(config, draining)
         self.reload(config)
 
     def reload(self, config: ServerConfig) -> None:
         """Take other hosts, origins and headers, from the next request on."""
         self._hosts = Hosts(config.trusted_hosts)
         self._trace_share = config.trace_share
-        self.cors = Cors(config.cors, config.allowed_origins)
-        self.secure = {scheme: security_headers(config.security_headers, https=scheme == "https")
-                       for scheme in ("http", "https")}  # fmt: skip
-        self.secure_names = frozenset(name for name, _ in self.secure["https"])
-        self.special = self.secure_names | _OURS
-        """Fields of which an answer has no more than one, ours or its own."""
+        self._common.reload(config)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         fields: Fields = dict(scope["headers"])
-        context = scope[KEY] = self._context(scope, fields)
+        context = scope.get(KEY) or self._context(scope, fields)
         if scope["type"] == "websocket":
             await self._socket(scope, receive, send, context)
             return
-        answer = _Answer(self, scope["method"], fields, context, send)
+        answer = Answer(self._common, scope["method"], fields, context, send)
         self._counts.in_flight += 1
         try:
-            if self.cors.asks_before(scope["method"], fields):
+            if self._common.cors.asks_before(scope["method"], fields):
                 answer.says_cors = False
                 self._tell(scope, context, await self._preflight(fields, answer))
             elif self._serves(context, scope["path"]):
@@ -100,18 +91,37 @@ class Edge:
                 await _send_problem(answer, Misdirected())
                 self._tell(scope, context, Misdirected.status, Misdirected.code)
         finally:
-            self._counts.in_flight -= 1
-            if context.span is not None:
-                context.span.end()
-            if answer.packer is not None:
-                answer.packer.close()
+            self._ended()
+            answer.close()
+
+    def begin(self, cycle: Cycle, tasks: set[asyncio.Task[None]]) -> bool:
+        """Serve a request without a body as :meth:`Dispatch.begin` does: a
+        :class:`~app.http.edge.answering.Shortcut`."""
+        scope = cycle.scope
+        method: str = scope["method"]
+        if self._front is None or method not in _SHORT:
+            return False
+        fields: Fields = dict(scope["headers"])
+        if not _BODY.isdisjoint(fields) or self._common.cors.asks_before(method, fields):
+            return False
+        context = self._context(scope, fields)
+        if context.span is not None or not self._serves(context, scope["path"]):
+            return False
+        answer = DirectAnswer(self._common, method, fields, context, cycle, tasks, self._ended)
+        begun = self._front.begin(scope, answer)
+        self._counts.in_flight += begun
+        return begun
 
     def close(self) -> None:
-        self.packers.close()
+        self._common.close()
 
     # Private.
 
+    def _ended(self) -> None:
+        self._counts.in_flight -= 1
+
     def _context(self, scope: Scope, fields: Fields) -> RequestContext:
+        """Make what a request is known by, and put it into its scope."""
         began = perf_counter()
         client = scope["client"]
         address = client[0] if client else ""
@@ -132,7 +142,7 @@ class Edge:
         begins = trace is None
         if trace is None:
             trace = new_trace(getrandbits(192), share=self._trace_share)
-        context = RequestContext(named, trace, began, address, chain, scheme, host)
+        context = scope[KEY] = RequestContext(named, trace, began, address, chain, scheme, host)
         if self._tracing is not None and trace.sampled:
             self._begin_span(self._tracing, context, scope, begins=begins)
         return context
@@ -182,80 +192,14 @@ class Edge:
 
     async def _preflight(self, fields: Fields, send: Send) -> int:
         try:
-            headers = self.cors.preflight(fields)
+            headers = self._common.cors.preflight(fields)
         except TidegateError as error:
             await _send_problem(send, error)
             return error.status
-        headers.append((b"vary", b", ".join([*self.cors.vary, *_PREFLIGHT])))
+        headers.append((b"vary", b", ".join([*self._common.cors.vary, *_PREFLIGHT])))
         await send({"type": "http.response.start", "status": 204, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
         return 204
-
-
-class _Answer:
-    """Stands in for the server's ``send`` during one request."""
-
-    __slots__ = ("_context", "_edge", "_fields", "_method", "_send", "packer", "says_cors")
-
-    def __init__(self, edge: Edge, method: str, fields: Fields, context: RequestContext, send: Send) -> None:
-        self._edge = edge
-        self._method = method
-        self._fields = fields
-        self._context = context
-        self._send = send
-        self.packer: Packer | None = None
-        """Compresses the body, once the head has gone."""
-        self.says_cors = edge.cors.active
-        """Whether what is said of CORS is said here."""
-
-    def __call__(self, message: Message) -> Awaitable[None]:
-        if message["type"] == "http.response.start":
-            return self._begin(message)
-        if self.packer is not None:
-            return self.packer.body(message)
-        return self._send(message)
-
-    def _begin(self, message: Message) -> Awaitable[None]:
-        edge, context = self._edge, self._context
-        headers: Headers = list(message.get("headers", ()))
-        names = dict(headers)
-        if self.says_cors:
-            headers = self._with_cors(headers, names)
-        secure = edge.secure[context.scheme]
-        if not edge.special.isdisjoint(names):
-            headers = [field for field in headers if field[0] not in _OURS]
-            secure = [field for field in secure if field[0] not in names]
-        headers += secure
-        headers += (
-            (b"x-request-id", context.id),
-            (b"x-process-time", b"%.6f" % (perf_counter() - context.began)),
-        )
-        if edge.draining() and b"connection" not in names:
-            headers.append(_CLOSE)
-        kind = names.get(b"content-type")
-        if edge.packing is not None and kind is not None and edge.packing.worth(kind):
-            return self._maybe_packed(edge.packing, message, headers, names)
-        message["headers"] = headers
-        return self._send(message)
-
-    def _with_cors(self, headers: Headers, names: Fields) -> Headers:
-        """What an upstream says of it is replaced, so that nothing is said twice."""
-        cors = self._edge.cors
-        if any(name.startswith(_CORS) for name in names):
-            headers = [field for field in headers if not field[0].startswith(_CORS)]
-        if cors.vary:
-            headers = with_vary(headers, cors.vary)
-        return headers + cors.answer(self._fields.get(b"origin"))
-
-    def _maybe_packed(self, packing: Packing, message: Message, headers: Headers, names: Fields) -> Awaitable[None]:
-        if self._method != "HEAD" and packing.may(self._fields, message["status"], names):
-            headers = with_vary(headers, _ENCODING)
-            encoding = accepted(self._fields.get(b"accept-encoding", b""))
-            if encoding is not None and self._edge.packers.free:
-                self.packer = self._edge.packers.pack(encoding, self._send)
-                return self.packer.start(message, headers)
-        message["headers"] = headers
-        return self._send(message)
 
 
 async def _send_problem(send: Send, error: TidegateError) -> None:

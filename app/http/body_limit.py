@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import MessageTooBig
-from app.http.proxy import send_problem
+from app.http.answers import send_problem
 
 __all__ = ["BodyLimit"]
 

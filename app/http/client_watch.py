@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from starlette.types import Receive
 
 from app.observe.tasks import TaskSet
 
-__all__ = ["GRACE", "ClientGone", "ClientWatch", "Watches"]
+__all__ = ["GRACE", "ClientGone", "ClientWatch", "Lasting", "Watches"]
 
 GRACE = 0.025
 """Seconds."""
@@ -25,21 +25,28 @@ class ClientGone(Exception):
     """The client closed its connection before its request was complete or answered. There is nobody to tell."""
 
 
+class Lasting(Protocol):
+    """Something that may take a while."""
+
+    def begin(self) -> None:
+        """It has taken :data:`GRACE`, to twice that."""
+
+
 class Watches:
-    """All requests that are waiting to be watched."""
+    """All requests that are waiting to be watched, or for a task."""
 
     def __init__(self) -> None:
         self._tasks = TaskSet()
-        self._young: set[ClientWatch] = set()
-        self._older: set[ClientWatch] = set()
+        self._young: set[Lasting] = set()
+        self._older: set[Lasting] = set()
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, watch: ClientWatch) -> None:
+    def add(self, watch: Lasting) -> None:
         self._young.add(watch)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(GRACE, self._tick)
 
-    def discard(self, watch: ClientWatch) -> None:
+    def discard(self, watch: Lasting) -> None:
         self._young.discard(watch)
         self._older.discard(watch)
 

@@ -12,10 +12,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import MethodNotAllowed, TidegateError
 from app.http.aborted import quiet_aborted_responses
+from app.http.answers import send_problem
 from app.http.edge.heads import host_name
 from app.http.own_requests import OwnRequests, own_outcome
-from app.http.proxy import Proxy, send_problem
-from app.http.routes import MethodMismatch, RouteTable
+from app.http.passage import Client
+from app.http.proxy import Proxy
+from app.http.routes import Match, MethodMismatch, RouteTable
 from app.http.sockets.proxy import SocketProxy, refuse_socket
 from app.observe.outcomes import Ended, Outcome
 from app.observe.request_context import context_of
@@ -63,6 +65,16 @@ class Dispatch:
         if isinstance(match, MethodMismatch):
             return self._refuse(scope, send, MethodNotAllowed(), match.allow)
         return self._proxy(scope, receive, send, match)
+
+    def begin(self, scope: Scope, client: Client) -> bool:
+        """Serve a request without a body as :meth:`Proxy.begin` does, where it is of a route."""
+        try:
+            table = self._table
+            host = host_name(context_of(scope).host) if table.by_host else ""
+            match = table.match(scope["method"], scope["raw_path"], host)
+        except TidegateError:
+            return False
+        return isinstance(match, Match) and self._proxy.begin(scope, match, client)
 
     async def _refuse(self, scope: Scope, send: Send, error: TidegateError, allow: tuple[str, ...] = ()) -> None:
         outcome = own_outcome(context_of(scope), scope["method"], scope["raw_path"].decode("latin-1"))

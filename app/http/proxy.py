@@ -7,54 +7,57 @@ the client goes away the upstream's connection is closed at once.
 
 from __future__ import annotations
 
+from asyncio import get_running_loop
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple
 
-import structlog
 from starlette.types import Receive, Scope, Send
 
-from app.auth.bearer import bearer_token
-from app.auth.identity import ANONYMOUS, Identity
+from app.auth.identity import Identity
 from app.auth.service_keys import ServiceKeys
 from app.config import RouteConfig
-from app.errors import BadRequest, TidegateError, Unauthenticated, UpstreamError
-from app.http.aborted import ResponseAborted
-from app.http.access import authorize
+from app.errors import BadRequest, TidegateError
+from app.http.answers import answer_itself, or_refuse, pass_on
 from app.http.cache.flight import Answer
 from app.http.cached_routes import CachedRoutes
-from app.http.client_watch import ClientGone, ClientWatch, Watches
-from app.http.header_edits import RouteHeaders
-from app.http.headers import request_headers, response_headers
+from app.http.callers import Callers, Verifier
+from app.http.client_watch import ClientWatch, Watches
+from app.http.headers import request_headers
 from app.http.limits import admit_request, telling
 from app.http.metering import TokenMeter, read_ahead, uncompressed
-from app.http.problems import problem
+from app.http.passage import Client, Passage
 from app.http.request_body import received_body
 from app.http.routes import Match, Route
 from app.http.tracked import TrackedAnswer, Tracker, as_client
 from app.http.transport import HttpTransport
 from app.http.uploads.body import checked_body
-from app.http.upstreams.plan import Plan
-from app.limits.limits import Limits
-from app.observe.outcomes import Ended, Outcome, Outcomes
+from app.http.upstreams.exchange import Exchange
+from app.http.upstreams.plan import Plan, Request
+from app.limits.limits import Limits, Verdict
+from app.observe.outcomes import Outcome, Outcomes
 from app.observe.request_context import context_of
 
-__all__ = ["Proxy", "Verifier", "send_problem"]
+__all__ = ["Proxy"]
 
-_BODILESS = frozenset({204, 205, 304})
-_log = structlog.get_logger(__name__)
+_PATIENCE = 0.1
+"""Seconds: where answers may have to be given up earlier, each request has a task from its beginning."""
 
 
-class Verifier(Protocol):
-    """Tells who a token belongs to."""
+class _Lane(NamedTuple):
+    """How the requests of a route are sent. ``exchange`` is there where they may be sent without a task."""
 
-    async def verified(self, token: str) -> Identity:
-        """Raises :exc:`~app.errors.Unauthenticated` or one of its kinds for a token that is not valid now.
+    route: Route
+    plan: Plan
+    exchange: Exchange | None
 
-        It waits only for an issuer's fresh keys. Raises :exc:`~app.errors.KeysUnavailable` without any.
-        """
 
-    def check(self, identity: Identity) -> None:
-        """Raises :exc:`~app.errors.TokenRevoked` when what was verified before was revoked since."""
+class _Admitted(NamedTuple):
+    """Who asks, and what was taken for it of the limits."""
+
+    identity: Identity
+    limits: Limits | None
+    verdict: Verdict | None
+    meter: TokenMeter | None
 
 
 class Proxy:
@@ -76,16 +79,15 @@ class Proxy:
         those with a cache ``cached``, those whose answers begin a job ``tracker``. ``outcomes`` are told of every
         request's end.
         """
-        self._service_keys = service_keys or ServiceKeys()
+        self._callers = Callers(verifier, service_keys or ServiceKeys())
         self._transport = transport
-        self._verifier = verifier
         self._limits = limits
         self._body_limit = body_limit
         self._cached = cached
         self._outcomes = outcomes or Outcomes()
         self._tracker = tracker
         self._watches = Watches()
-        self._plans: dict[int, tuple[Route, Plan]] = {}
+        self._lanes: dict[int, _Lane] = {}
         """By the route's index; of routes of an earlier table there may be some."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, match: Match) -> None:
@@ -93,61 +95,38 @@ class Proxy:
 
         Raises :exc:`~app.http.aborted.ResponseAborted` when the upstream failed after the answer had begun.
         """
-        context, route = context_of(scope), match.route
-        outcome = Outcome(context, route.config, route.label, scope["method"], match.path)
-        limits, verdict, meter, failure = self._limits, None, None, None
+        outcome = Outcome(context_of(scope), match.route.config, match.route.label, scope["method"], match.path)
         try:
-            identity = await self._identify(match.route.config, scope["headers"])
-            outcome.user_id, outcome.company_id = identity.user_id, identity.company_id
-            if self._counts_tokens(route):
-                call, receive = await read_ahead(scope, receive)
-                if call is not None:
-                    meter, scope = TokenMeter(call), uncompressed(scope)
-            if route.config.limits:
-                assert limits is not None, "a route with limits needs somebody who counts"
-                wanted = None if meter is None else meter.wanted
-                verdict = await admit_request(limits, scope, route, identity, wanted)
-                send = telling(send, verdict)
-                if verdict.refusal is not None:
-                    raise verdict.refusal
-            if route.config.answer is not None:
-                await _answer_itself(route, send, outcome)
-                return
-            tracked = route.config.generation is not None
-            client, scope, receive = (
-                await as_client(route.config, scope, receive) if tracked else (None, scope, receive)
-            )
-            with ClientWatch(self._watches, receive) as watch:
-                response = await self._forward(scope, receive, match, identity, watch, outcome)
-                response = response if meter is None else meter.read(response, limits, verdict)
-                response = self._followed(response, route.config, identity, client)
-                try:
-                    await _answer(response, send, watch, route.headers, outcome)
-                except TidegateError as error:  # also of the request's body, which may still be on its way
-                    failed = isinstance(error, UpstreamError)
-                    outcome.ended, outcome.error = Ended.UPSTREAM if failed else Ended.REFUSED, error.code
-                    _log.warning("answer broke off", upstream=route.config.upstream, code=error.code,
-                                 request_id=context.id.decode("ascii"))  # fmt: skip
-                    raise ResponseAborted from None
-                finally:
-                    response.abort()
-        except ClientGone:
-            outcome.ended = Ended.CLIENT
-        except TidegateError as error:
-            failure = error
-            await _refuse(send, error, outcome)
+            await or_refuse(self._admit(scope, receive, send, match, outcome), send, outcome)
         finally:
-            if meter is not None:
-                meter.settle(limits, verdict, outcome, failure)
-            elif limits is not None and verdict is not None:
-                limits.release(verdict)
             self._outcomes.tell(outcome)
 
-    def _counts_tokens(self, route: Route) -> bool:
-        config, limits = route.config, self._limits
-        if config.answer is not None:
+    def begin(self, scope: Scope, match: Match, client: Client) -> bool:
+        """Serve a request without a body and, if all goes well, without a task.
+
+        False where that cannot be: then nothing was done, and the request is to be served by calling this proxy.
+        """
+        route = match.route
+        lane = None if route.config.answer is not None else self._lane(route)
+        if lane is None or lane.exchange is None:
             return False
-        return config.count_tokens or (limits is not None and limits.counts_tokens(config.limits))
+        outcome = Outcome(context_of(scope), route.config, route.label, scope["method"], match.path)
+        try:
+            identity = self._callers.known(route.config, scope["headers"])
+            path, headers = _target(scope, match), _headers(scope, route, identity)
+        except TidegateError:
+            return False  # Whoever waits where that helps will find the same, and tells the client.
+        outcome.user_id, outcome.company_id = identity.user_id, identity.company_id
+        exchange, within = lane.exchange, lane.plan.timeout
+        deadline = None if within is None else get_running_loop().time() + within
+        request = Request(
+            lane.plan, scope["method"], path, headers, b"", exchange.idle_timeout, deadline, outcome=outcome
+        )
+        attempt = exchange.begin(request)
+        if attempt is None:
+            return False
+        Passage(client, route, exchange, request, attempt, outcome, self._outcomes, self._watches).wait()
+        return True
 
     def reload(self, limits: Limits, body_limit: int, cached: CachedRoutes | None) -> None:
         """Take other limits and routes with a cache, from the next request on."""
@@ -156,6 +135,61 @@ class Proxy:
     async def close(self) -> None:
         """Stop watching clients. Requests in flight are the server's to end."""
         await self._watches.close()
+
+    # Private.
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send, match: Match, outcome: Outcome) -> None:
+        """Find out who asks, take what his request needs of limits, serve it, and give it back."""
+        route, limits, verdict, meter, failure = match.route, self._limits, None, None, None
+        identity = await self._callers.identify(route.config, scope["headers"])
+        outcome.user_id, outcome.company_id = identity.user_id, identity.company_id
+        if self._counts_tokens(route):
+            call, receive = await read_ahead(scope, receive)
+            if call is not None:
+                meter, scope = TokenMeter(call), uncompressed(scope)
+        try:
+            if route.config.limits:
+                assert limits is not None, "a route with limits needs somebody who counts"
+                wanted = None if meter is None else meter.wanted
+                verdict = await admit_request(limits, scope, route, identity, wanted)
+                send = telling(send, verdict)
+            admitted = _Admitted(identity, limits, verdict, meter)
+            failure = await or_refuse(self._serve(scope, receive, send, match, admitted, outcome), send, outcome)
+        finally:
+            if meter is not None:
+                meter.settle(limits, verdict, outcome, failure)
+            elif limits is not None and verdict is not None:
+                limits.release(verdict)
+
+    async def _serve(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        match: Match,
+        admitted: _Admitted,
+        outcome: Outcome,
+    ) -> None:
+        route, (identity, limits, verdict, meter) = match.route, admitted
+        if verdict is not None and verdict.refusal is not None:
+            raise verdict.refusal
+        if route.config.answer is not None:
+            await answer_itself(route, send, outcome)
+            return
+        client: str | None = None
+        if route.config.generation is not None:
+            client, scope, receive = await as_client(route.config, scope, receive)
+        with ClientWatch(self._watches, receive) as watch:
+            response = await self._forward(scope, receive, match, identity, watch, outcome)
+            response = response if meter is None else meter.read(response, limits, verdict)
+            response = self._followed(response, route.config, identity, client)
+            await pass_on(response, send, watch, route.headers, outcome)
+
+    def _counts_tokens(self, route: Route) -> bool:
+        config, limits = route.config, self._limits
+        if config.answer is not None:
+            return False
+        return config.count_tokens or (limits is not None and limits.counts_tokens(config.limits))
 
     async def _forward(
         self,
@@ -169,21 +203,11 @@ class Proxy:
         """Return the answer when its head has come: out of the cache, or of the upstream, which is sent the request."""
         route = match.route.config
         received: Sequence[tuple[bytes, bytes]] = scope["headers"]
-        headers = request_headers(
-            received,
-            outcome.context,
-            identity,
-            keep_authorization=route.keeps_authorization,
-            keep_service_key=route.forward_service_key,
-        )
-        headers = match.route.headers.request(headers, identity)
+        headers = _headers(scope, match.route, identity)
         body = await received_body(dict(received), receive, watch, route.body_limit or self._body_limit, outcome)
         if route.upload is not None:
             body = await checked_body(route.upload, received, body)
-        path = match.path
-        if scope["query_string"]:
-            path = f"{path}?{_query(scope['query_string'])}"
-        plan = self._plan(match.route)
+        path, plan = _target(scope, match), self._lane(match.route).plan
         ask, method = self._transport.request, scope["method"]
         cached = self._cached
         if cached is None:
@@ -205,87 +229,43 @@ class Proxy:
             return response
         return TrackedAnswer(response, self._tracker, route, identity, client)
 
-    def _plan(self, route: Route) -> Plan:
-        known = self._plans.get(route.index)
-        if known is None or known[0] is not route:
-            known = self._plans[route.index] = (route, self._transport.plan(route.config))
-        return known[1]
+    def _lane(self, route: Route) -> _Lane:
+        known = self._lanes.get(route.index)
+        if known is None or known.route is not route:
+            plan = self._transport.plan(route.config)
+            exchange = self._transport.direct(route.config) if self._is_plain(route, plan) else None
+            if exchange is not None and exchange.quickest < _PATIENCE:
+                exchange = None
+            known = self._lanes[route.index] = _Lane(route, plan, exchange)
+        return known
 
-    async def _identify(self, route: RouteConfig, received: Sequence[tuple[bytes, bytes]]) -> Identity:
-        if route.auth == "service":
-            self._service_keys.check(received)
-        if route.auth in ("none", "service"):
-            return ANONYMOUS
-        token = bearer_token(received)
-        if route.auth == "upstream":
-            if token is None:
-                raise Unauthenticated(route.missing_token or None)
-            return ANONYMOUS
-        identity = ANONYMOUS if token is None else await self._verifier.verified(token)
-        authorize(route, identity)
-        return identity
+    def _is_plain(self, route: Route, plan: Plan) -> bool:
+        """Whether a request without a body needs nothing but to be passed on: nobody to ask, nothing to remember."""
+        config = route.config
+        busy = config.limits or config.count_tokens or config.answer or config.cache or config.generation
+        slow = plan.timeout is None or plan.timeout >= _PATIENCE
+        return not (busy or config.upload or plan.hedge) and slow
 
 
-async def send_problem(
-    send: Send, error: TidegateError, *, request_id: bytes | None = None, allow: tuple[str, ...] = ()
-) -> None:
-    """Answer with the problem document of ``error``."""
-    instance = None if request_id is None else f"urn:tidegate:request:{request_id.decode('ascii')}"
-    status, headers, body = problem(error, instance=instance, allow=allow)
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _headers(scope: Scope, route: Route, identity: Identity) -> Sequence[tuple[bytes, bytes]]:
+    """Return the headers for the upstream."""
+    config = route.config
+    headers = request_headers(
+        scope["headers"],
+        context_of(scope),
+        identity,
+        keep_authorization=config.keeps_authorization,
+        keep_service_key=config.forward_service_key,
+    )
+    return route.headers.request(headers, identity)
 
 
-async def _refuse(send: Send, error: TidegateError, outcome: Outcome) -> None:
-    """Tell the client that there is no answer."""
-    request_id, failed = outcome.context.id, isinstance(error, UpstreamError)
-    outcome.ended, outcome.error = Ended.UPSTREAM if failed else Ended.REFUSED, error.code
-    outcome.status = outcome.status or error.status
-    if failed:
-        _log.warning("upstream failed", upstream=outcome.route.upstream, code=error.code,
-                     request_id=request_id.decode("ascii"), cause=repr(error.__cause__))  # fmt: skip
-    await send_problem(send, error, request_id=request_id)
-
-
-async def _answer_itself(route: Route, send: Send, outcome: Outcome) -> None:
-    """Answer with what the configuration says."""
-    answer = route.config.answer
-    assert answer is not None, "the caller looked"
-    body = answer.body.encode()
-    headers = [(b"content-type", answer.content_type.encode("latin-1"))]
-    if answer.status not in _BODILESS:
-        headers.append((b"content-length", b"%d" % len(body)))
-    if route.headers.response is not None:
-        headers = route.headers.response(headers)
-    outcome.status = answer.status
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    body = b"" if answer.status in _BODILESS else body
-    await send({"type": "http.response.body", "body": body})
-    outcome.sent, outcome.ended = len(body), Ended.COMPLETE
-
-
-async def _answer(response: Answer, send: Send, watch: ClientWatch, edits: RouteHeaders, outcome: Outcome) -> None:
-    """Stream the answer down. ``send`` waits while the client is slow, which pauses the upstream."""
-    headers = response_headers(response.headers, response.status)
-    if edits.response is not None:
-        headers = edits.response(headers)
-    if not response.complete:
-        watch.streaming()
-    outcome.status = response.status
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    while True:
-        data = await response.read()
-        outcome.sent += len(data)
-        if response.complete:  # and read: nothing comes after a complete body
-            watch.end()
-            await send({"type": "http.response.body", "body": data})
-            outcome.ended = Ended.COMPLETE
-            return
-        await send({"type": "http.response.body", "body": data, "more_body": True})
-
-
-def _query(raw: bytes) -> str:
+def _target(scope: Scope, match: Match) -> str:
+    """Return path and query for the upstream."""
+    query: bytes = scope["query_string"]
+    if not query:
+        return match.path
     try:
-        return raw.decode("ascii")
+        return f"{match.path}?{query.decode('ascii')}"
     except UnicodeDecodeError:
         raise BadRequest("The query holds characters that must be percent-encoded.") from None

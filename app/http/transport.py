@@ -16,11 +16,11 @@ from time import monotonic
 from typing import Any
 
 from app.config import RouteConfig, UpstreamConfig
-from app.errors import UpstreamTimeout
 from app.http.sockets.dial import UpstreamSocket, dial
 from app.http.upstream_response import UpstreamResponse
 from app.http.upstreams.breaker import BreakerState
 from app.http.upstreams.checker import check_regularly, is_well
+from app.http.upstreams.deadline import in_time
 from app.http.upstreams.exchange import Exchange
 from app.http.upstreams.fetching import Fetched, fetch
 from app.http.upstreams.kafka.answer import KafkaAnswer
@@ -89,6 +89,11 @@ class HttpTransport:
         exchange = self._exchanges.get(route.upstream) or self._left[route.upstream]
         return plan_of(exchange.config, route)
 
+    def direct(self, route: RouteConfig) -> Exchange | None:
+        """Return by what requests of a route can be sent without waiting; None where that cannot be."""
+        exchange = self._exchanges.get(route.upstream)
+        return exchange if isinstance(exchange, Exchange) else None
+
     def request(
         self,
         upstream: str,
@@ -127,7 +132,7 @@ class HttpTransport:
             )
         deadline = asyncio.get_running_loop().time() + within
         request = Request(plan, method, path, headers, body, idle, deadline, upgrade=upgrade, outcome=outcome)
-        return _in_time(exchange, request, deadline)
+        return in_time(exchange.send(request), deadline)
 
     async def connect(
         self,
@@ -282,13 +287,3 @@ class HttpTransport:
         elif pool.config.health.interval > 0:
             work = check_regularly(pool, self._random)
             self._probes[name] = self._tasks.start(work, f"health of upstream {name}")
-
-
-async def _in_time(
-    exchange: Exchange | KafkaExchange, request: Request, deadline: float
-) -> UpstreamResponse | KafkaAnswer:
-    try:
-        async with asyncio.timeout_at(deadline):
-            return await exchange.send(request)
-    except TimeoutError:
-        raise UpstreamTimeout from None

@@ -222,12 +222,12 @@ class UpstreamConnection(asyncio.Protocol):
         except httptools.HttpParserError:
             response.reusable = False
             response.fail(UpstreamInvalid())
-        response.fed()
         if response.status == 101:  # and nothing said to what
             response.fail(UpstreamInvalid("The service behind the gateway switched to another protocol."))
         if response.complete:
             self._finish(response)
-        elif response.failed:
+        response.fed()
+        if response.failed:
             self._fall_out(response)
 
     def eof_received(self) -> None:

@@ -26,6 +26,15 @@ _NO_BODY = frozenset({204, 304})
 _VERSIONS = frozenset({"1.1", "1.0"})
 
 
+class Waiter(Protocol):
+    """Who waits for something to come; a future is one."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, result: None, /) -> None:
+        """Something has come, or nothing will."""
+
+
 class Wire(Protocol):
     """What an answer needs of its connection."""
 
@@ -106,7 +115,7 @@ class UpstreamResponse:
         self._interim_bytes = 0
         self._chunks: list[bytes] = []
         self._size = 0
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: Waiter | None = None
         self._error: BaseException | None = None
 
     # For the reader.
@@ -153,6 +162,20 @@ class UpstreamResponse:
         if self._error is not None and not self._chunks:
             raise self._error  # what broke the body came together with the head: there is nothing to hand out
 
+    def then(self, waiter: Waiter) -> None:
+        """Tell ``waiter``, once, when the head has come or nothing will. It is told when the connection is free again,
+        if the answer is whole by then. Nobody else may be waiting, and nobody looks how long it takes."""
+        self._waiter = waiter
+        self.since = self._loop.time()
+
+    @property
+    def whole(self) -> bytes | None:
+        """The whole body, if it has come and nobody has read of it; None otherwise."""
+        if not self.complete or self._error is not None:
+            return None
+        chunks = self._chunks
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
     @property
     def waiting(self) -> bool:
         """Whether somebody waits for this answer: only then can it be late."""
@@ -163,15 +186,17 @@ class UpstreamResponse:
         return self.since + (self._idle_timeout if self.started else response_timeout)
 
     def fed(self) -> None:
-        """Wake the reader after bytes went through the parser; look how large the head has become."""
+        """Wake the reader after bytes went through the parser; look how large the head has become.
+
+        When the answer is complete its connection is free by now.
+        """
         if not self.started:
             if self._error is None and self.received > MAX_HEAD:
                 self.fail(UpstreamInvalid("The service behind the gateway answered with headers that are too large."))
             return
         if self._size > HIGH_WATER and self._wire is not None and not self.complete:
             self._wire.pause_reading()
-        if self._chunks or self.complete:
-            self._wake()
+        self._wake()
 
     def turned(self, tunnel: Tunnel) -> None:
         """The connection has switched protocols."""
@@ -215,12 +240,13 @@ class UpstreamResponse:
         assert self._waiter is None or self._waiter.done(), "one reader at a time"
         assert self._wire is not None, "an answer without a connection has ended: there is nothing to wait for"
         self._waiter = waiter = self._loop.create_future()
-        self.since = now = self._loop.time()
-        self._wire.expect(now + patience)
+        if self.started or not self.since:  # Who goes on waiting for the head has waited already.
+            self.since = self._loop.time()
+        self._wire.expect(self.since + patience)
         return waiter
 
     def _wake(self) -> None:
-        waiter = self._waiter
+        waiter, self._waiter = self._waiter, None  # Who is told once has no reason to be kept.
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
@@ -264,7 +290,6 @@ class UpstreamResponse:
         else:
             self._eof_ends = not chunked and b"content-length" not in names
             self.reusable = keep_alive and not (chunked and version == "1.0")
-        self._wake()
 
     def on_body(self, data: bytes) -> None:
         if self.complete:

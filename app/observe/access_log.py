@@ -11,6 +11,7 @@ import re
 from datetime import UTC, datetime
 from functools import lru_cache
 from random import random
+from time import time
 from typing import Any, Literal
 
 import orjson
@@ -19,6 +20,7 @@ from app.config.observability import AccessLogConfig
 from app.observe.lines import Lines
 from app.observe.logs import redact_text
 from app.observe.outcomes import Ended, GenerationOutcome, Outcome
+from app.observe.request_line import RequestLines, word
 
 __all__ = ["AccessLog", "safe_path"]
 
@@ -38,6 +40,7 @@ class AccessLog:
         self._slow = config.slow
         self._lines = lines
         self._format = _json if style == "json" else _console
+        self._requests = RequestLines(style)
 
     def request(self, outcome: Outcome) -> None:
         """A request has ended. A :data:`~app.observe.outcomes.Listener`."""
@@ -45,35 +48,8 @@ class AccessLog:
         failed = outcome.status >= 500 or outcome.ended in _OURS
         if self._share < 1 and not (slow or failed) and random() >= self._share:
             return
-        context, route = outcome.context, outcome.route
-        self._add(
-            {
-                "event": "request",
-                "level": "warning" if slow or failed else "info",
-                "logger": "access",
-                "timestamp": datetime.now(UTC),
-                "method": outcome.method,
-                "path": safe_path(outcome.path),
-                "route": outcome.label,
-                "status": outcome.status,
-                "ended": outcome.ended.value,
-                "error": outcome.error or None,
-                "slow": slow or None,
-                "seconds": round(outcome.seconds(), 6),
-                "head_seconds": round(outcome.head_seconds, 6) if outcome.attempts else None,
-                "received": outcome.received,
-                "sent": outcome.sent,
-                "upstream": route.upstream or None,
-                "target": outcome.target or None,
-                "attempts": outcome.attempts,
-                "cache": outcome.cache or None,
-                "client": context.client,
-                "user_id": _short(outcome.user_id),
-                "company_id": _short(outcome.company_id),
-                "request_id": context.id.decode("ascii"),
-                "trace_id": context.trace.trace_id,
-            }
-        )
+        path = safe_path(outcome.path)
+        self._lines.add(self._requests.line(outcome, path, now=time(), slow=slow, failed=failed))
 
     def socket(self, protocol: str, code: int, *, by_client: bool, seconds: float, **fields: Any) -> None:
         """A socket has ended. ``fields`` are names and numbers that are known of it."""
@@ -131,13 +107,12 @@ def _json(fields: dict[str, Any]) -> bytes:
 def _console(fields: dict[str, Any]) -> bytes:
     begin = f"{fields.pop('timestamp').isoformat()[:-6]}Z [{fields.pop('level')}] {fields.pop('event')}"
     del fields["logger"]
-    rest = [f"{name}={_word(value)}" for name, value in fields.items() if value is not None]
+    rest = [
+        f"{name}={word(value if isinstance(value, str) else str(value))}"
+        for name, value in fields.items()
+        if value is not None
+    ]
     return " ".join([begin, *rest]).encode()
-
-
-def _word(value: Any) -> str:
-    text = value if isinstance(value, str) else str(value)
-    return text if text.isascii() and text.isprintable() and " " not in text else orjson.dumps(text).decode()
 
 
 def _short(text: str | None) -> str | None:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from app.composition.edge import Edge
 from app.config import ServerConfig
+from app.http.edge.answering import SHORTCUT_KEY
 from app.http.edge.guard import STATE_KEY, Guard
 
 SECOND = 1.0
@@ -94,7 +95,7 @@ async def edge_server(
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
-    server.lifespan.state[STATE_KEY] = settings.requests
+    server.lifespan.state |= {STATE_KEY: settings.requests, SHORTCUT_KEY: edge.begin}
     await server.startup(sockets=[listener])  # and not serve(), which starts and stops by a clock of 100 ms
     try:
         yield listener.getsockname()[1], server

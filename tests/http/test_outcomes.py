@@ -26,10 +26,13 @@ LIMIT = 1000
 
 
 class Tokens:
-    async def verified(self, token):
+    def verify(self, token):
         if token != "good":
             raise InvalidToken
         return Identity("42", "7", "a@example.com")
+
+    async def verified(self, token):
+        return self.verify(token)
 
 
 class Told(list):

@@ -40,12 +40,15 @@ LIMIT = 200_000
 class Tokens:
     """One token is good, one is old, all others are bad."""
 
-    async def verified(self, token: str) -> Identity:
+    def verify(self, token: str) -> Identity:
         if token == "old":
             raise TokenExpired
         if token != "good":
             raise InvalidToken
         return Identity("42", "7", "a@example.com", ("admin", "user"))
+
+    async def verified(self, token: str) -> Identity:
+        return self.verify(token)
 
 
 async def nothing(scope, receive, send):
@@ -523,8 +526,11 @@ async def test_answers_never_swap_whatever_clients_do():
 class Scoped:
     """The token is the list of its scopes."""
 
-    async def verified(self, token: str) -> Identity:
+    def verify(self, token: str) -> Identity:
         return Identity("42", scopes=tuple(token.split("+")), claims=(("app.plan", "pro"),))
+
+    async def verified(self, token: str) -> Identity:
+        return self.verify(token)
 
 
 @contextlib.asynccontextmanager

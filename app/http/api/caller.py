@@ -7,8 +7,8 @@ from starlette.requests import Request
 from app.auth.bearer import bearer_token
 from app.auth.identity import ANONYMOUS, Identity
 from app.errors import Unauthenticated
+from app.http.callers import Verifier
 from app.http.own_requests import note_caller
-from app.http.proxy import Verifier
 
 __all__ = ["Caller"]
 

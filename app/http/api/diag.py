@@ -17,8 +17,8 @@ from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
 from app.errors import TooManyRequests
+from app.http.answers import send_problem
 from app.http.api.documented import EVENTS, problems
-from app.http.proxy import send_problem
 
 __all__ = ["diag_router"]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import Protocol
 from urllib.parse import unquote
 
 from starlette.types import Scope
@@ -16,9 +17,22 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from app.http.edge.cycle import Cycle
 from app.http.edge.idle import Idle
 
-__all__ = ["Answering"]
+__all__ = ["SHORTCUT_KEY", "Answering", "Shortcut"]
+
+SHORTCUT_KEY = "tidegate.shortcut"
+"""Key of the lifespan's state under which connections find their :class:`Shortcut`, if there is one."""
 
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
+
+
+class Shortcut(Protocol):
+    """Serves requests without calling the application, as far as it can."""
+
+    def __call__(self, cycle: Cycle, tasks: set[asyncio.Task[None]]) -> bool:
+        """Serve the request of ``cycle``: answer it, now or later, or start it, as one of the server's ``tasks``.
+
+        False where nothing was done.
+        """
 
 
 class Answering(HttpToolsProtocol):
@@ -34,6 +48,7 @@ class Answering(HttpToolsProtocol):
     idle: Idle
     going = False
     """Whether the server goes: what comes now is the last."""
+    _shortcut: Shortcut | None = None
     _default_headers: list[tuple[bytes, bytes]] | None = None
     _default_head = b""
 
@@ -52,6 +67,7 @@ class Answering(HttpToolsProtocol):
         super().connection_made(transport)
         self.pipeline = deque()
         self.idle = Idle(self.loop, transport.close)
+        self._shortcut = self.app_state.get(SHORTCUT_KEY)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connections.discard(self)
@@ -118,4 +134,5 @@ class Answering(HttpToolsProtocol):
 
     def _run(self, cycle: Cycle) -> None:
         self.running = cycle
-        cycle.start(self.app, self.tasks)
+        if self._shortcut is None or not self._shortcut(cycle, self.tasks):
+            cycle.start(self.app, self.tasks)

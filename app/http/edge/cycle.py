@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Sequence
 from typing import Any, Protocol
 
 from starlette.types import ASGIApp, Message, Scope
@@ -140,6 +140,20 @@ class Cycle:
         self._send(message)
         return _DONE
 
+    # Where there is no application: the answer comes whole, or one begins after all.
+
+    @property
+    def ready(self) -> bool:
+        """Whether an answer can be written now: the client is there, and not slow."""
+        return not (self._flow.write_paused or self.disconnected)
+
+    def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        """Write a whole answer at once. Raises :exc:`RuntimeError` for one that is none."""
+        assert not self.response_started, "an answer begins once"
+        self._held = self._head(status, headers)
+        self._continue(body, more=False)
+        self._owner = None
+
     # Private.
 
     async def _send_later(self, message: Message) -> None:
@@ -161,10 +175,14 @@ class Cycle:
             self._continue(message.get("body", b""), more=message.get("more_body", False))
 
     def _begin(self, message: Message) -> None:
+        assert self._owner is not None, "the application still runs"
+        self._held = self._head(message["status"], message.get("headers", []))
+        self._owner.loop.call_soon(self.flush)
+
+    def _head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """Begin the answer: return its head, and know from now on how its body ends."""
         owner = self._owner
-        assert owner is not None, "the application still runs"
-        status: int = message["status"]
-        headers: list[tuple[bytes, bytes]] = message.get("headers", [])
+        assert owner is not None, "it is not over"
         lines = [b": ".join(field) for field in headers]
         fields = dict(headers)
         length = fields.get(b"content-length")
@@ -184,8 +202,7 @@ class Cycle:
         self.response_started = True
         self.waiting_for_100_continue = False
         self._unframed, self._chunked, self._left = unframed, chunked, int(length or 0)
-        self._held = STATUS_LINE[status] + owner.default_head() + block
-        owner.loop.call_soon(self.flush)
+        return STATUS_LINE[status] + owner.default_head() + block
 
     def flush(self) -> None:
         """Write the head, if it still waits."""

@@ -24,10 +24,10 @@ from app.auth.service_keys import ServiceKeys
 from app.config import RealtimeConfig, RouteConfig
 from app.errors import PermissionDenied, TidegateError, TokenRevoked, UpstreamError
 from app.http.access import authorize
+from app.http.callers import Verifier
 from app.http.headers import request_headers, response_headers
 from app.http.limits import admit_request, telling
 from app.http.problems import problem
-from app.http.proxy import Verifier
 from app.http.routes import Match
 from app.http.sockets.handshake import Offer, answered_headers, asked_headers, check_answer, read_offer
 from app.http.sockets.splice import Clockwork, Splice, Terms

@@ -1,8 +1,9 @@
 """Sends a request until it has an answer or must not be sent any more.
 
 Three layers, each of which the plain case passes through without a detour: *send* decides about tries one after the
-other (``retries`` has the rules), *try once* finds a target that can be connected to, *ask* uses one connection. A
-hedged read races two tries.
+other (``retries`` has the rules), *try once* finds a target that can be connected to, an *attempt* uses one connection.
+A hedged read races two tries. The plainest case needs none of them to wait: *begin* has it sent, and *answered* notes
+that it was.
 """
 
 from __future__ import annotations
@@ -21,14 +22,13 @@ from app.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from app.http.request_head import request_head
-from app.http.upstream_connection import UpstreamConnection
 from app.http.upstream_response import ClosedEarly, UpstreamResponse
+from app.http.upstreams.attempt import Attempt
 from app.http.upstreams.hedging import Latencies
 from app.http.upstreams.plan import Request, plan_of
 from app.http.upstreams.pool import Pool
 from app.http.upstreams.racing import Outcome, race
-from app.http.upstreams.retries import IDEMPOTENT, Budget, Failure, pause_before_retry, retry_after_seconds
+from app.http.upstreams.retries import Budget, Failure, pause_before_retry, retry_after_seconds
 from app.http.upstreams.target import Target, Ticket
 from app.observe.tasks import TaskSet
 
@@ -67,12 +67,38 @@ class Exchange:
         self._latencies: dict[str, Latencies] = {}
         """By route; there are as many as routes in the configuration, at most."""
 
-    async def send(self, request: Request) -> UpstreamResponse:
-        """Return the answer when its head has come. What is raised is as :meth:`HttpTransport.request` says."""
+    def begin(self, request: Request) -> Attempt | None:
+        """Begin to send a request, at once: hand the try on to :meth:`send`, or to :meth:`answered` if that is all.
+
+        It has no answer to come where no connection is idle. None where nothing was done, for somebody must be waited
+        for first, or nobody may be asked.
+        """
+        began, pool = monotonic(), self._pool
+        if began >= pool.resolve_at:
+            return None
+        ticket = pool.admit(request.plan.name, began, (), ())
+        if not isinstance(ticket, Ticket):
+            return None
         self._retries.deposit()
+        attempt = self._attempt(ticket, request, began)
+        attempt.put(request, resendable=request.resendable)
+        return attempt
+
+    @property
+    def quickest(self) -> float:
+        """Seconds that the head of an answer is waited for, at least."""
+        return self._try_timeout
+
+    async def send(self, request: Request, begun: Attempt | None = None) -> UpstreamResponse:
+        """Return the answer when its head has come. What is raised is as :meth:`HttpTransport.request` says.
+
+        ``begun`` is what :meth:`begin` has returned for it.
+        """
+        if begun is None:
+            self._retries.deposit()
         try:
             hedged = request.plan.hedge and request.hedgeable
-            answer = await (self._race(request) if hedged else self._try_once(request))
+            answer = await (self._race(request) if hedged else self._try_once(request, begun))
         except _TryFailed as failed:
             return await self._send_again(request, None, failed)
         if answer.status >= 500 and answer.status in self._config.retries.statuses:
@@ -130,112 +156,79 @@ class Exchange:
             random=self._random(),
         )
 
-    async def _try_once(self, request: Request) -> UpstreamResponse:
+    def answered(self, attempt: Attempt, request: Request, answer: UpstreamResponse) -> None:
+        """Note that a try has got its answer's head."""
+        now, pool, ticket = monotonic(), self._pool, attempt.ticket
+        ok = answer.status < 500
+        pool.record(ticket, ok, now)
+        if not ok:
+            request.tried += (ticket.target,)
+        request.asked(ticket.target.label, now - attempt.began)
+        if pool.meter is not None:
+            pool.meter.answered(pool.name, ticket.target.label, request.plan.name, answer.status, now - attempt.began)
+
+    async def _try_once(self, request: Request, attempt: Attempt | None = None) -> UpstreamResponse:
         """Ask the next target; if it cannot be connected to, so that nothing was sent, the one after it, and so on.
 
         Raises :exc:`_TryFailed`, and :exc:`~app.errors.UpstreamUnreachable` or one of its kinds when no target may be
         asked now.
         """
-        pool, route = self._pool, request.plan.name
+        pool = self._pool
         refused: tuple[Target, ...] = ()
         cause: UpstreamUnreachable | None = None
         while True:
-            began = monotonic()
-            if began >= pool.resolve_at:
-                await pool.resolve(began)
-            ticket = pool.admit(route, began, request.tried, refused)
-            if not isinstance(ticket, Ticket):
-                raise self._nobody(ticket, cause)
-            if request.outcome is not None:
-                request.outcome.attempts += 1
-            if request.plan.hedge:
-                request.tried += (ticket.target,)  # already: the other leg of a race must see it
+            if attempt is None:
+                began = monotonic()
+                if began >= pool.resolve_at:
+                    await pool.resolve(began)
+                ticket = pool.admit(request.plan.name, began, request.tried, refused)
+                if not isinstance(ticket, Ticket):
+                    raise self._nobody(ticket, cause)
+                attempt = self._attempt(ticket, request, began)
             try:
-                answer = await self._ask(ticket, request)
+                answer = await attempt.ask(request, self._config, resendable=request.resendable)
             except UpstreamUnreachable as error:
-                cause = self._not_asked(ticket, request, began, error, cause)
-                refused += (ticket.target,)
+                cause = self._not_asked(attempt, request, error, cause)
+                refused += (attempt.ticket.target,)
+                attempt = None
             except BaseException as error:
-                self._note_failure(ticket, request, began, error)
+                self._note_failure(attempt, request, error)
                 if not isinstance(error, UpstreamError):
                     raise
                 raise _TryFailed(self._failure(error, request), error) from error
             else:
-                now = monotonic()
-                ok = answer.status < 500
-                pool.record(ticket, ok, now)
-                if not ok:
-                    request.tried += (ticket.target,)
-                request.asked(ticket.target.label, now - began)
-                if pool.meter is not None:
-                    pool.meter.answered(pool.name, ticket.target.label, route, answer.status, now - began)
+                self.answered(attempt, request, answer)
                 return answer
 
-    async def _ask(self, ticket: Ticket, request: Request) -> UpstreamResponse:
-        """Use an idle connection or a new one. An idle one that turns out dead is replaced, once, if that is safe."""
-        target, method, body = ticket.target, request.method, request.body
-        if request.upgrade and len(target.tunnels) >= self._config.max_sockets:
-            raise UpstreamBusy
-        length = len(body) if isinstance(body, bytes) else None
-        resendable = length is not None and method in IDEMPOTENT
-        timeout = self._try_timeout if resendable else self._timeout
-        connection = target.take_idle(resendable) or await target.connect()
-        while True:
-            answer: UpstreamResponse | None = None
-            try:
-                head = request_head(
-                    method,
-                    target.address,
-                    request.path,
-                    request.headers,
-                    static=self._pool.static,
-                    length=length,
-                    upgrade=request.upgrade,
-                )
-                connection.ticket = ticket
-                answer = connection.send(
-                    head,
-                    body,
-                    head_only=method == "HEAD",
-                    response_timeout=timeout,
-                    idle_timeout=request.idle_timeout,
-                    upgrade=request.upgrade,
-                )
-                await answer.head(timeout)
-                return answer
-            except UpstreamInvalid:
-                if not (answer is not None and _was_stale(connection, answer) and resendable):
-                    raise
-            except BaseException:
-                connection.close()
-                raise
-            other = target.take_idle(True)
-            if other is not None:
-                other.close()  # it may be as stale as the first
-            connection = await target.connect()
+    def _attempt(self, ticket: Ticket, request: Request, began: float) -> Attempt:
+        if request.outcome is not None:
+            request.outcome.attempts += 1
+        if request.plan.hedge:
+            request.tried += (ticket.target,)  # already: the other leg of a race must see it
+        patience = self._try_timeout if request.resendable else self._timeout
+        return Attempt(ticket, began, patience, self._pool.static)
 
     def _not_asked(
-        self, ticket: Ticket, request: Request, began: float, error: UpstreamUnreachable, before: Exception | None
+        self, attempt: Attempt, request: Request, error: UpstreamUnreachable, before: Exception | None
     ) -> UpstreamUnreachable:
         """Note that there was no connection; return what to tell the client if there is none to any other target."""
         if not isinstance(error, UpstreamBusy):
-            self._failed(ticket, request, Failure.CONNECT, began)
+            self._failed(attempt, request, Failure.CONNECT)
             return error
-        if ticket.breaker is not None:
-            ticket.breaker.abandon(ticket.epoch)
+        _abandon(attempt.ticket)
         return before if isinstance(before, UpstreamUnreachable) else error
 
-    def _note_failure(self, ticket: Ticket, request: Request, began: float, error: BaseException) -> None:
+    def _note_failure(self, attempt: Attempt, request: Request, error: BaseException) -> None:
         """Note a request that got no answer, unless it was the client who broke it off."""
         late = request.deadline is not None and (
             asyncio.get_running_loop().time() >= request.deadline - _DEADLINE_SLACK
         )
         if isinstance(error, UpstreamError):
-            self._failed(ticket, request, self._failure(error, request), began)
+            self._failed(attempt, request, self._failure(error, request))
         elif isinstance(error, asyncio.CancelledError) and late:
-            self._failed(ticket, request, Failure.TIMEOUT, began)
-        elif ticket.breaker is not None:
-            ticket.breaker.abandon(ticket.epoch)
+            self._failed(attempt, request, Failure.TIMEOUT)
+        else:
+            _abandon(attempt.ticket)
 
     def _nobody(self, patience: float, cause: UpstreamUnreachable | None) -> Exception:
         if isinstance(cause, UpstreamBusy):
@@ -259,8 +252,8 @@ class Exchange:
             else Failure.CUT
         )
 
-    def _failed(self, ticket: Ticket, request: Request, failure: Failure, began: float) -> None:
-        now = monotonic()
+    def _failed(self, attempt: Attempt, request: Request, failure: Failure) -> None:
+        now, ticket, began = monotonic(), attempt.ticket, attempt.began
         pool, route = self._pool, request.plan.name
         request.tried += (ticket.target,)
         pool.record(ticket, False, now)
@@ -295,6 +288,7 @@ class Exchange:
             latencies.add(monotonic() - began)  # of a loser as well: its answer would have come even later
 
 
-def _was_stale(connection: UpstreamConnection, answer: UpstreamResponse) -> bool:
-    """Whether the upstream had closed the connection already when the request was sent."""
-    return answer.received == 0 and connection.requests > 1
+def _abandon(ticket: Ticket) -> None:
+    """A request says nothing about its target: the client broke it off, or it was never sent."""
+    if ticket.breaker is not None:
+        ticket.breaker.abandon(ticket.epoch)
