@@ -81,9 +81,12 @@ async def asgi_server(app: ASGIApp, config: ServerConfig | None = None) -> Async
 
 @contextlib.asynccontextmanager
 async def edge_server(
-    app: ASGIApp, settings: ServerConfig, draining: Callable[[], bool] = bool
+    app: ASGIApp, settings: ServerConfig, draining: Callable[[], bool] = bool, *, shortcut: bool = True
 ) -> AsyncIterator[tuple[int, uvicorn.Server]]:
-    """Run ``app`` behind the edge, on uvicorn; yields its port and the server."""
+    """Run ``app`` behind the edge, on uvicorn; yields its port and the server.
+
+    Without the ``shortcut`` each request has a task from its beginning.
+    """
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(2048)
@@ -95,7 +98,7 @@ async def edge_server(
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
-    server.lifespan.state |= {STATE_KEY: settings.requests, SHORTCUT_KEY: edge.begin}
+    server.lifespan.state |= {STATE_KEY: settings.requests, SHORTCUT_KEY: edge.begin if shortcut else None}
     await server.startup(sockets=[listener])  # and not serve(), which starts and stops by a clock of 100 ms
     try:
         yield listener.getsockname()[1], server

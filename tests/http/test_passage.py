@@ -1,0 +1,442 @@
+"""Requests that pass without a task: that they do, that they leave nothing behind, and that nobody can tell.
+
+Every test warms up first: the first request of a connection to an upstream waits for it, and has a task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import uvicorn
+
+from app.auth.identity import Identity
+from app.config import RouteConfig, ServerConfig, UpstreamConfig
+from app.errors import InvalidToken, TokenRevoked
+from app.http.dispatch import Dispatch
+from app.http.proxy import Proxy
+from app.http.routes import RouteTable
+from app.http.transport import HttpTransport
+from app.observe.outcomes import Ended, Outcome, Outcomes
+from tests.http.support import edge_server, ok, raw_server, read_head, read_request
+
+WITHIN = 20.0
+"""Seconds after which a test gives up."""
+Answering = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
+"""Gets the head of a request and answers it."""
+
+
+class Tokens:
+    """All tokens are good but one, and those that were revoked."""
+
+    def __init__(self) -> None:
+        self.revoked: set[str] = set()
+
+    def verify(self, token: str) -> Identity:
+        if token == "bad":
+            raise InvalidToken
+        if token in self.revoked:
+            raise TokenRevoked
+        return Identity(token, "7")
+
+    async def verified(self, token: str) -> Identity:
+        return self.verify(token)
+
+    def check(self, identity: Identity) -> None:
+        raise AssertionError("nothing here waits for so long")
+
+
+@dataclass
+class Site:
+    """A gateway, its upstream, and what was told of the requests."""
+
+    port: int
+    server: uvicorn.Server
+    transport: HttpTransport
+    tokens: Tokens
+    told: list[dict[str, Any]] = field(default_factory=list)
+    asked: list[bytes] = field(default_factory=list)
+    """Heads that the upstream got."""
+    tasks: list[int] = field(default_factory=list)
+    """How many tasks of requests there were when it got them."""
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the gateway closed a connection to the upstream."""
+
+    def tell(self, outcome: Outcome) -> None:
+        self.told.append({name: getattr(outcome, name) for name in Outcome.__slots__})
+
+
+async def at_once(head: bytes, writer: asyncio.StreamWriter) -> None:
+    writer.write(ok())
+
+
+@contextlib.asynccontextmanager
+async def site(
+    answering: Answering = at_once, *, shortcut: bool = True, warm: bool = True, config: ServerConfig | None = None,
+    route: dict[str, Any] | None = None, **upstream: Any,
+) -> AsyncIterator[Site]:  # fmt: skip
+    """The upstream answers ``/warm`` at once, and all else as ``answering`` does."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head, _ = await read_request(reader)
+                it.asked.append(head)
+                it.tasks.append(len(it.server.server_state.tasks))
+                await (at_once if b" /warm " in head else answering)(head, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            it.left.set()
+            raise
+
+    tokens = Tokens()
+    async with raw_server(handle) as behind:
+        transport = HttpTransport({"u": UpstreamConfig(targets=(behind.url,), **upstream)})
+        outcomes = Outcomes()
+        proxy = Proxy(transport, tokens, body_limit=1000, outcomes=outcomes)
+        table = RouteTable([RouteConfig(path="/*", upstream="u", **({"auth": "optional"} | (route or {})))])
+        try:
+            front = edge_server(Dispatch(table, proxy, nothing), config or ServerConfig(), shortcut=shortcut)
+            async with front as (port, server):
+                it = Site(port, server, transport, tokens)
+                outcomes.listen(it.tell)
+                if warm:
+                    await warm_up(it)
+                yield it
+        finally:
+            await proxy.close()
+            await transport.close()
+
+
+async def nothing(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError("no request of these tests is for the gateway itself")
+
+
+@contextlib.asynccontextmanager
+async def client(it: Site) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+    try:
+        async with asyncio.timeout(WITHIN):
+            yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def read_answer(reader: asyncio.StreamReader, *, bodiless: bool = False) -> tuple[bytes, bytes]:
+    head = await read_head(reader)
+    body = b""
+    if b"transfer-encoding: chunked" in head:
+        while size := int(await reader.readline(), 16):
+            body += await reader.readexactly(size)
+            await reader.readline()
+        await reader.readline()
+    elif not bodiless and (length := re.search(rb"\r\ncontent-length: (\d+)", head)):
+        body = await reader.readexactly(int(length[1]))
+    return head, body
+
+
+async def ask(it: Site, request: bytes = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n") -> tuple[bytes, bytes]:
+    async with client(it) as (reader, writer):
+        writer.write(request)
+        return await read_answer(reader, bodiless=request.startswith(b"HEAD"))
+
+
+async def warm_up(it: Site) -> None:
+    """See to it that there is an idle connection to the upstream, and forget how."""
+    it.told.clear()
+    await ask(it, b"GET /warm HTTP/1.1\r\nHost: h\r\n\r\n")
+    await until(lambda: it.told)
+    for seen in (it.told, it.asked, it.tasks):
+        seen.clear()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(WITHIN):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def ended(it: Site) -> dict[str, Any]:
+    """What was told of the only request."""
+    await until(lambda: it.told)
+    (one,) = it.told
+    return one
+
+
+async def test_a_request_on_an_idle_connection_has_no_task() -> None:
+    async with site() as it:
+        head, body = await ask(it, b"GET /a?b HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer 42\r\n\r\n")
+        assert (head.split(b"\r\n")[0], body) == (b"HTTP/1.1 200 OK", b"ok")
+        assert b"\r\nx-request-id: " in head
+        assert it.asked[0].startswith(b"get /a?b http/1.1\r\n")
+        assert b"\r\nx-user-id: 42\r\n" in it.asked[0]
+        assert it.tasks == [0]
+        told = await ended(it)
+    assert (told["status"], told["ended"], told["attempts"], told["sent"]) == (200, Ended.COMPLETE, 1, 2)
+    assert (told["user_id"], told["company_id"], told["target"] != "") == ("42", "7", True)
+
+
+async def test_without_the_shortcut_it_has_one() -> None:
+    """Otherwise the test above would show nothing."""
+    async with site(shortcut=False) as it:
+        await ask(it)
+        assert it.tasks == [1]
+
+
+ANSWERS = {
+    "a length": ok(b"whole", b"X-A: 1\r\nX-A: 2\r\nSet-Cookie: a=1\r\n"),
+    "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-T: t\r\n\r\n",
+    "nothing": b"HTTP/1.1 204 No Content\r\nX-A: 1\r\n\r\n",
+    "not changed": b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\nContent-Length: 5\r\n\r\n',
+    "not found": b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno",
+    "an error": b"HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\nno",
+    "hop by hop": ok(b"x", b"Connection: X-Mine, keep-alive\r\nX-Mine: 1\r\nKeep-Alive: timeout=5\r\nTE: a\r\n"),
+    "interim": b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + ok(b"final"),
+    "large": ok(b"x" * 300_000),
+    "text": ok(b"word " * 2000, b"Content-Type: text/plain\r\n"),
+    "events": b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 9\r\n\r\ndata: a\n\n",
+    "forged": ok(b"x", b"X-Request-ID: theirs\r\nX-Gateway-Error: no\r\nX-Frame-Options: theirs\r\nServer: s\r\n"),
+    "nonsense": b"what is this\r\n\r\n",
+    "too long a head": b"HTTP/1.1 200 OK\r\n" + b"X-A: %b\r\n" % (b"a" * 8000) * 9 + b"Content-Length: 0\r\n\r\n",
+    "closing": ok(b"bye", b"Connection: close\r\n"),
+    "101": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+    "two": ok(b"one") + ok(b"two"),
+}
+REQUESTS = {
+    "GET": b"GET /a/./b?x=%20 HTTP/1.1\r\nHost: h\r\nX-Request-ID: r1\r\nAccept-Encoding: gzip\r\nHERE\r\n\r\n",
+    "HEAD": b"HEAD /a HTTP/1.1\r\nHost: h\r\nX-Request-ID: r1\r\nOrigin: https://a.example\r\nHERE\r\n\r\n",
+    "OPTIONS": b"OPTIONS /a HTTP/1.1\r\nHost: h\r\nX-Request-ID: r1\r\nCookie: a=b\r\nHERE\r\n\r\n",
+    "1.0": b"GET /a HTTP/1.0\r\nX-Request-ID: r1\r\nHERE\r\n\r\n",
+}
+VARIES = re.compile(rb"(x-process-time: )[\d.]+|(traceparent: )[\w-]+|(host: 127.0.0.1:)\d+")
+
+
+async def exchanged(request: bytes, *, shortcut: bool) -> list[list[Any]]:
+    """What the upstream got, what the client got, and what was told for each answer, but for what differs each time."""
+    answer = b""
+
+    async def answers(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        if answer == ANSWERS["nonsense"]:
+            writer.close()
+
+    config = ServerConfig.model_validate({"cors": {"origins": ["https://a.example"]}})
+    seen = []
+    async with site(answers, shortcut=shortcut, config=config, retries={"count": 0}) as it:
+        for wanted in ANSWERS.values():
+            answer = wanted
+            await warm_up(it)
+            async with client(it) as (reader, writer):
+                writer.write(request.replace(b"HERE", b"Connection: close"))
+                got = await reader.read()
+            told = await ended(it)
+            kept = [
+                told[name] for name in ("status", "ended", "error", "attempts", "sent", "path", "method", "user_id")
+            ]
+            seen.append([[VARIES.sub(rb"\1\2\3", piece) for piece in (*it.asked, got)], kept])
+    return seen
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+async def test_nobody_can_tell_whether_a_request_had_a_task(request_: str) -> None:
+    with_task = await exchanged(REQUESTS[request_], shortcut=False)
+    without = await exchanged(REQUESTS[request_], shortcut=True)
+    for name, one, other in zip(ANSWERS, without, with_task, strict=True):
+        assert one == other, name
+
+
+async def test_an_answer_that_comes_in_pieces_is_streamed() -> None:
+    more = asyncio.Event()
+
+    async def in_pieces(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc")
+        await more.wait()
+        writer.write(b"def")
+
+    async with site(in_pieces) as it, client(it) as (reader, writer):
+        writer.write(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n")
+        await read_head(reader)
+        assert await reader.readexactly(3) == b"abc"
+        assert it.told == []
+        more.set()
+        assert await reader.readexactly(3) == b"def"
+        told = await ended(it)
+    assert (told["ended"], told["sent"], told["attempts"]) == (Ended.COMPLETE, 6, 1)
+
+
+async def test_an_answer_that_is_late_gets_a_task_and_comes() -> None:
+    late = asyncio.Event()
+
+    async def later(head: bytes, writer: asyncio.StreamWriter) -> None:
+        await late.wait()
+        writer.write(ok(b"late"))
+
+    async with site(later) as it, client(it) as (reader, writer):
+        writer.write(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n")
+        await until(lambda: it.server.server_state.tasks)
+        late.set()
+        assert (await read_answer(reader))[1] == b"late"
+        assert len(it.asked) == 1
+
+
+async def never(head: bytes, writer: asyncio.StreamWriter) -> None:
+    """Says nothing."""
+
+
+async def test_a_client_that_goes_takes_its_request_along() -> None:
+    async with site(never) as it:
+        async with client(it) as (_, writer):
+            writer.write(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n")
+            await until(lambda: it.asked)
+        async with asyncio.timeout(WITHIN):
+            await it.left.wait()
+        told = await ended(it)
+        assert (told["ended"], told["attempts"]) == (Ended.CLIENT, 1)
+        assert it.transport.connections("u") == (0, 0)
+
+
+async def test_the_routes_time_runs_from_the_beginning() -> None:
+    async with site(never, route={"timeout": 0.2}) as it:
+        head, _ = await ask(it)
+        assert head.startswith(b"HTTP/1.1 504 ")
+        told = await ended(it)
+        assert (told["ended"], told["error"]) == (Ended.UPSTREAM, "upstream_timeout")
+
+
+async def test_a_connection_that_was_closed_meanwhile_is_replaced_and_the_request_carried_out_once() -> None:
+    async def closes_first(head: bytes, writer: asyncio.StreamWriter) -> None:
+        if len(it.asked) == 1:
+            writer.close()
+        else:
+            writer.write(ok(b"second"))
+
+    async with site(closes_first) as it:
+        assert (await ask(it))[1] == b"second"
+        assert len(it.asked) == 2
+        assert (await ended(it))["attempts"] == 1
+
+
+async def test_an_answer_that_may_be_tried_again_is() -> None:
+    async def busy_first(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n" if len(it.asked) == 1 else ok(b"then"))
+
+    async with site(busy_first) as it:
+        assert (await ask(it))[1] == b"then"
+        told = await ended(it)
+        assert (told["status"], told["attempts"]) == (200, 2)
+
+
+async def test_failures_open_the_breaker_and_it_is_asked() -> None:
+    async def fails(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n")
+
+    async with site(fails, breaker={"consecutive_failures": 3}, retries={"count": 0}) as it:
+        statuses = [(await ask(it))[0].split()[1] for _ in range(5)]
+    assert statuses == [b"500"] * 3 + [b"503"] * 2
+    assert len(it.asked) == 3
+
+
+async def test_requests_sent_at_once_are_answered_in_their_order_on_one_connection() -> None:
+    async def named(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(ok(head.split(b" ")[1]))
+
+    async with site(named) as it, client(it) as (reader, writer):
+        writer.write(b"".join(b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n" % number for number in range(10)))
+        assert [(await read_answer(reader))[1] for _ in range(10)] == [b"/%d" % number for number in range(10)]
+        assert it.transport.connections("u") == (1, 1)
+        assert it.tasks == [0] * 10
+        await until(lambda: len(it.told) == 10)
+
+
+async def test_requests_of_many_clients_keep_their_answers() -> None:
+    async def named(head: bytes, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(int(head.split(b" ")[1][1:]) % 7 * 0.01)
+        writer.write(ok(head.split(b" ")[1]))
+
+    async with site(named) as it:
+
+        async def one(number: int) -> None:
+            async with client(it) as (reader, writer):
+                for turn in range(5):
+                    name = b"/%d" % (number * 10 + turn)
+                    writer.write(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % name)
+                    assert (await read_answer(reader))[1] == name
+
+        await asyncio.gather(*[one(number) for number in range(40)])
+        await until(lambda: len(it.told) == 200)
+        assert {told["ended"] for told in it.told} == {Ended.COMPLETE}
+
+
+async def test_a_client_that_does_not_read_gets_all_of_it_when_it_does() -> None:
+    async def much(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(ok(b"x" * 50_000))
+
+    config = ServerConfig.model_validate({"requests": {"max_pipelined": 200}})
+    async with site(much, config=config) as it, client(it) as (reader, writer):
+        writer.write(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n" * 150)
+        await until(lambda: it.server.server_state.tasks)  # nobody takes what the next ones would be answered
+        for _ in range(150):
+            assert len((await read_answer(reader))[1]) == 50_000
+
+
+@pytest.mark.parametrize("token", ["bad", "revoked"])
+async def test_who_may_not_pass_is_told_so(token: str) -> None:
+    request = b"GET /a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer %b\r\n\r\n" % token.encode()
+    async with site() as it:
+        it.tokens.revoked.add("revoked")
+        head, _ = await ask(it, request)
+        assert head.startswith(b"HTTP/1.1 401 ")
+        assert it.asked == []
+        assert (await ended(it))["ended"] is Ended.REFUSED
+
+
+async def test_a_request_that_cannot_be_sent_costs_no_connection() -> None:
+    async with site(headers={"X-Key": "k"}) as it:
+        head, _ = await ask(it, b"GET /a HTTP/1.1\r\nHost: h\r\nX-A: \xff\r\nX-B: a\tb\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert it.transport.connections("u") == (1, 1)
+
+
+async def test_a_server_that_goes_answers_what_it_has_begun() -> None:
+    asked, late = asyncio.Event(), asyncio.Event()
+
+    async def later(head: bytes, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await late.wait()
+        writer.write(ok(b"late"))
+
+    async with site(later) as it, client(it) as (reader, writer):
+        writer.write(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n")
+        await asked.wait()
+        for connection in tuple(it.server.server_state.connections):
+            connection.shutdown()
+        late.set()
+        head, body = await read_answer(reader)
+        assert body == b"late"
+        assert b"connection: close" in head
+        assert await reader.read() == b""
+
+
+async def test_a_request_leaves_nothing_to_the_garbage_collector() -> None:
+    async with site() as it, client(it) as (reader, writer):
+
+        async def some() -> None:
+            for _ in range(100):
+                writer.write(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n")
+                await read_answer(reader)
+
+        await some()
+        gc.collect()
+        gc.disable()
+        try:
+            await some()
+            assert gc.collect() < 100
+        finally:
+            gc.enable()
