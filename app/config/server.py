@@ -50,6 +50,9 @@ class HealthPagesConfig(Section):
     )
     """What it says, in this order. For `services` all upstreams are asked, once a second at most; with one of them
     unhealthy the `status` is `degraded`."""
+    ready_names_upstreams: bool = False
+    """Whether `/health/ready` asks the upstreams, too, once a second at most, and names those that are not well within
+    half a second as `unavailable`. It is 200 all the same: without one upstream the others are still served."""
     paths: tuple[str, ...] = ()
     """Further places of the pages: below `/healthz` there are `/healthz/live`, `/healthz/ready` and
     `/healthz/detailed`, too."""

@@ -16,7 +16,6 @@ from starlette.requests import Request
 from services.analytics.requests import Event, Events
 from services.analytics.settings import AnalyticsSettings
 from services.analytics.store import Store
-from services.analytics.tables import METADATA
 from services.database.database import Database
 from services.web.application import service_application
 from services.web.callers import caller_of
@@ -34,7 +33,7 @@ _Days = Annotated[int, Query(ge=1, le=366, description="How many days back")]
 def create_app(settings: AnalyticsSettings | None = None) -> FastAPI:
     """The analytics service. Without ``settings``, the defaults: the environment is read by ``__main__`` alone."""
     settings = settings or AnalyticsSettings()
-    database = Database(settings.database_url, "analytics", METADATA, Path(__file__).parent / "migrations")
+    database = Database(settings.database_url, "analytics", Path(__file__).parent / "migrations")
     store = Store(database)
     tasks: list[asyncio.Task[None]] = []
 

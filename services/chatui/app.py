@@ -17,7 +17,7 @@ from services.chat.model import LanguageModel
 from services.chat.sampling import Generation, Sampling
 from services.chatui.settings import ChatUiSettings
 from services.chatui.shelf import Shelf, id_of
-from services.chatui.tables import CONVERSATIONS, DOCUMENTS, MESSAGES, METADATA, OUTBOX, PROMPTS
+from services.chatui.tables import CONVERSATIONS, DOCUMENTS, MESSAGES, OUTBOX, PROMPTS
 from services.database.database import Database
 from services.topics.outbox import Outbox
 from services.users.tokens import Tokens
@@ -86,7 +86,9 @@ class ImportedMessage(BaseModel):
 
 class ImportedConversation(BaseModel):
     model_config = _CONFIG
-    topic: str = Field("", max_length=255, validation_alias=AliasChoices("conversation_topic", "topic", "title"))
+    topic: str = Field(
+        "", max_length=255, pattern=r"^[^\x00]*$", validation_alias=AliasChoices("conversation_topic", "topic", "title")
+    )
     messages: list[ImportedMessage] = Field(max_length=1000)
 
 
@@ -100,7 +102,7 @@ class _Parts:
 
     def __init__(self, settings: ChatUiSettings, model: LanguageModel) -> None:
         self.settings, self.model = settings, model
-        self.database = Database(settings.database_url, "chatui", METADATA, Path(__file__).parent / "migrations")
+        self.database = Database(settings.database_url, "chatui", Path(__file__).parent / "migrations")
         self.outbox = Outbox(self.database, OUTBOX, _publisher(settings), settings.outbox_limit)
         self._tokens = Tokens(settings.jwt_secret.get_secret_value(), 1, 1, None, None)
         shelves = {"conversation": CONVERSATIONS, "message": MESSAGES, "prompt": PROMPTS, "document": DOCUMENTS}
@@ -182,7 +184,7 @@ def _kept(parts: _Parts, shelf: Shelf, name: str, new: type[BaseModel], change: 
         user = parts.user(request)
         if isinstance(asked, MessageRequest):
             await parts.conversations.get(user, asked.conversation_id)
-        return await shelf.add(user, id_of(request.headers.get("x-correlation-id")), **asked.model_dump())
+        return await shelf.add(user, id_of(user, request.headers.get("x-correlation-id")), **asked.model_dump())
 
     async def delete_all(request: Request) -> Response:
         await shelf.remove(parts.user(request), None)
@@ -220,14 +222,15 @@ def _chat(parts: _Parts) -> APIRouter:
     @router.post("/conversation/", response_model=None)
     async def conversation(request: Request, asked: ChatRequest) -> Response:
         """Answers in server-sent events: `userMessageId`, `message` with `content`, and `done` with `messageId`."""
-        user, ident = parts.user(request), id_of(request.headers.get("x-correlation-id"))
+        user = parts.user(request)
+        ident = id_of(user, request.headers.get("x-correlation-id"))
         if asked.conversation_id is None:
             told = await parts.conversations.add(user, ident, topic="")
         else:
             told = await parts.conversations.get(user, asked.conversation_id)
         before = await parts.messages.all(user, conversation_id=told["id"])
         mine = await parts.messages.add(
-            user, id_of(ident + "user"), conversation_id=told["id"], message=asked.message, is_bot=False
+            user, id_of(user, ident + "user"), conversation_id=told["id"], message=asked.message, is_bot=False
         )
         texts = [message["message"] for message in reversed(before)] + [asked.message]
         return EventStream(
@@ -248,14 +251,15 @@ def _chat(parts: _Parts) -> APIRouter:
     @router.post("/upload_conversations/", status_code=201)
     async def upload(request: Request, asked: ImportRequest) -> list[str]:
         """Takes conversations of another place; their new ids."""
-        user, root = parts.user(request), id_of(request.headers.get("x-correlation-id"))
+        user = parts.user(request)
+        root = id_of(user, request.headers.get("x-correlation-id"))
         made = []
         for number, imported in enumerate(asked.imports):
-            told = await parts.conversations.add(user, id_of(f"{root}{number}"), topic=imported.topic)
+            told = await parts.conversations.add(user, id_of(user, f"{root}{number}"), topic=imported.topic)
             for place, message in enumerate(imported.messages):
                 is_bot = message.role != "user"
                 values = {"conversation_id": told["id"], "message": message.content, "is_bot": is_bot}
-                await parts.messages.add(user, id_of(f"{root}{number}-{place}"), **values)
+                await parts.messages.add(user, id_of(user, f"{root}{number}-{place}"), **values)
             made.append(told["id"])
         return made
 
@@ -272,7 +276,7 @@ async def _answer(
         yield _event("message", {"content": piece})
     # Stored before it is said to be: what a client was told of is there.
     values = {"conversation_id": conversation, "message": said, "is_bot": True}
-    kept = await parts.messages.add(user, id_of(ident + "bot"), **values)
+    kept = await parts.messages.add(user, id_of(user, ident + "bot"), **values)
     yield _event("done", {"messageId": kept["id"], "conversationId": conversation})
 
 

@@ -6,7 +6,9 @@ import time
 import uuid
 from typing import Any
 
-from sqlalchemy import Table, delete, insert, select, update
+from sqlalchemy import Table, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
 
 from services.database.database import Database
 from services.topics.outbox import Outbox
@@ -19,9 +21,9 @@ _MOST = 1000
 _SPACE = uuid.UUID("7d0a0f0e-6f1c-4d0e-9f58-0f3c2f8a7b11")
 
 
-def id_of(correlation: str | None) -> str:
-    """An id for something new: the same for the same request, so that one that comes twice makes one thing."""
-    return uuid.uuid4().hex if correlation is None else uuid.uuid5(_SPACE, correlation).hex
+def id_of(user: str, correlation: str | None) -> str:
+    """An id for something new: the same for a user's same request, so that one that comes twice makes one thing."""
+    return uuid.uuid4().hex if correlation is None else uuid.uuid5(_SPACE, f"{user}\0{correlation}").hex
 
 
 class Shelf:
@@ -39,15 +41,23 @@ class Shelf:
             return [_told(row._mapping) for row in await connection.execute(asked)]
 
     async def add(self, user: str, ident: str, **values: Any) -> dict[str, Any]:
-        """Make one; what has this id already is left as it is, and told."""
+        """Make one; what has this id already is left as it is, and told.
+
+        Raises ``NotFound`` for a message of a conversation that has just been deleted.
+        """
         table, now = self._table, time.time()
         row = {"id": ident, "user_id": user, "created_at": now, "updated_at": now, **values}
-        async with self._database.writing() as connection:
-            known = (await connection.execute(select(table).where(table.c.id == ident))).first()
-            if known is not None:
-                return _told(known._mapping)
-            await connection.execute(insert(table).values(row))
-            await self._outbox.add(connection, self._topic, f"{self._kind}_created", user, item_id=ident)
+        dialect: Any = sqlite if self._database.is_sqlite else postgresql
+        make = dialect.insert(table).values(row).on_conflict_do_nothing(index_elements=["id"])
+        try:
+            async with self._database.writing() as connection:
+                # Whoever makes the same at the same time waits here, and finds it.
+                if (await connection.execute(make)).rowcount == 0:
+                    mine = (table.c.id == ident, table.c.user_id == user)
+                    return _told((await connection.execute(select(table).where(*mine))).one()._mapping)
+                await self._outbox.add(connection, self._topic, f"{self._kind}_created", user, item_id=ident)
+        except IntegrityError:
+            raise NotFound("There is no such conversation.") from None
         return _told(row)
 
     async def get(self, user: str, ident: str) -> dict[str, Any]:

@@ -35,4 +35,4 @@ MESSAGES = _owned(
 Index("messages_conversation", MESSAGES.c.conversation_id, MESSAGES.c.created_at)
 PROMPTS = _owned("prompts", Column("title", String(255), nullable=False), Column("prompt", Text, nullable=False))
 DOCUMENTS = _owned("documents", Column("title", String(255), nullable=False), Column("content", Text, nullable=False))
-OUTBOX = outbox_table(METADATA)
+OUTBOX = outbox_table(METADATA, "chatui")

@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-import threading
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, MetaData, make_url, text
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, make_url, text
 from sqlalchemy.event import listen
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -35,10 +35,6 @@ _TIMEOUT = 5.0
 """Seconds to connect, for a statement of PostgreSQL, and for a connection to become free."""
 _POOL = 10
 _log = logging.getLogger(__name__)
-_ALEMBIC = threading.Lock()
-"""Alembic keeps what it migrates in its modules: of several databases of one process, one after the other."""
-_TURN = 0.01
-"""Seconds between two looks whether it is free. It may be another loop's, so it cannot be awaited."""
 
 
 def known_url(url: str) -> str:
@@ -56,10 +52,9 @@ def known_url(url: str) -> str:
 class Database:
     """``migrations`` is the folder of alembic's steps; ``name`` begins the table that remembers the last one taken."""
 
-    def __init__(self, url: str, name: str, metadata: MetaData, migrations: Path) -> None:
+    def __init__(self, url: str, name: str, migrations: Path) -> None:
         self._engine = _engine(known_url(url))
         self._name = name
-        self._metadata = metadata
         self._migrations = migrations
         self._migrated = False
         self._lock = asyncio.Lock()
@@ -86,6 +81,21 @@ class Database:
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
+    @asynccontextmanager
+    async def alone(self, what: str) -> AsyncIterator[bool]:
+        """Whether no other process does ``what`` on this PostgreSQL, which none can until the end. Raises
+        ``Unavailable``.
+
+        SQLite is for one process: there the answer is always True.
+        """
+        with_tables = await self._ready()
+        if self.is_sqlite:
+            yield True
+            return
+        async with self._translated(), with_tables.begin() as connection:
+            lock = {"lock": zlib.crc32(f"{self._name} {what}".encode())}
+            yield bool((await connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), lock)).scalar_one())
+
     async def check(self) -> None:
         """Raise ``Unavailable`` unless the database answers."""
         async with self.reading() as connection:
@@ -99,7 +109,7 @@ class Database:
         if not self._migrated:
             async with self._lock:
                 if not self._migrated:
-                    async with self._translated(), _alone_with_alembic():
+                    async with self._translated():
                         await self._migrate()
                     self._migrated = True
         return self._engine
@@ -115,13 +125,19 @@ class Database:
             await connection.run_sync(self._upgrade)
 
     def _upgrade(self, connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrating"))
-        config.set_main_option("version_locations", str(self._migrations))
-        config.set_main_option("path_separator", "os")
-        version_table = f"{self._name}_version"
-        config.attributes |= {"connection": connection, "metadata": self._metadata, "version_table": version_table}
-        command.upgrade(config, "head")
+        """Take the steps that are missing, which are handed what they work with.
+
+        Alembic's own command would put it into its modules, where others who migrate in this process find it.
+        """
+        script = ScriptDirectory(str(self._migrations), version_locations=[str(self._migrations)])
+
+        def missing(revision: Any, _: MigrationContext) -> Any:
+            return script._upgrade_revs("head", revision)  # Alembic's command asks the same.
+
+        options = {"version_table": f"{self._name}_version", "fn": missing}
+        context = MigrationContext.configure(connection, opts=options)
+        with context.begin_transaction():
+            context.run_migrations(op=Operations(context))
 
     @asynccontextmanager
     async def _translated(self) -> AsyncIterator[None]:
@@ -130,6 +146,9 @@ class Database:
         except IntegrityError:
             raise
         except (SQLAlchemyError, OSError, TimeoutError, sqlite3.Error) as error:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                # A connection that breaks while it is given up hides why. Who tries again would never end.
+                raise asyncio.CancelledError from error
             if _cannot_be_stored(error):
                 raise Invalid("A value is too long, too large, or has a character that can't be stored.") from error
             if isinstance(error, DBAPIError) and error.connection_invalidated:
@@ -137,16 +156,6 @@ class Database:
             else:
                 _log.warning("%s: the database failed: %s", self._name, type(error).__name__)
             raise Unavailable("The database can't be reached just now. Try again.") from error
-
-
-@asynccontextmanager
-async def _alone_with_alembic() -> AsyncIterator[None]:
-    while not _ALEMBIC.acquire(blocking=False):  # noqa: ASYNC110  (a lock of threads, see there)
-        await asyncio.sleep(_TURN)
-    try:
-        yield
-    finally:
-        _ALEMBIC.release()
 
 
 def _engine(url: str) -> AsyncEngine:

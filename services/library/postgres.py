@@ -20,7 +20,7 @@ from services.database.database import Database
 from services.library.folder import Folder, library_unavailable
 from services.library.port import Documents, Library
 from services.library.records import Document, Found, NewDocument, Passage
-from services.library.tables import DOCUMENTS, METADATA, PASSAGES
+from services.library.tables import DOCUMENTS, PASSAGES
 from services.library.vectors import any_of, terms, vector
 from services.web.threads import Threads
 
@@ -73,7 +73,7 @@ class PostgresLibrary:
     def at(cls, url: str, folder: Folder | None, threads: Threads) -> PostgresLibrary:
         """Return the library of this database, whose tables are made when it is first reached."""
         migrations = Path(__file__).parent / "migrations"
-        return cls(Database(url, "library", METADATA, migrations), folder, threads)
+        return cls(Database(url, "library", migrations), folder, threads)
 
     async def check(self) -> None:
         if self._folder is not None:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from services.database.database import Database
 from services.organisations.register import USER_EVENTS, Register
 from services.organisations.settings import OrganisationsSettings
-from services.organisations.tables import METADATA, OUTBOX
+from services.organisations.tables import OUTBOX
 from services.topics.outbox import Outbox
 from services.users.accounts import Accounts
 from services.users.app import open_database
@@ -82,7 +82,7 @@ class _Parts:
 
     def __init__(self, settings: OrganisationsSettings) -> None:
         self.users = open_database(settings)
-        self.database = Database(settings.database_url, "organisations", METADATA, Path(__file__).parent / "migrations")
+        self.database = Database(settings.database_url, "organisations", Path(__file__).parent / "migrations")
         self.accounts = Accounts(self.users, settings.sessions_per_user)
         self.passwords = Passwords(settings.hash_workers, settings.hash_queue, settings.hash_memory)
         access, refresh = settings.access_minutes * 60, settings.refresh_days * 86_400

@@ -44,4 +44,4 @@ ACTIVE = Table(
     Column("user_id", String(32), primary_key=True),
     Column("org_id", String(32), ForeignKey("organisations.id", ondelete="CASCADE"), nullable=False),
 )
-OUTBOX = outbox_table(METADATA)
+OUTBOX = outbox_table(METADATA, "organisations")

@@ -2,8 +2,8 @@
 
 An event is stored with what it tells of, in one transaction where there is one, so that neither is there without the
 other. It is published at least once, and those of one key in the order in which they were stored: of each key one
-event is on its way at a time. The outbox is bounded: past ``limit`` new events are counted and dropped, and the log
-says so once a minute.
+event is on its way at a time, and of several processes on one PostgreSQL one publishes at a time. The outbox is
+bounded: past ``limit`` new events are counted and dropped, and the log says so once a minute.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _TELL_EVERY = 60.0
 _log = logging.getLogger(__name__)
 
 
-def outbox_table(metadata: MetaData) -> Table:
-    """The table, as part of a service's."""
+def outbox_table(metadata: MetaData, service: str) -> Table:
+    """The table of one service, which may share its database with others."""
     return Table(
-        "outbox",
+        f"{service}_outbox",
         metadata,
         Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
         Column("topic", String(249), nullable=False),
@@ -71,6 +71,7 @@ class Outbox:
         self._waiting = 0
         self._counted_at = float("-inf")
         self._told_at = float("-inf")
+        self._added_at = float("-inf")
 
     async def start(self) -> None:
         """Begin to publish, first what a former process left."""
@@ -101,6 +102,7 @@ class Outbox:
         values = {"topic": topic, "key": key[:64], "value": json.dumps(document).encode(), "created_at": now}
         await connection.execute(insert(self._table).values(values))
         self._waiting += 1
+        self._added_at = time.monotonic()
         self._wake.set()
 
     async def tell(self, topic: str, event: str, key: str, **about: Any) -> None:
@@ -136,14 +138,20 @@ class Outbox:
             pause = _FIRST_PAUSE
             if not found:
                 try:
-                    # Now and then without being woken: another process may have left something.
-                    async with asyncio.timeout(_LONGEST_PAUSE):
+                    # Woken when an event was added, it may look before that is committed. Later now and then: another
+                    # process may have left something.
+                    added = time.monotonic() - self._added_at < _LONGEST_PAUSE
+                    async with asyncio.timeout(_FIRST_PAUSE if added else _LONGEST_PAUSE):
                         await self._wake.wait()
                 except TimeoutError:
                     pass
 
     async def _round(self) -> tuple[int, int]:
         """Publish the oldest events; return how many there were, and how many of them are published now."""
+        async with self._database.alone(self._table.name) as alone:
+            return await self._publish_oldest() if alone else (1, 0)
+
+    async def _publish_oldest(self) -> tuple[int, int]:
         table = self._table
         columns = (table.c.id, table.c.topic, table.c.key, table.c.value)
         async with self._database.reading() as connection:

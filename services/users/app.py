@@ -17,7 +17,6 @@ from services.users.requests import LoginRequest, PasswordRequest, RefreshReques
 from services.users.requests import session_document as document
 from services.users.revocations import Revocations
 from services.users.settings import UsersSettings
-from services.users.tables import METADATA
 from services.users.tokens import Tokens
 from services.web.application import health_answer, service_application
 from services.web.errors import NotFound
@@ -30,7 +29,7 @@ that are exchanged at each use. A logout closes the session's sockets on every r
 
 def open_database(settings: UsersSettings) -> Database:
     """The service's database, which is migrated when it is first asked."""
-    return Database(settings.database_url, "users", METADATA, Path(__file__).parent / "migrations")
+    return Database(settings.database_url, "users", Path(__file__).parent / "migrations")
 
 
 def create_app(settings: UsersSettings | None = None) -> FastAPI:

@@ -229,6 +229,8 @@ async def test_databases_that_die_in_the_middle_lose_nothing_that_was_acknowledg
         told = await until(it.client, "/health", {}, "status", "degraded")
         assert {name for name, state in told["services"].items() if state == "unhealthy"} <= {"users", "analytics"}
         await until(it.client, "/health", {}, "services", WELL | {"users": "unhealthy", "analytics": "unhealthy"})
+        ready = await until(it.client, "/health/ready", {}, "unavailable", ["users", "analytics"])
+        assert ready["status"] == "degraded"
         # What needs no database goes on, and is told to analytics when that is back.
         for _ in range(3):
             assert (await it.client.post("/api/chat", json={"message": "Hi", "max_tokens": 3})).status_code == 200

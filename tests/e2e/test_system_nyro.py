@@ -359,6 +359,10 @@ async def test_the_database_gone_in_the_middle_is_503_and_loses_nothing_acknowle
                 assert failed.terminal is not None
                 assert (failed.terminal["type"], failed.terminal["retryable"]) == ("failed", True)
             assert (await it.client.get("/health")).status_code == 200, "the gateway itself is there"
+            async with asyncio.timeout(30):
+                told = {"status": "degraded", "unavailable": ["ingest", "query"]}
+                while (await it.client.get("/health/ready")).json() != told:
+                    await asyncio.sleep(0.1)
             before = len(acknowledged)
             if postgres is None:
                 away.rename(it.library)

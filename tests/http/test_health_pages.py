@@ -84,6 +84,19 @@ async def test_an_upstream_that_is_down_degrades_the_whole_and_readiness_does_no
         assert (await it.get("/health/ready")).status_code == 503
 
 
+async def test_readiness_names_who_is_not_well_where_that_is_wanted_and_stays_200(source):
+    source.up["b"] = False
+    async with client(source, ready_names_upstreams=True) as it:
+        answers = await asyncio.gather(*(it.get("/health/ready") for _ in range(20)))
+        assert {answer.status_code for answer in answers} == {200}
+        assert answers[0].json() == {"status": "degraded", "unavailable": ["b"]}
+        assert source.asked == 2
+        assert (await it.get("/health")).json()["status"] == "healthy", "it says what it said"
+    source.up["b"] = True
+    async with client(source, ready_names_upstreams=True) as it:
+        assert (await it.get("/health/ready")).json() == {"status": "healthy"}
+
+
 async def test_many_who_ask_are_one_question_to_each_upstream(source):
     async with client(source, fields=["services"]) as it:
         answers = await asyncio.gather(*(it.get(path) for path in ("/health", "/health/detailed") * 20))

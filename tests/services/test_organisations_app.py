@@ -19,17 +19,24 @@ SECRET = "a-secret-that-is-long-enough-for-everybody"
 KEY = {"X-Internal-Key": "between-services"}
 
 
-def settings(folder, **more: Any) -> OrganisationsSettings:
-    values = {"database_url": f"sqlite:///{folder}/o.db", "jwt_secret": SECRET, "service_key": KEY["X-Internal-Key"]}
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/o.db"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+def settings(url: str, **more: Any) -> OrganisationsSettings:
+    values = {"database_url": url, "jwt_secret": SECRET, "service_key": KEY["X-Internal-Key"]}
     return OrganisationsSettings(**{**values, "hash_memory": 1024, **more})
 
 
 @pytest.fixture
-def service(tmp_path, serve_app) -> Any:
+def service(url, serve_app) -> Any:
     @asynccontextmanager
     async def start(**more: Any):
-        context: AbstractAsyncContextManager[str] = serve_app(create_app(settings(tmp_path, **more)))
-        async with context as url, httpx.AsyncClient(base_url=url, timeout=30) as http:
+        context: AbstractAsyncContextManager[str] = serve_app(create_app(settings(url, **more)))
+        async with context as address, httpx.AsyncClient(base_url=address, timeout=30) as http:
             yield http
 
     return start
@@ -185,3 +192,35 @@ async def test_an_outbox_that_is_full_counts_what_it_drops(service):
             assert (await http.get("/v1/client/me", headers=auth(told))).status_code == 200
         figures = (await http.get("/health")).json()["outbox"]
         assert figures == {"waiting": 2, "published": 0, "dropped": 3}
+
+
+async def test_a_database_that_was_killed_is_503_and_has_all_that_was_acknowledged_when_it_is_back(
+    postgres_server, postgres_url, serve_app
+):
+    app = create_app(settings(postgres_url, kafka_servers="127.0.0.1:1"))
+    async with serve_app(app) as url, httpx.AsyncClient(base_url=url, timeout=30) as http:
+        owner, org = await founded(http)
+        postgres_server.kill()
+        for answer in (
+            await http.get("/v1/client/me", headers=auth(owner)),
+            await http.post("/v1/org", json={"name": "more"}, headers=auth(owner)),
+            await http.get(f"/auth/org/{org}", headers=KEY),
+        ):
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        health = await http.get("/health")
+        assert (health.status_code, health.json()["checks"]) == (503, {"database": "unavailable"})
+        postgres_server.heal()
+        me = (await http.get("/v1/client/me", headers=auth(owner))).json()
+        assert [each["id"] for each in me["organizations"]] == [org]
+        told = (await http.get("/health")).json()["outbox"]
+        assert (told["published"], told["dropped"]) == (0, 0)
+        assert told["waiting"] >= 3
+
+
+async def test_what_no_database_can_hold_is_422(service):
+    async with service() as http:
+        owner, _ = await founded(http)
+        for asked in ({"name": "a\0b"}, {"name": ""}, {"name": "x" * 201}):
+            assert (await http.post("/v1/org", json=asked, headers=auth(owner))).status_code == 422
+        nowhere = await http.get("/v1/org/a%00b/members", headers=auth(owner))
+        assert nowhere.status_code in (403, 422)

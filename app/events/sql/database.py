@@ -7,9 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config as AlembicConfig
 from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, make_url
 from sqlalchemy.event import listen
@@ -25,6 +24,8 @@ _BUSY = 5.0
 """Seconds that SQLite waits while another process writes."""
 FAILURES = (SQLAlchemyError, OSError, sqlite3.Error)
 """What goes wrong with a database."""
+_VERSIONS = "tidegate_events_version"
+"""The table that remembers which form the events' has."""
 _POOL = 2
 """Connections: one to write, one to read."""
 
@@ -85,24 +86,32 @@ async def revision(engine: AsyncEngine) -> tuple[str | None, str]:
         return await connection.run_sync(_revision), _newest()
 
 
-def _alembic(connection: Connection | None = None) -> AlembicConfig:
-    config = AlembicConfig()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    return config
+def _script() -> ScriptDirectory:
+    folder = Path(__file__).parent / "migrations"
+    return ScriptDirectory(str(folder), version_locations=[str(folder / "versions")])
 
 
 def _upgrade(connection: Connection) -> None:
-    command.upgrade(_alembic(connection), "head")
+    """Take the steps that are missing, which are handed what they work with.
+
+    Alembic's own command would put it into its modules, where others who migrate in this process find it.
+    """
+    script = _script()
+
+    def missing(revision: Any, _: MigrationContext) -> Any:
+        return script._upgrade_revs("head", revision)  # Alembic's command asks the same.
+
+    context = MigrationContext.configure(connection, opts={"version_table": _VERSIONS, "fn": missing})
+    with context.begin_transaction():
+        context.run_migrations(op=Operations(context))
 
 
 def _revision(connection: Connection) -> str | None:
-    options = {"version_table": "tidegate_events_version"}
-    return MigrationContext.configure(connection, opts=options).get_current_revision()
+    return MigrationContext.configure(connection, opts={"version_table": _VERSIONS}).get_current_revision()
 
 
 def _newest() -> str:
-    newest = ScriptDirectory.from_config(_alembic()).get_current_head()
+    newest = _script().get_current_head()
     assert newest is not None, "the package has its migrations"
     return newest
 

@@ -15,6 +15,8 @@ from app.config import HealthPagesConfig
 __all__ = ["HealthSource", "health_router"]
 
 _PROBE_TIMEOUT = 2.0
+_READY_TIMEOUT = 0.5
+"""For readiness, which whoever asks has not long to wait for."""
 _REMEMBERED = 1.0
 """Seconds: the pages are open to everybody, and must not become requests to all upstreams for each of their own."""
 _ALL = ("status", "service", "version", "timestamp", "services")
@@ -49,9 +51,9 @@ def health_router(source: HealthSource, config: HealthPagesConfig, version: str)
 
     async def ready() -> JSONResponse:
         """503 while draining. 200 with `degraded` while Redis is away, or Kafka, which `unavailable` then names the
-        upstreams and the sinks of events of: sockets and own streams go on."""
-        away = source.upstreams_away()
-        told = {"status": document.state(), "unavailable": away} if away else {"status": document.state()}
+        upstreams and the sinks of events of, and where that is configured any upstream: own streams go on."""
+        away = await document.away()
+        told = {"status": document.state(bool(away)), "unavailable": away} if away else {"status": document.state()}
         return JSONResponse(told, status_code=503 if source.draining() else 200)
 
     async def detailed() -> dict[str, Any]:
@@ -73,19 +75,25 @@ class _Document:
         self._source = source
         self._service = config.service
         self._version = config.version or version
-        self._asking = asyncio.Lock()
-        self._services: dict[str, str] = {}
-        self._until = 0.0
+        self._upstreams = _Upstreams(source, _PROBE_TIMEOUT)
+        self._soon = _Upstreams(source, _READY_TIMEOUT) if config.ready_names_upstreams else None
 
-    def state(self) -> str:
-        """Return this replica's own state, whatever the upstreams' is."""
+    def state(self, some_away: bool = False) -> str:
+        """Return this replica's own state, whatever the upstreams' is unless the caller knows ``some_away``."""
         if self._source.draining():
             return "draining"
-        return "healthy" if self._source.broker_healthy() and not self._source.upstreams_away() else "degraded"
+        away = some_away or self._source.upstreams_away()
+        return "healthy" if self._source.broker_healthy() and not away else "degraded"
+
+    async def away(self) -> list[str]:
+        """Return the upstreams that readiness names."""
+        asked = {} if self._soon is None else await self._soon.states()
+        known = self._source.upstreams_away()
+        return [*known, *(name for name, state in asked.items() if state == "unhealthy" and name not in known)]
 
     async def of(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Return the fields that are asked for, in that order."""
-        services = await self._asked() if "services" in names else {}
+        services = await self._upstreams.states() if "services" in names else {}
         state = self.state()
         if state == "healthy" and "unhealthy" in services.values():
             state = "degraded"
@@ -93,14 +101,25 @@ class _Document:
         said = {"status": state, "service": self._service, "version": self._version, "timestamp": now}
         return {name: services if name == "services" else said[name] for name in names}
 
-    async def _asked(self) -> dict[str, str]:
+
+class _Upstreams:
+    """How the upstreams are, each of which has ``within`` seconds to say so."""
+
+    def __init__(self, source: HealthSource, within: float) -> None:
+        self._source = source
+        self._within = within
+        self._asking = asyncio.Lock()
+        self._states: dict[str, str] = {}
+        self._until = 0.0
+
+    async def states(self) -> dict[str, str]:
         """Return each upstream's health, asking all at once, but not again for a while, however many ask here."""
         async with self._asking:
             loop = asyncio.get_running_loop()
             if loop.time() >= self._until:
                 probes = self._source.upstream_probes()
-                answers = await asyncio.gather(*[probe(_PROBE_TIMEOUT) for probe in probes.values()])
+                answers = await asyncio.gather(*[probe(self._within) for probe in probes.values()])
                 states = ["healthy" if up else "unhealthy" for up in answers]
-                self._services = dict(zip(probes, states, strict=True))
+                self._states = dict(zip(probes, states, strict=True))
                 self._until = loop.time() + _REMEMBERED
-            return self._services
+            return self._states

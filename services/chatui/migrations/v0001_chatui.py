@@ -1,6 +1,6 @@
 """The tables of conversations, messages, prompts, documents and events."""
 
-from alembic import op
+from alembic.operations import Operations
 
 from services.chatui.tables import CONVERSATIONS, DOCUMENTS, MESSAGES, METADATA, OUTBOX, PROMPTS
 
@@ -10,11 +10,11 @@ branch_labels = None
 depends_on = None
 
 
-def upgrade() -> None:
+def upgrade(op: Operations) -> None:
     """Create the tables and their indexes."""
     METADATA.create_all(op.get_bind(), [CONVERSATIONS, MESSAGES, PROMPTS, DOCUMENTS, OUTBOX])
 
 
-def downgrade() -> None:
+def downgrade(op: Operations) -> None:
     """Drop the tables and what they hold."""
     METADATA.drop_all(op.get_bind(), [OUTBOX, DOCUMENTS, PROMPTS, MESSAGES, CONVERSATIONS])

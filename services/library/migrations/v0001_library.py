@@ -1,6 +1,6 @@
 """The tables of documents and their passages."""
 
-from alembic import op
+from alembic.operations import Operations
 
 from services.library.tables import DOCUMENTS, METADATA, PASSAGES
 
@@ -10,13 +10,13 @@ branch_labels = None
 depends_on = None
 
 
-def upgrade() -> None:
+def upgrade(op: Operations) -> None:
     """Create the tables and their indexes."""
     METADATA.create_all(op.get_bind(), [DOCUMENTS, PASSAGES])
     # Rows of up to a page stay whole: a search looks at the words of each of very many passages.
     op.execute("ALTER TABLE library_passages SET (toast_tuple_target = 8160)")
 
 
-def downgrade() -> None:
+def downgrade(op: Operations) -> None:
     """Drop the tables and what they hold."""
     METADATA.drop_all(op.get_bind(), [PASSAGES, DOCUMENTS])

@@ -1,6 +1,6 @@
 """The tables of organisations, members, invitations and events."""
 
-from alembic import op
+from alembic.operations import Operations
 
 from services.organisations.tables import ACTIVE, INVITES, MEMBERS, METADATA, ORGANISATIONS, OUTBOX
 
@@ -10,11 +10,11 @@ branch_labels = None
 depends_on = None
 
 
-def upgrade() -> None:
+def upgrade(op: Operations) -> None:
     """Create the tables and their indexes."""
     METADATA.create_all(op.get_bind(), [ORGANISATIONS, MEMBERS, INVITES, ACTIVE, OUTBOX])
 
 
-def downgrade() -> None:
+def downgrade(op: Operations) -> None:
     """Drop the tables and what they hold."""
     METADATA.drop_all(op.get_bind(), [OUTBOX, ACTIVE, INVITES, MEMBERS, ORGANISATIONS])

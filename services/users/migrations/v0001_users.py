@@ -1,7 +1,7 @@
 """The tables of users and sessions."""
 
 import sqlalchemy as sa
-from alembic import op
+from alembic.operations import Operations
 
 revision = "0001"
 down_revision = None
@@ -9,7 +9,7 @@ branch_labels = None
 depends_on = None
 
 
-def upgrade() -> None:
+def upgrade(op: Operations) -> None:
     """Create the tables and their indexes."""
     op.create_table(
         "users",
@@ -40,7 +40,7 @@ def upgrade() -> None:
     op.create_index("sessions_expiry", "sessions", ["expires_at"])
 
 
-def downgrade() -> None:
+def downgrade(op: Operations) -> None:
     """Drop the tables and what they hold."""
     op.drop_table("sessions")
     op.drop_table("users")

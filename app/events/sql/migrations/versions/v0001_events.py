@@ -1,7 +1,7 @@
 """The table of events."""
 
 import sqlalchemy as sa
-from alembic import op
+from alembic.operations import Operations
 
 revision = "0001"
 down_revision = None
@@ -9,7 +9,7 @@ branch_labels = None
 depends_on = None
 
 
-def upgrade() -> None:
+def upgrade(op: Operations) -> None:
     """Create the table and its indexes."""
     op.create_table(
         "tidegate_events",
@@ -41,6 +41,6 @@ def upgrade() -> None:
         op.create_index(f"tidegate_events_{name}", "tidegate_events", columns)
 
 
-def downgrade() -> None:
+def downgrade(op: Operations) -> None:
     """Drop the table and what it holds."""
     op.drop_table("tidegate_events")

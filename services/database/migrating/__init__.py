@@ -1,1 +1,0 @@
-"""What alembic runs for every service: each has its own steps."""
