@@ -98,10 +98,17 @@ class Config(Section):
             for place, limit in enumerate(generation.limits):
                 if limit not in self.limits:
                     raise WrongSetting(("generations", "kinds", kind, "limits", place), _not_a_limit(limit))
+            units = sorted({unit for limit in generation.limits if (unit := self.limits[limit].unit) is not None})
+            if len(units) > 1:
+                what = f"name budgets of {' and of '.join(units)}; those of a kind are of one unit"
+                raise WrongSetting(("generations", "kinds", kind, "limits"), what)
         for index, route in enumerate(self.routes):
             for place, limit in enumerate(route.limits):
                 if limit not in self.limits:
                     raise WrongSetting(("routes", index, "limits", place), _not_a_limit(limit))
+                if self.limits[limit].unit in {"images", "seconds"}:
+                    what = f"names {limit!r}, a budget of {self.limits[limit].unit}, which is for kinds of generations"
+                    raise WrongSetting(("routes", index, "limits", place), what)
         return self
 
     @model_validator(mode="after")

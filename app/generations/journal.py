@@ -12,6 +12,7 @@ from app.errors import OutputTooLong
 from app.generations.account import Account
 from app.generations.events import (
     TERMINALS,
+    Artifact,
     Cancelled,
     Completed,
     Delta,
@@ -118,6 +119,8 @@ class Journal:
         elif isinstance(event, FileSet | FilePatch):
             self._receipt.follow(event)
             self.account.meter.follow(event)
+        elif type(event) is Artifact:
+            self.account.meter.made += 1
         elif type(event) is Preview:
             shown = self._shelf.placed(event)
             return None if shown is None else encode(shown)

@@ -1,17 +1,18 @@
-"""The tokens of one generation: counted as it goes, told at every ending, and held to its budgets.
+"""What one generation uses: counted as it goes, told at every ending, and held to its budgets.
 
-The upstream's own figures count where it sends them; otherwise the texts are estimated, and what is estimated says so.
-A budget is a reservation that grows while the text does: what is left at the start is set aside, more is asked for
-before it is used up, and where there is no more, the generation ends with the reason ``budget``.
+Budgets are of tokens, of images (the results), or of seconds that its upstream works. The upstream's own figures of
+tokens count where it sends them; otherwise the texts are estimated, and what is estimated says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
+from math import ceil
+from time import monotonic
 
+from app.config.limits import Unit
+from app.generations.allowance import Allowance
 from app.generations.events import (
-    Budget,
     Cancelled,
     Completed,
     Event,
@@ -20,12 +21,11 @@ from app.generations.events import (
     FileSet,
     Usage,
 )
+from app.generations.receipt import Snapshot
 from app.limits.calls import TokenCall, read_call
 from app.limits.estimate import TokenCounter
-from app.limits.limits import Limits, Verdict
-from app.limits.tokens import Reservation
 
-__all__ = ["Allowance", "Meter", "usage_of"]
+__all__ = ["Meter", "usage_of"]
 
 _STRIDE = 64
 """Characters between two looks at the budget."""
@@ -33,74 +33,33 @@ _SLACK = 16
 """Tokens by which a text may be estimated too high before the upstream's own figure is doubted."""
 
 
-class Allowance:
-    """What one generation was let in with. ``start`` begins a task of the process."""
-
-    def __init__(self, limits: Limits, verdict: Verdict, start: Callable[[Coroutine[Any, Any, None]], object]) -> None:
-        self._limits = limits
-        self._verdict = verdict
-        self._start = start
-        self._asking = False
-        self._refused = False
-        self._warned: set[str] = set()
-
-    @property
-    def bounded(self) -> bool:
-        """Whether there is a budget, and it could be asked."""
-        reservation = self._verdict.reservation
-        return reservation is not None and reservation.granted is not None
-
-    def spend(self, used: int) -> bool:
-        """Note that ``used`` tokens are gone by now; False when that is all there are."""
-        reservation = self._verdict.reservation
-        if reservation is None or reservation.granted is None:
-            return True
-        if used + max(_STRIDE, min(reservation.granted // 4, 512)) >= reservation.granted:
-            if self._refused:
-                return used < reservation.granted
-            if not self._asking:
-                self._asking = True
-                self._start(self._ask(reservation))
-        return True
-
-    def warnings(self, used: int) -> list[Budget]:
-        """Return a warning for each budget that has come near its end since the last call."""
-        reservation = self._verdict.reservation
-        if reservation is None or not reservation.granted or len(self._warned) == len(reservation.budgets):
-            return []
-        warnings = []
-        for named, level in zip(reservation.budgets, reservation.levels, strict=False):
-            gone = level.used + level.held - reservation.granted + used
-            if named.name not in self._warned and gone >= named.warn_at * named.budget.limit:
-                self._warned.add(named.name)
-                warnings.append(Budget(named.name, min(gone, named.budget.limit), named.budget.limit))
-        return warnings
-
-    def end(self) -> None:
-        """Free its slots: it does not run any more."""
-        self._limits.release(self._verdict)
-
-    def settle(self, used: int) -> None:
-        """End, with what was used; a second time changes nothing."""
-        self._limits.release(self._verdict, used)
-
-    async def _ask(self, reservation: Reservation) -> None:
-        try:
-            self._refused = not await self._limits.extend(reservation)
-        finally:
-            self._asking = False
-
-
 class Meter:
-    """``body`` is the upstream's request. ``texts``: its answer is text, if it says anything at all."""
+    """``body`` is the upstream's request. ``texts``: its tokens are told and settled, if only those of the request.
 
-    def __init__(self, body: bytes = b"", *, texts: bool = False, allowance: Allowance | None = None) -> None:
+    ``call`` is what another replica knew of the body.
+    """
+
+    def __init__(
+        self,
+        body: bytes = b"",
+        *,
+        texts: bool = False,
+        allowance: Allowance | None = None,
+        call: TokenCall | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self.allowance = allowance
-        self.asked = False
-        """Whether the upstream may have begun to work."""
+        self.made = 0
+        """Results so far."""
         self._body = body
         self.texts = texts
-        self._call: TokenCall | None = None
+        self._call = call
+        self._clock = clock
+        self._since: float | None = None
+        """When the upstream was asked; None while it was not."""
+        self._worked = 0.0
+        """Seconds that it had worked for another replica."""
+        self._stopped: float | None = None
         self._counter = TokenCounter()
         self._usage: Usage | None = None
         """What is to be told, with what was spent before."""
@@ -112,6 +71,37 @@ class Meter:
         self._bounded = allowance is not None and allowance.bounded
         if self._bounded:
             self._counter.model = self.call.model
+
+    @property
+    def unit(self) -> Unit:
+        return "tokens" if self.allowance is None else self.allowance.unit
+
+    @property
+    def ticks(self) -> bool:
+        """Whether it is to be checked while nothing comes, too."""
+        return self._bounded and self.unit == "seconds"
+
+    @property
+    def asked(self) -> bool:
+        """Whether the upstream may have begun to work."""
+        return self._since is not None
+
+    def ask(self, check: Callable[[], None]) -> None:
+        """The upstream is asked now. ``check`` is called when :meth:`check` may say otherwise than before."""
+
+        def again() -> None:
+            self._looked = -_STRIDE
+            check()
+
+        self._since = self._clock()
+        if self.allowance is not None:
+            self.allowance.on_answer = again
+
+    def resume(self, told: Snapshot, worked: float) -> None:
+        """Another replica has run it for ``worked`` seconds; its log is ``told``."""
+        for text in (told.text, told.reasoning, told.tools, *told.files.texts.values()):
+            self.add(text)
+        self.made, self._worked = len(told.artifacts), worked
 
     def add(self, text: str) -> None:
         """More text of any kind came."""
@@ -155,12 +145,24 @@ class Meter:
 
     def check(self) -> tuple[list[Event], bool]:
         """Return warnings to be told, and whether it may go on."""
-        if not self._bounded or self._counter.characters - self._looked < _STRIDE:
+        if not self._bounded:
             return [], True
         assert self.allowance is not None, "it is bounded"
-        self._looked = self._counter.characters
-        used = self.call.prompt + self._tokens + _total(self._spent)
+        if self.unit == "tokens":
+            if self._counter.characters - self._looked < _STRIDE:
+                return [], True
+            self._looked = self._counter.characters
+        used = self._used()
         return list(self.allowance.warnings(used)), self.allowance.spend(used)
+
+    def _used(self) -> int:
+        """Return what is gone by now, in the budgets' unit."""
+        if self.unit == "images":
+            return self.made
+        if self.unit == "seconds":
+            now = self._clock() if self._stopped is None else self._stopped
+            return ceil(self._worked + (0.0 if self._since is None else now - self._since))
+        return self.call.prompt + self._tokens + _total(self._spent)
 
     def at_end(self, terminal: Completed | Failed | Cancelled) -> Usage | None:
         """Return the usage to be told before ``terminal``, where the upstream has told none."""
@@ -185,20 +187,19 @@ class Meter:
 
     def free(self) -> None:
         """It does not run any more: others may."""
+        self._stopped = self._clock() if self._stopped is None else self._stopped
         if self.allowance is not None:
             self.allowance.end()
 
     def settle(self) -> None:
         """Tell the budgets what was used, at the end."""
         if self.allowance is not None:
-            self.allowance.settle(_total(self._usage))
+            self.allowance.settle(_total(self._usage) if self.unit == "tokens" else self._used())
 
     def leave(self) -> None:
-        """It goes on elsewhere, or was ended there: what it used here is settled."""
-        if self._usage is None:
-            self._usage = self._estimated() if self._tokens else self._spent
-        self.free()
-        self.settle()
+        """It goes on elsewhere, or was ended there, where it is settled, too."""
+        if self.allowance is not None:
+            self.allowance.forget()
 
     @property
     def call(self) -> TokenCall:

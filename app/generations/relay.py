@@ -25,6 +25,8 @@ from app.streams.broker import OwnedStream
 __all__ = ["Note", "Relay"]
 
 _log = structlog.get_logger(__name__)
+_TICK = 0.5
+"""Seconds between two looks at a budget of seconds."""
 _STOP = 5.0
 """Seconds that an upstream gets to hear that its work is not wanted any more."""
 
@@ -58,6 +60,7 @@ class Relay:
         self._gathering = gathering
         self._flush: asyncio.TimerHandle | None = None
         """When what is gathered will be told."""
+        self._ticking: asyncio.TimerHandle | None = None
         self._drain = drain
         self._draining: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -107,7 +110,7 @@ class Relay:
         self.owned.closed = True
         if not self._journal.over:
             self._account.meter.leave()
-        self._stop_gathering()
+        self._stop_timers()
         self._hang_up()
 
     async def run(self, transport: Transport) -> None:
@@ -169,7 +172,9 @@ class Relay:
 
     async def _follow(self, transport: Transport) -> None:
         self._began = asyncio.get_running_loop().time()
-        self._account.meter.asked = True
+        self._account.meter.ask(self._hold_to_budget)
+        if self._account.meter.ticks:
+            self._tick()
         patience = self._patience.total
         if self.state is State.QUEUED:
             patience = min(self._patience.first_event, patience)
@@ -195,6 +200,12 @@ class Relay:
         except Exception:
             _log.exception("a source failed to stop", stream=self.owned.stream)
 
+    def _tick(self) -> None:
+        """Hold to budgets of time, while nothing comes, too."""
+        if not self.ended:
+            self._ticking = asyncio.get_running_loop().call_later(_TICK, self._tick)
+            self._hold_to_budget()
+
     def _tell_gathered(self) -> None:
         self._flush = None
         if not self.ended:
@@ -209,6 +220,11 @@ class Relay:
         if self._flush is not None:
             self._flush.cancel()
             self._flush = None
+
+    def _stop_timers(self) -> None:
+        self._stop_gathering()
+        if self._ticking is not None:
+            self._ticking.cancel()
 
     def _emit_aside(self, events: Sequence[Event]) -> None:
         """Publish what does not come from the source's own task."""
@@ -231,7 +247,7 @@ class Relay:
             self._hold_to_budget()
 
     def _close(self) -> None:
-        self._stop_gathering()
+        self._stop_timers()
         cancelled = self.state is State.CANCELLED
         if cancelled and self._drain and self._task is not None and not self._account.meter.exact:
             self._draining = asyncio.get_running_loop().call_later(self._drain, self._task.cancel)
@@ -239,6 +255,8 @@ class Relay:
             self._account.settle()
 
     def _hold_to_budget(self) -> None:
+        if self.ended:
+            return
         warnings, goes_on = self._account.meter.check()
         if warnings:
             self._journal.write(warnings)

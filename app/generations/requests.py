@@ -105,7 +105,8 @@ class Info:
     prompt: int | None = None
     """About how many tokens its prompt is; None where nothing is estimated."""
     spends: Sequence[Sequence[Any]] | None = None
-    """Its budgets, each a key, a limit and a window, for whoever has to settle in place of its replica."""
+    """Its budgets, each a key, a limit, a window, and what was set aside, for whoever has to settle in place of its
+    replica."""
 
     def encode(self) -> bytes:
         return orjson.dumps(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,22 +14,24 @@ import structlog
 
 from app.auth.identity import Identity
 from app.config import GenerationsConfig
+from app.config.limits import Unit
 from app.errors import BrokerUnavailable, TooManyRequests
 from app.generations.account import Account
+from app.generations.allowance import Allowance
 from app.generations.events import Usage
 from app.generations.gathering import Gathering
 from app.generations.jobs import JobPlace, job_source
 from app.generations.journal import Journal
 from app.generations.lifecycle import State
-from app.generations.metering import Allowance, Meter
+from app.generations.metering import Meter
 from app.generations.previews import PreviewShelf
 from app.generations.receipt import Snapshot
 from app.generations.relay import Note, Relay
 from app.generations.requests import Info
 from app.generations.sources.batch import BatchSource, Family
 from app.generations.sources.port import Patience, Source, Transport
-from app.limits.calls import read_call
-from app.limits.limits import Limits, Wanted
+from app.limits.calls import TokenCall, read_call, read_images
+from app.limits.limits import Limits, Verdict, Wanted
 from app.limits.shares import Caller
 from app.observe.outcomes import GenerationOutcome, GenerationOutcomes
 from app.observe.tasks import TaskSet
@@ -100,17 +103,36 @@ class Running:
         if not names:
             return Meter(body, texts=texts), None
         assert limits is not None, "kinds with limits need somebody who counts"
-        wanted = None
-        if texts and limits.counts_tokens(names):
+        unit, wanted = limits.unit(names), None
+        if unit == "tokens":
             call = read_call(body, True)
-            wanted = Wanted(call.prompt, call.answer, ticket=generation_id)
+            wanted, texts = Wanted(call.prompt, call.answer, ticket=generation_id), True
+        elif unit is not None:
+            answer = read_images(body) if unit == "images" else None
+            wanted = Wanted(0, answer, whole=answer is not None, ticket=generation_id)
         verdict = await limits.admit(names, f"kind {kind}", caller, wanted)
         if verdict.refusal is not None:
             raise verdict.refusal
-        allowance = Allowance(limits, verdict, lambda asking: self._tasks.start(asking, "more tokens"))
-        reservation = verdict.reservation
-        spends = None if reservation is None or not reservation.granted else [list(it) for it in reservation.plain]
+        allowance = self._allowance(limits, verdict, unit)
+        it, spends = verdict.reservation, None
+        if it is not None and it.granted:
+            spends = [[*budget, it.granted] for budget in it.plain]
         return Meter(body, texts=texts, allowance=allowance), spends
+
+    def _allowance(self, limits: Limits, verdict: Verdict, unit: Unit | None) -> Allowance:
+        return Allowance(limits, verdict, lambda asking: self._tasks.start(asking, "a budget"), unit or "tokens")
+
+    async def _inherited(self, info: Info, told: Snapshot) -> Meter:
+        """Return what counts on for a generation whose replica is gone: its budgets are this one's to settle."""
+        limits, allowance = self.limits, None
+        if info.spends and limits is not None:
+            budgets = _budgets(info)
+            verdict = await limits.resume(budgets, info.id, int(info.spends[0][3]))
+            allowance = self._allowance(limits, verdict, limits.unit_of(budgets))
+        call = None if info.prompt is None else TokenCall(info.prompt)
+        meter = Meter(texts=call is not None, allowance=allowance, call=call)
+        meter.resume(told, max(0.0, time() - info.created))
+        return meter
 
     def launch(
         self,
@@ -129,8 +151,6 @@ class Running:
         stream = owned.stream
         self.started[info.kind] += 1
         meter = Meter() if meter is None else meter
-        for text in (told.text, told.reasoning, told.tools) if told is not None else ():
-            meter.add(text)
         account = Account(_outcome(info, span), self._outcomes, meter, self.failovers)
         limit = max_bytes or self.config.max_bytes
         journal = Journal(owned, self._ledger, account, self._shelf(info.id), max_bytes=limit, told=told)
@@ -188,7 +208,8 @@ class Running:
             return True
         identity = Identity(user_id=info.user, company_id=info.company)
         source = self.followed(place, identity, info, told)
-        self.launch(owned, info, source, place.patience, max_bytes=place.max_bytes, told=told)
+        meter = await self._inherited(info, told)
+        self.launch(owned, info, source, place.patience, max_bytes=place.max_bytes, meter=meter, told=told)
         _log.warning("a generation was left by its replica and goes on here", stream=record.stream)
         return True
 
@@ -204,11 +225,18 @@ class Running:
             place, identity, info.id, job_id=str(info.job["id"]), client=info.job.get("client"), told=told
         )
 
-    def settle(self, info: Info, usage: Usage | None) -> None:
+    def settle(self, info: Info, usage: Usage | None, told: Snapshot) -> None:
         """Tell the budgets of a generation whose replica is gone what it used."""
-        if info.spends and self.limits is not None:
-            budgets = [Budget(str(key), int(limit), float(window)) for key, limit, window in info.spends]
-            self.limits.record(budgets, info.id, 0 if usage is None else usage.prompt_tokens + usage.completion_tokens)
+        if not info.spends or self.limits is None:
+            return
+        budgets = _budgets(info)
+        used = 0 if usage is None else usage.prompt_tokens + usage.completion_tokens
+        match self.limits.unit_of(budgets):
+            case "images":
+                used = len(told.artifacts)
+            case "seconds":
+                used = math.ceil(max(0.0, time() - info.created))
+        self.limits.record(budgets, info.id, used)
 
     async def close(self, grace: float, *, heirs: bool) -> None:
         """Let what runs finish for ``grace`` seconds, then end it as interrupted.
@@ -251,6 +279,10 @@ def _outcome(info: Info, span: Span | None) -> GenerationOutcome:
     outcome.span = span
     outcome.seconds = max(0.0, time() - info.created)
     return outcome
+
+
+def _budgets(info: Info) -> list[Budget]:
+    return [Budget(str(key), int(limit), float(window)) for key, limit, window, _ in info.spends or ()]
 
 
 def job_key(webhook: str, job_id: str) -> str:

@@ -77,10 +77,10 @@ class Starts:
             )
             owned = await self._ledger.claim(channel_of(generation_id), info.encode())
         except BaseException:
-            meter.leave()
+            meter.settle()
             raise
         if not isinstance(owned, OwnedStream):
-            meter.leave()  # Its repetition was faster.
+            meter.settle()  # Its repetition was faster.
             return generation_id, Position(owned.epoch, 0)
         patience = patience_of(kind)
         if kind.failover != "off":

@@ -50,7 +50,7 @@ class Heir(Protocol):
     async def adopt(self, record: Record, log: History, told: Snapshot) -> bool:
         """Take a stream over, or say that it can't be. Raises :exc:`~app.errors.BrokerUnavailable`."""
 
-    def settle(self, info: Info, usage: Usage | None) -> None:
+    def settle(self, info: Info, usage: Usage | None, told: Snapshot) -> None:
         """Tell the budgets of a generation what it used."""
 
 
@@ -124,7 +124,7 @@ class Watch:
         items.append(encode(terminal, snapshot.receipt(history.top + len(items) + 1)))
         if await self._ledger.seal(stream, history.top, items):
             _log.warning("a generation was left by its replica and is ended", stream=stream)
-            self._heir.settle(info, usage)
+            self._heir.settle(info, usage, snapshot)
             self._outcomes.tell(_interrupted(info, snapshot, usage))
 
     async def _cancel_deserted(self) -> None:

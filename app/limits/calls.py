@@ -13,12 +13,14 @@ import orjson
 
 from app.limits.estimate import estimate_prompt
 
-__all__ = ["MOST_TOKENS", "TokenCall", "read_call"]
+__all__ = ["MOST_TOKENS", "TokenCall", "read_call", "read_images"]
 
 MOST_TOKENS = 10_000_000
 """Tokens of one call that are believed."""
 _ANSWER_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "num_predict")
 _MOST_CHOICES = 128
+_IMAGES = ("n", "num_images", "num_outputs", "count", "batch_size", "n_iter")
+_MOST_IMAGES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,18 @@ class TokenCall:
     model: str | None = None
     streamed: bool = False
     wants_usage: bool = False
+
+
+def read_images(body: bytes) -> int:
+    """Return how many images a request asks for: as APIs of images call it, else one."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return 1
+    fields = value if isinstance(value, dict) else {}
+    given = {name: number for name in _IMAGES if type(number := fields.get(name)) is int and number > 0}
+    product = given.get("batch_size", 1) * given.get("n_iter", 1)
+    return min(max([product, *given.values()]), _MOST_IMAGES)
 
 
 def read_call(body: bytes, whole: bool) -> TokenCall:

@@ -59,13 +59,14 @@ class Told:
         if full:
             self._states.append(f'"{name}";r=0')
 
-    def tokens(self, name: str, limit: int, window: float, level: Level) -> None:
+    def budget(self, name: str, unit: str, limit: int, window: float, level: Level) -> None:
         """Tell of a budget. What is reserved for calls that run is not there for others, and may come back."""
         remaining, reset = max(0, limit - level.used - level.held), math.ceil(level.reset)
         self.names.add(name)
-        self._policies.append(f'"{name}";q={limit};qu="tokens";w={math.ceil(window)}')
+        self._policies.append(f'"{name}";q={limit};qu="{unit}";w={math.ceil(window)}')
         self._states.append(f'"{name}";r={remaining};t={reset}')
-        self._tokens = _tighter(self._tokens, _Tightest(limit, remaining, reset))
+        if unit == "tokens":
+            self._tokens = _tighter(self._tokens, _Tightest(limit, remaining, reset))
 
     def headers(self) -> tuple[Header, ...]:
         """Return the header fields."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.config import RateLimitConfig
+from app.config.limits import Unit
 from app.errors import BrokerUnavailable, BudgetExhausted, RateLimited, TidegateError
 from app.limits.fields import Header, Told
 from app.limits.shares import Caller, share_of
@@ -84,19 +85,27 @@ class Limits:
 
     def counts_tokens(self, names: Sequence[str]) -> bool:
         """Whether one of these limits is a budget of tokens."""
-        return any(self._limits[name].tokens is not None for name in names)
+        return self.unit(names) == "tokens"
+
+    def unit(self, names: Sequence[str]) -> Unit | None:
+        """Return what the budgets among these limits count; None where there is none."""
+        return next((unit for name in names if (unit := self._limits[name].unit) is not None), None)
+
+    def unit_of(self, budgets: Sequence[Budget]) -> Unit | None:
+        """Return the same of budgets, the limits of which may have left the configuration since."""
+        return self.unit([name for it in budgets if (name := it.key.partition(":")[0]) in self._limits])
 
     def budgets(self, names: Sequence[str], place: str, caller: Caller) -> list[NamedBudget]:
-        """Return the budgets of tokens among these limits, as ``caller`` shares them."""
+        """Return the budgets among these limits, as ``caller`` shares them."""
         found = []
         for name, limit in self._choose(names):
-            if limit.tokens is not None:
-                budget = Budget(f"{name}:{share_of(limit, place, caller)}", limit.tokens, limit.window)
+            if limit.budget is not None:
+                budget = Budget(f"{name}:{share_of(limit, place, caller)}", limit.budget[1], limit.window)
                 found.append(NamedBudget(name, budget, limit.warn_at))
         return found
 
-    async def own_levels(self, caller: Caller) -> list[tuple[NamedBudget, str, Level]]:
-        """Return the budgets that are ``caller``'s own, by what, and how they stand.
+    async def own_levels(self, caller: Caller) -> list[tuple[NamedBudget, RateLimitConfig, Level]]:
+        """Return the budgets that are ``caller``'s own, their limits, and how they stand.
 
         Raises :exc:`~app.errors.BrokerUnavailable`.
         """
@@ -106,7 +115,7 @@ class Limits:
             return []
         assert self._budgets is not None, "budgets of tokens need somebody who keeps them"
         levels = await self._budgets.levels(budgets)
-        return [(each, self._limits[each.name].by, level) for each, level in zip(budgets, levels, strict=True)]
+        return [(each, self._limits[each.name], level) for each, level in zip(budgets, levels, strict=True)]
 
     async def admit(self, names: Sequence[str], place: str, caller: Caller, wanted: Wanted | None = None) -> Verdict:
         """Take what one request of ``caller`` at ``place`` needs of the limits ``names``: of all, or of none.
@@ -136,6 +145,28 @@ class Limits:
         assert self._budgets is not None, "somebody gave it"
         return await self._budgets.extend(reservation)
 
+    async def resume(self, budgets: Sequence[Budget], ticket: str, granted: int) -> Verdict:
+        """Take over the reservation of another replica, which is no more: it had ``granted`` at its start."""
+        assert self._budgets is not None, "somebody gave it"
+        named, known = [], []
+        for budget in budgets:
+            limit = self._limits.get(budget.key.partition(":")[0])
+            known += [] if limit is None else [limit]
+            warn_at = 1.0 if limit is None else limit.warn_at
+            named.append(NamedBudget(budget.key.partition(":")[0], budget, warn_at))
+        reservation = await self._budgets.resume(named, ticket, granted)
+        reservation.more = max((limit.set_aside for limit in known), default=reservation.more)
+        reservation.must_ask = any(limit.without_redis == "closed" for limit in known)
+        return Verdict(reservation=reservation)
+
+    def forget(self, verdict: Verdict) -> None:
+        """Leave what ``verdict`` has reserved to another replica, which goes on; its slots are free."""
+        self.release(verdict)
+        if verdict.reservation is not None:
+            assert self._budgets is not None, "somebody gave it"
+            reservation, verdict.reservation = verdict.reservation, None
+            self._budgets.forget(reservation)
+
     def record(self, budgets: Sequence[Budget], ticket: str, used: int) -> None:
         """Settle a reservation of another replica, which is no more."""
         assert self._budgets is not None, "somebody gave it"
@@ -162,7 +193,7 @@ class Limits:
         for name, limit in chosen:
             if name in violated:
                 counted.said(name, "refused")
-            elif limit.tokens is not None and not tokens:
+            elif limit.budget is not None and not tokens:
                 continue
             elif name not in told.names and not violated:
                 counted.said(name, "uncounted")
@@ -202,12 +233,12 @@ class Limits:
     async def _reserve(
         self, chosen: _Chosen, place: str, caller: Caller, wanted: Wanted, verdict: Verdict, told: Told
     ) -> TidegateError | None:
-        limits = [limit for _, limit in chosen if limit.tokens is not None]
+        limits = [limit for _, limit in chosen if limit.budget is not None]
         if not limits:
             return None
         assert self._budgets is not None, "budgets of tokens need somebody who keeps them"
         budgets = self.budgets([name for name, _ in chosen], place, caller)
-        answer = max(limit.answer for limit in limits) if wanted.answer is None else wanted.answer
+        answer = max(limit.set_aside for limit in limits) if wanted.answer is None else wanted.answer
         most = max(1, wanted.prompt + answer)
         least = most if wanted.whole else wanted.prompt + 1
         try:
@@ -218,9 +249,9 @@ class Limits:
             verdict.reservation = self._budgets.unreserved(budgets, ticket=None)
             return None
         for named, level in zip(budgets, reservation.levels, strict=True):
-            told.tokens(named.name, named.budget.limit, named.budget.window, level)
+            told.budget(named.name, limits[0].unit or "tokens", named.budget.limit, named.budget.window, level)
         if reservation.granted:
-            reservation.more = max(limit.answer for limit in limits)
+            reservation.more = max(limit.set_aside for limit in limits)
             reservation.must_ask = any(limit.without_redis == "closed" for limit in limits)
             verdict.reservation = reservation
             return None

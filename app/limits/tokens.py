@@ -124,6 +124,17 @@ class TokenBudgets:
         reservation.levels = grant.levels
         return grant.amount > 0
 
+    async def resume(self, budgets: Sequence[NamedBudget], ticket: str, granted: int) -> Reservation:
+        """Take over what a process that is no more has reserved under ``ticket``: it lapses unless it is renewed."""
+        reservation = self._open[ticket] = Reservation(ticket, budgets, granted)
+        with contextlib.suppress(BrokerUnavailable):
+            reservation.levels = await self.levels(budgets)
+        return reservation
+
+    def forget(self, reservation: Reservation) -> None:
+        """Leave it to another process."""
+        self._open.pop(reservation.ticket, None)
+
     def settle(self, reservation: Reservation, used: int) -> None:
         """End it; a second time changes nothing."""
         self._open.pop(reservation.ticket, None)

@@ -77,13 +77,15 @@ class UsageAnswer(BaseModel):
 
 
 class BudgetAnswer(BaseModel):
-    """Of ``tokens`` within ``window`` seconds ``used`` by calls that ended, ``reserved`` by those that run.
+    """Of ``tokens`` (or what else the ``unit`` is) within ``window`` seconds ``used`` by calls that ended, ``reserved``
+    by those that run.
 
     In ``resets_in`` seconds nothing of what is used now counts any more.
     """
 
     limit: str
     by: str
+    unit: Literal["tokens", "images", "seconds"]
     window: float
     tokens: int
     used: int

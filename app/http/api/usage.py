@@ -30,12 +30,13 @@ def usage_router(limits: Limits, caller: Caller) -> APIRouter:
         identity = await caller(request)
         asker = counted_caller(request.scope, identity)
         budgets = []
-        for named, by, level in await limits.own_levels(asker):
+        for named, config, level in await limits.own_levels(asker):
             limit = named.budget.limit
             budgets.append(
                 {
                     "limit": named.name,
-                    "by": by,
+                    "by": config.by,
+                    "unit": config.unit,
                     "window": named.budget.window,
                     "tokens": limit,
                     "used": level.used,
