@@ -280,7 +280,7 @@ class BudgetExhausted(RateLimited):
     """``violated`` names the budgets that have not enough left."""
 
     code = "budget_exhausted"
-    default_message = "The budget of tokens is used up. Wait as long as Retry-After says."
+    default_message = "The budget is used up. Wait as long as Retry-After says."
 
 
 class TooManyCommands(TooManyRequests):

@@ -1,4 +1,4 @@
-"""``/api/v1/usage``: how a caller's budgets of tokens stand."""
+"""``/api/v1/usage``: how a caller's budgets stand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def usage_router(limits: Limits, caller: Caller) -> APIRouter:
     @router.get(
         "/api/v1/usage",
         response_model=UsageAnswers,
-        summary="Read how your budgets of tokens stand",
+        summary="Read how your budgets stand",
         openapi_extra=BEARER,
     )
     async def usage(request: Request) -> Any:
