@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,18 +13,10 @@ import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer
 
-from app.config import load_config
-from services.chat.app import train_built_in_model
-from services.chatui.app import create_app as create_chatui
-from services.chatui.settings import ChatUiSettings
-from services.organisations.app import create_app as create_organisations
-from services.organisations.settings import OrganisationsSettings
-from tests.support.applications import serving
-from tests.support.gateway import running
+from tests.support.chat_kafka import PERSON, UNLIKE_KAFKA, auth, chat_kafka, signed_up
 from tests.support.kafka import Broker, Wire, broker_process, read_all
 
 KEY = {"X-Internal-Key": "gateway-secret-key-2024"}
-PERSON = {"email": "test@example.com", "password": "securepass123"}
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -34,8 +24,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @dataclass
 class Running:
-    """The gateway of the preset, before its two services and the broker."""
-
     broker: Broker
     wire: Wire
     http: httpx.AsyncClient
@@ -45,47 +33,10 @@ class Running:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
     """One for all tests, for this broker lets members of a group wait for five seconds."""
+    folder = tmp_path_factory.mktemp("chat-kafka")
     with broker_process(wired=True) as broker:
-        async with Wire(broker) as wire, _running(broker, wire, tmp_path_factory.mktemp("chat-kafka")) as found:
-            yield found
-
-
-@contextlib.asynccontextmanager
-async def _running(broker: Broker, wire: Wire, folder: Path) -> AsyncIterator[Running]:
-    environ = {
-        "KAFKA_BOOTSTRAP_SERVERS": broker.address,
-        "CHAT_SERVICE_KAFKA_BOOTSTRAP_SERVERS": broker.address,
-        "CHAT_SERVICE_KAFKA_IDEMPOTENT": "false",  # this broker knows none
-        "CHAT_SERVICE_KAFKA_FETCH_WAIT": "0.02",
-        "GATEWAY_LOG_LEVEL": "ERROR",
-        "LOG_LEVEL": "ERROR",
-    }
-    chat = ChatUiSettings.from_environ(
-        environ, database_url=f"sqlite:///{folder}/chat.db", tokens_per_second=0, max_tokens=40, topic_partitions=1
-    )
-    own = OrganisationsSettings.from_environ(
-        environ, database_url=f"sqlite:///{folder}/o.db", hash_memory=1024, topic_partitions=1
-    )
-    async with (
-        serving(create_organisations(own)) as auth_url,
-        serving(create_chatui(chat, train_built_in_model())) as chat_url,
-        running(load_config(None, environ | {"AUTH_SERVICE_URL": auth_url}, preset="chat-kafka")) as gate,
-        httpx.AsyncClient(base_url=gate.http, timeout=60) as http,
-    ):
-        async with asyncio.timeout(60):
-            while (await http.get("/api/chat/settings/")).status_code != 200:
-                await asyncio.sleep(0.1)
-        yield Running(broker, wire, http, chat_url)
-
-
-async def signed_up(http: httpx.AsyncClient, email: str = PERSON["email"]) -> dict[str, Any]:
-    answer = await http.post("/v1/client/sign-up", json={**PERSON, "email": email})
-    assert answer.status_code == 201
-    return answer.json()
-
-
-def auth(told: dict[str, Any]) -> dict[str, str]:
-    return {"Authorization": f"Bearer {told['access_token']}"}
+        async with Wire(broker) as wire, chat_kafka(broker.address, folder, **UNLIKE_KAFKA) as found:
+            yield Running(broker, wire, found.http, found.chat_url)
 
 
 async def test_people_sign_up_sign_in_and_found_organisations(system: Running) -> None:

@@ -148,7 +148,10 @@ class Link:
         await self._producer.start()
         await self._consumer.start()
         async with asyncio.timeout(self._timeout):
-            await self._make_topic(self._config.reply_topic)
+            # A service that looks for its topic before there is one may look again only minutes later.
+            for topic in (self._config.reply_topic, self._config.topic, self._config.cancel_topic):
+                if topic:
+                    await self._make_topic(topic)
             await self._assign(await self._producer.partitions_for(self._config.reply_topic))
 
     async def _assign(self, numbers: set[int]) -> None:
@@ -183,10 +186,10 @@ class Link:
             reader.cancel()
 
     async def _read(self) -> None:
-        positions, on_message = self._positions, self._on_message
+        consumer, positions, on_message = self._consumer, self._positions, self._on_message
         try:
             while True:
-                batches = await self._consumer.getmany(timeout_ms=_POLL_MS)
+                batches = await consumer.getmany(timeout_ms=_POLL_MS)
                 for part, messages in batches.items():
                     for message in messages:
                         on_message(message)

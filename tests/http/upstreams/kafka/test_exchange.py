@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 
 from app.config import UpstreamConfig
 from app.errors import (
@@ -187,23 +188,36 @@ async def test_no_answer_is_one_timeout_and_a_late_one_is_counted(topics: Topics
         await eventually(lambda: transport.figures("chat")["late"] == 1)
 
 
-async def test_a_thousand_requests_wait_at_once_and_each_gets_its_own_answer(topics: Topics):
-    everybody = asyncio.Event()
+async def test_of_a_thousand_requests_at_once_each_gets_its_own_answer_or_one_timeout(topics: Topics):
+    everybody, nobody_waits = asyncio.Event(), asyncio.Event()
 
-    async def all_at_once(service: Service, asked: Any) -> None:
+    async def half_in_time(service: Service, asked: Any) -> None:
         if len(service.got) == 1000:
             everybody.set()
         await everybody.wait()
+        if int(asked.value) % 2:
+            await nobody_waits.wait()
         await service.answer(asked, asked.value)
 
     config = topics.config(response_timeout=60)
-    async with kafka_service(topics.address, topics.requests, all_at_once), reached(config) as transport:
+    async with kafka_service(topics.address, topics.requests, half_in_time), reached(config) as transport:
 
-        async def one(number: int) -> bool:
-            body = b"%d" % number
-            return await whole(await ask(transport, body)) == body
+        async def one(number: int) -> bytes:
+            return await whole(await ask(transport, b"%d" % number, timeout=3.0 if number % 2 else None))
 
-        assert all(await asyncio.gather(*(one(number) for number in range(1000))))
+        found = await asyncio.gather(*(one(number) for number in range(1000)), return_exceptions=True)
+        assert found[::2] == [b"%d" % number for number in range(0, 1000, 2)]
+        assert {type(each) for each in found[1::2]} == {UpstreamTimeout}
+        assert transport.figures("chat")["outstanding"] == transport.figures("chat")["late"] == 0
+        nobody_waits.set()
+        await eventually(lambda: transport.figures("chat")["late"] == 500)
+
+
+async def test_topics_of_requests_are_there_before_the_first_one(topics: Topics):
+    """A service that looks for its topic too early may not look again for minutes."""
+    config = topics.config(kafka={"cancel_topic": f"cancels-{topics.mark}"})
+    async with reached(config), AIOKafkaConsumer(bootstrap_servers=topics.address) as reader:
+        assert {topics.requests, topics.replies, f"cancels-{topics.mark}"} <= await reader.topics()
 
 
 async def test_one_request_too_many_is_refused_and_says_when_to_come_back(topics: Topics):
