@@ -1,13 +1,44 @@
-"""What carries out the commands of a session's protocol."""
+"""What carries out the commands of a session's protocol, and what it sees of the session."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
+
+from app.auth.identity import Identity
+from app.errors import TidegateError
+from app.streams.hub import Listener, Subscription
+from app.ws.services import Services, SocketEncoder
+from app.ws.ticker import Ticked
 
 if TYPE_CHECKING:
     from app.ws.session import Session  # which has one of these
 
-__all__ = ["NOBODY", "Commander"]
+__all__ = ["NOBODY", "Asker", "Commander"]
+
+
+class Asker(Listener, Ticked, Protocol):
+    """The session, as its commands see it. ``subscriptions`` holds None for a channel that is being joined."""
+
+    @property
+    def encoder(self) -> SocketEncoder: ...
+    @property
+    def services(self) -> Services: ...
+    @property
+    def identity(self) -> Identity: ...
+    @property
+    def subscriptions(self) -> dict[str, Subscription | None]: ...
+    @property
+    def closed(self) -> bool: ...
+    async def admit(self, identity: Identity) -> None: ...
+    def let_in(self) -> None: ...
+    def run(self, actions: Sequence[Any]) -> None: ...
+    def deliver_ready(self, block: bytes) -> None: ...
+    def send(self, frame: bytes) -> None: ...
+    def close(self, error: TidegateError) -> None: ...
+    def roll_up(self, seconds: float) -> None: ...
+    def unsubscribe(self, channel: str) -> bool: ...
+    async def room(self) -> None: ...
 
 
 class Commander(Protocol):

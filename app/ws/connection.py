@@ -4,42 +4,32 @@ uvicorn passes every message through a queue and a task on its way in, and throu
 out; and it parses each handshake twice. Per token, socket and reconnect that is most of what a gateway would cost. Here
 a handshake is the request that :class:`~app.ws.front.Front` has read, a frame that arrives is handed to the session in
 the same call, and the session writes ready frames straight to the transport. Once a session is attached the ASGI call,
-its task and the request are gone. Reading frames, fragments, pings and close frames is websockets' sans-I/O protocol.
+its task and the request are gone. What is written, and how it ends, is in :mod:`app.ws.wire`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
-from random import getrandbits
 from typing import Any
 
 from uvicorn import Config
 from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
-from websockets.protocol import Protocol as Frames
-from websockets.protocol import Side, State
 
 from app.ws.gate import STATE_KEY, Gate
 from app.ws.handshake_call import HandshakeCall
 from app.ws.opening import Opening
 from app.ws.ports import SessionPort, SplicePort
+from app.ws.wire import Wire
 
 __all__ = ["EXTENSION", "Connection"]
 
 EXTENSION = "tidegate.connection"
 """Key of the scope's ``extensions`` under which an endpoint finds its :class:`Connection`."""
 
-_CLOSE_TIMEOUT = 5.0
-"""Seconds that a peer has to answer a close frame, or to take what it was sent, before the connection is dropped."""
-_FRAMES_LOG = logging.getLogger("uvicorn.error.sockets")
-"""Where websockets would write each frame, what people say to each other, to."""
-_FRAMES_LOG.setLevel(logging.WARNING)
-_ABNORMAL = 1006
 
-
-class Connection(asyncio.Protocol):
+class Connection(Wire):
     """One WebSocket, from the moment when its handshake was read. An ASGI application answers that; then it has a
     session, or what its bytes are passed on to."""
 
@@ -48,36 +38,23 @@ class Connection(asyncio.Protocol):
         "_app",
         "_call",
         "_early",
-        "_ending",
         "_gate",
-        "_ping",
-        "_ping_interval",
-        "_ping_timeout",
         "_raw",
         "_server",
-        "_timer",
-        "close_sent",
-        "disconnected",
         "frames",
-        "loop",
         "opened",
-        "reading_paused",
         "session",
-        "socket",
         "text",
-        "transport",
     )
 
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.transport: asyncio.Transport
+        super().__init__(config)
         self.session: SessionPort | SplicePort | None = None
-        self.opened = self.close_sent = self.disconnected = self.reading_paused = self._ending = False
+        self.opened = False
         self.frames: list[bytes] = []
         """The beginning of a message that comes in fragments."""
         self.text = False
         """Whether it is a text message."""
-        self.socket = Frames(Side.SERVER, max_size=config.ws_max_size, logger=_FRAMES_LOG)
         self._app: Any = config.loaded_app
         self._call: HandshakeCall | None = None
         """The handshake, while the application is at work at it."""
@@ -88,12 +65,6 @@ class Connection(asyncio.Protocol):
         """Bytes of a client that did not wait for the answer to its handshake."""
         self._raw: Callable[[bytes], None] | None = None
         """Takes what arrives, unread, where the socket is passed on."""
-        self._ping_interval = config.ws_ping_interval
-        self._ping_timeout = config.ws_ping_timeout
-        self._ping = b""
-        """The payload of the ping that was not answered yet."""
-        self._timer: asyncio.TimerHandle | None = None
-        """Of the next ping or its answer; once the connection closes, of the end."""
 
     def begin(self, transport: asyncio.Transport, request: dict[str, Any], opening: Opening) -> None:
         """Let the application answer a handshake. ``request`` is the HTTP request's scope, which becomes ours."""
@@ -145,46 +116,6 @@ class Connection(asyncio.Protocol):
         """Whether a handshake can still be answered."""
         return not (self.opened or self.disconnected or self.transport.is_closing())
 
-    @property
-    def ending(self) -> tuple[int, bool]:
-        """How it ended, as :class:`~app.ws.ports.ConnectionPort` has it."""
-        received, sent = self.socket.close_rcvd, self.socket.close_sent
-        if received is not None and (sent is None or self.socket.close_rcvd_then_sent):
-            return received.code, True
-        return (_ABNORMAL, True) if sent is None else (sent.code, False)
-
-    @property
-    def direct(self) -> asyncio.Transport:
-        """The transport: it takes ready frames until the session is told that it lost the connection, or closes it."""
-        return self.transport
-
-    def write(self, block: bytes) -> None:
-        """Write ready frames. Does nothing once the connection closes."""
-        if not (self.close_sent or self.disconnected):
-            self.transport.write(block)
-
-    def close(self, code: int, reason: str) -> None:
-        """Send a close frame; drop the connection when the peer does not answer it. Idempotent."""
-        if self.close_sent or self.disconnected or self.transport.is_closing():
-            return
-        if self.socket.state is not State.OPEN:
-            return  # The peer's own close frame, or a fault of his, came in the same bytes and is handled next.
-        self.socket.send_close(code, reason)
-        self._write_answers()
-        self.close_sent = True
-        self.resume_reading()  # for the answer
-        self._abort_later()
-
-    def pause_reading(self) -> None:
-        if not self.reading_paused and not self.transport.is_closing():
-            self.reading_paused = True
-            self.transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        if self.reading_paused and not self.transport.is_closing():
-            self.reading_paused = False
-            self.transport.resume_reading()
-
     # What the loop and the server call.
 
     def data_received(self, data: bytes) -> None:
@@ -195,9 +126,6 @@ class Connection(asyncio.Protocol):
         else:  # A ping, for example, would be answered before the handshake.
             self._early += data
             self.pause_reading()
-
-    def eof_received(self) -> None:
-        self._abort_later()
 
     def pause_writing(self) -> None:
         if self.session is not None:
@@ -313,53 +241,7 @@ class Connection(asyncio.Protocol):
         self._abort_later()
         self._let_go()
 
-    def _write_answers(self) -> None:
-        """Write what websockets has to say."""
-        self.transport.write(b"".join(self.socket.data_to_send()))
-
-    def _end(self) -> None:
-        self.transport.close()
-        self._abort_later()
-
     def _let_go(self) -> None:
         session, self.session = self.session, None
         if session is not None:
             session.lost()
-
-    # Time.
-
-    def _ping_later(self) -> None:
-        """Have the next ping in an interval from now; the last one, if there was one, was answered."""
-        self._stop_timer()
-        if self._ping_interval:
-            self._timer = self.loop.call_later(self._ping_interval, self._send_ping)
-
-    def _send_ping(self) -> None:
-        self._ping = getrandbits(32).to_bytes(4, "big")
-        self.socket.send_ping(self._ping)
-        self._write_answers()
-        if self._ping_timeout is None:
-            self._ping_later()
-        else:
-            self._timer = self.loop.call_later(self._ping_timeout, self._miss_pong)
-
-    def _miss_pong(self) -> None:
-        self.socket.fail(1011, "keepalive ping timeout")
-        self._write_answers()
-        self.close_sent = True
-        self._end()
-        self._let_go()
-
-    def _stop_timer(self) -> None:
-        self._ping = b""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _abort_later(self) -> None:
-        """End the pings. A peer that reads nothing would keep a closing transport open for ever."""
-        if self._ending or self.disconnected:
-            return
-        self._ending = True
-        self._stop_timer()
-        self._timer = self.loop.call_later(_CLOSE_TIMEOUT, self.transport.abort)

@@ -7,22 +7,29 @@ of it. So of what is large each turn writes a little, and between two turns what
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
+from collections import OrderedDict
+from typing import Protocol
 
-__all__ = ["Pacer"]
+__all__ = ["Freighter", "Pacer"]
 
 _PER_TURN = 256 * 1024
 """Bytes; a message that is larger has its turn for itself."""
 
 
+class Freighter(Protocol):
+    """A socket that holds what is to be written."""
+
+    def release(self) -> int:
+        """Write what is held, and return how many bytes that was."""
+
+
 class Pacer:
-    """One for all sockets of a process. ``per_turn`` is in bytes."""
+    """One for all sockets of a process, each of which waits once at most. ``per_turn`` is in bytes."""
 
     def __init__(self, per_turn: int = _PER_TURN) -> None:
         self._per_turn = per_turn
         self._left = per_turn
-        self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
+        self._waiting: OrderedDict[Freighter, None] = OrderedDict()
         self._turns = False
         """Whether there is a next turn, which gives new room."""
 
@@ -37,10 +44,14 @@ class Pacer:
         self._spend(size)
         return True
 
-    def wait(self, size: int, write: Callable[[], None]) -> None:
-        """Call ``write``, which writes so many bytes, when it is their turn."""
-        self._waiting.append((size, write))
+    def wait(self, freighter: Freighter) -> None:
+        """Have ``freighter`` released when it is its turn."""
+        self._waiting[freighter] = None
         self._spend(0)
+
+    def forget(self, freighter: Freighter) -> None:
+        """It holds nothing any more: a turn that it does not need would be one that others wait for. Idempotent."""
+        self._waiting.pop(freighter, None)
 
     def _spend(self, size: int) -> None:
         self._left -= size
@@ -51,6 +62,5 @@ class Pacer:
     def _turn(self) -> None:
         self._turns, self._left = False, self._per_turn
         while self._waiting and self._left > 0:
-            size, write = self._waiting.popleft()
-            self._spend(size)
-            write()
+            freighter, _ = self._waiting.popitem(last=False)
+            self._spend(freighter.release())

@@ -9,6 +9,8 @@ __all__ = ["Bucket", "Buckets", "Meter", "Rate"]
 
 _INSTANT = 1e-6
 """Seconds that are no time: a clock that counts from 1970 knows no finer ones."""
+_PERSISTENT = 50
+"""How much more often than not somebody may ask too much."""
 
 
 class Rate:
@@ -52,6 +54,11 @@ class Meter:
         self._commands = Bucket()
         self._bytes = Bucket()
         self.refusals = 0
+
+    @property
+    def persists(self) -> bool:
+        """Whether it asked too much so often that it had better go."""
+        return self.refusals > _PERSISTENT
 
     def refuse(self, rates: tuple[Rate, Rate], commands: int, size: int, now: float) -> float:
         """Take ``commands`` of ``size`` bytes together, and return 0; or return how many seconds too early they came.

@@ -14,32 +14,27 @@ from typing import Any
 from app.auth.identity import Identity
 from app.errors import SlowConsumer, TidegateError
 from app.observe.sampling import Sampled
-from app.streams.hub import LARGE, Subscription, Writer
+from app.streams.hub import Subscription
 from app.streams.position import Position
-from app.streams.publication import Batch
 from app.ws.account import Account
 from app.ws.admission import Held
 from app.ws.command_queue import CommandQueue
 from app.ws.commander import NOBODY, Commander
-from app.ws.lane import ANSWERS, FREIGHT, Lane
 from app.ws.orders import Order
-from app.ws.outbox import Outbox
+from app.ws.outlet import Outlet
 from app.ws.ports import ConnectionPort, SocketProtocol
 from app.ws.protocols.actions import End, Leave, Send
 from app.ws.protocols.protobuf import count_delimited
 from app.ws.rates import Meter
-from app.ws.services import Services, SocketEncoder
+from app.ws.services import Services
 from app.ws.ticker import Entry
 
 __all__ = ["Session"]
 
 _log = Sampled(__name__)
 
-_PERSISTENT = 50
-"""Frames that may come too early, less those that came in time, before the socket is closed."""
 
-
-class Session:
+class Session(Outlet):
     """A socket's life: :class:`~app.ws.ports.SessionPort` below, :class:`~app.streams.hub.Listener` above.
 
     ``on_end`` is called once, when the session has let go of everything.
@@ -47,19 +42,12 @@ class Session:
 
     __slots__ = (
         "_commander",
-        "_connection",
-        "_lane",
         "_meter",
         "_on_end",
-        "_outbox",
         "_queue",
         "account",
-        "closed",
-        "direct",
-        "encoder",
         "held",
         "protocol",
-        "services",
         "subscriptions",
         "tick_entry",
     )
@@ -72,28 +60,19 @@ class Session:
         commander: Commander,
         on_end: Callable[[Session], None] = lambda session: None,
     ) -> None:
+        super().__init__(connection, services)
         self.protocol = protocol
-        self.services = services
-        self.encoder: SocketEncoder = services.encoder
         self.subscriptions: dict[str, Subscription | None] = {}
         """By channel; None while it is being joined."""
         self.held: Held = ()
         """What it holds of the limits of sockets."""
-        self.closed = False
         self.account = Account(services.clock())
         """What it has moved, and how it ended."""
-        self.direct: Writer | None = connection.direct
-        """While open and without an outbox: whoever writes here then overtakes nothing."""
         self.tick_entry: Entry | None = None
-        self._connection = connection
         self._commander = commander
         self._on_end = on_end
-        self._lane: Lane | None = None
-        """Only while something is to be written in a moment."""
         self._meter: Meter | None = None
         """Only once the client has sent something."""
-        self._outbox: Outbox | None = None
-        """Only while there is something that writing directly would overtake."""
         self._queue: CommandQueue | None = None
         """Only while commands wait."""
 
@@ -159,16 +138,11 @@ class Session:
             self.account.code, self.account.by_client = self._connection.ending
         self._end()
 
-    def pause_writing(self) -> None:
-        if not self.closed:
-            self._need_outbox().pause()
-
     def resume_writing(self) -> None:
         outbox = self._outbox
         if outbox is None:
             return
-        outbox.resume()
-        self._drop_outbox(outbox)
+        self._resume(outbox)
         if self._queue is not None and not outbox.congested:
             self._queue.make_room()
         self._steer_reading()
@@ -183,21 +157,6 @@ class Session:
 
     # The hub's side.
 
-    def deliver(self, channel: str, batches: Sequence[Batch], block: bytes) -> None:
-        if self._outbox is not None:
-            self._outbox.deliver(channel, batches, block)
-        elif len(block) < LARGE or self._lane is not None or self.services.pacer.admits(len(block)):
-            self._write(block)
-        else:
-            self._hold(block, FREIGHT)
-            self.services.pacer.wait(len(block), self._release)
-
-    def deliver_ready(self, block: bytes) -> None:
-        if self._outbox is None:
-            self._write(block)
-        else:
-            self._outbox.deliver_ready(block)
-
     def reset(self, channel: str) -> None:
         self.run(self.protocol.gap(channel))
 
@@ -206,14 +165,12 @@ class Session:
 
     def ended(self, channel: str) -> None:
         if channel in self.subscriptions:
-            self._account_for(self.subscriptions.pop(channel))
+            subscription = self.subscriptions.pop(channel)
+            if subscription is not None:
+                self.account.delivered_bytes += subscription.taken
             self._commander.left(self, channel)
 
     # For commands, and the queue of those.
-
-    @property
-    def congested(self) -> bool:
-        return self._outbox is not None and self._outbox.congested
 
     async def perform(self, command: Any) -> None:
         try:
@@ -234,15 +191,12 @@ class Session:
         account = self.account
         account.sent_frames += 1
         account.sent_bytes += len(frame)
-        if self._outbox is not None:
-            self._outbox.send(frame)
-            if self._outbox.congested:
-                self._steer_reading()
-        elif self._lane is None and self._waiting > 1:  # There are more to come: a write costs more than an answer.
-            self._hold(frame, ANSWERS)
-            asyncio.get_running_loop().call_soon(self._release)
+        if self._waiting > 1:
+            self._write_with_next(frame)
         else:
-            self._write(frame)
+            self._write_frame(frame)
+        if self._outbox is not None and self._outbox.congested:
+            self._steer_reading()
 
     async def admit(self, identity: Identity) -> None:
         """Count the socket for ``identity`` too. Raises :exc:`~app.errors.TooManySockets`, ``BrokerUnavailable``."""
@@ -266,26 +220,13 @@ class Session:
         """Leave ``channel``; False when the session was not in it."""
         if channel not in self.subscriptions:
             return False
-        subscription = self.subscriptions.pop(channel)
+        subscription = self.subscriptions[channel]
         if subscription is not None:
             self.services.hub.drop(subscription)
-            self._account_for(subscription)
-        self._commander.left(self, channel)
+        self.ended(channel)
         return True
 
-    def roll_up(self, seconds: float) -> None:
-        """Gather messages for ``seconds`` into fewer frames from now on; 0 for not at all."""
-        if seconds or self._outbox is not None:
-            outbox = self._need_outbox()
-            outbox.roll_up(seconds)
-            self._drop_outbox(outbox)
-
     # Private.
-
-    def _account_for(self, subscription: Subscription | None) -> None:
-        """Note what a subscription that is over has brought."""
-        if subscription is not None:
-            self.account.delivered_bytes += subscription.taken
 
     def _in_time(self, data: bytes, commands: int) -> bool:
         """Whether the client may send so much already; it is told when not."""
@@ -295,7 +236,7 @@ class Session:
             meter = self._meter = Meter()
         wait = meter.refuse(rates, commands, len(data), self.services.clock())
         if wait:
-            self._guard(self.protocol.throttled, data, wait, meter.refusals > _PERSISTENT)
+            self._guard(self.protocol.throttled, data, wait, meter.persists)
         return not wait
 
     def _guard(self, step: Callable[..., Sequence[Any]], *args: Any) -> None:
@@ -325,38 +266,6 @@ class Session:
         else:
             self._connection.resume_reading()
 
-    def _need_outbox(self) -> Outbox:
-        self._release()  # It may come here by itself.
-        if self._outbox is None:
-            services = self.services
-            limit = services.config.send_queue
-            self.direct = None
-            self._outbox = Outbox(self._connection, self.encoder, limit, services.rule, self._overflow)
-        return self._outbox
-
-    def _drop_outbox(self, outbox: Outbox) -> None:
-        """Write directly from now on, unless there is still a need not to."""
-        if not outbox.needed:
-            self._outbox = None
-            self.direct = None if self.closed else self._connection.direct
-
-    def _write(self, block: bytes) -> None:
-        if self._lane is None:
-            self._connection.write(block)
-        elif not self._lane.add(block):
-            self._release()
-
-    def _hold(self, block: bytes, room: int) -> None:
-        """Write ``block`` at the next :meth:`_release`, with what comes until then; after ``room`` bytes, at once."""
-        self.direct, self._lane = None, Lane(block, room)
-
-    def _release(self) -> None:
-        """Write what is held. Idempotent."""
-        lane, self._lane = self._lane, None
-        if lane is not None and not self.closed:
-            self.direct = self._connection.direct  # Writing may make an outbox, which takes it away again.
-            self._connection.write(lane.whole())
-
     def _leave(self) -> None:
         if not self.closed:
             self.run(self.protocol.gone())
@@ -364,9 +273,7 @@ class Session:
     def _finish(self, end: End) -> None:
         if self.closed:
             return
-        self._release()
-        if self._outbox is not None and not self._outbox.paused:
-            self._outbox.flush()
+        self._write_all()
         if end.payload is not None:
             self._connection.write(self.encoder.frame(end.payload))
         self.account.code = end.code
@@ -380,13 +287,9 @@ class Session:
     def _end(self) -> None:
         if self.closed:
             return
-        self.closed = True
-        self.direct = self._lane = None
+        self._shut()
         self.protocol.closed()
         self.services.ticker.forget(self)
-        if self._outbox is not None:
-            self._outbox.close()
-            self._outbox = None
         for channel in list(self.subscriptions):
             self.unsubscribe(channel)
         if self._queue is not None:

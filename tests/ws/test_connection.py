@@ -11,7 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
 from app.auth.identity import Identity
-from app.ws import connection
+from app.ws import connection, wire
 from tests.support.gateway import Gateway, settings
 from tests.support.upstream import Call, chunk, scripted
 from tests.support.ws import BINARY, CLOSE, CONT, PING, PONG, TEXT, Raw, command, eventually, frame, raw, serving
@@ -31,7 +31,7 @@ async def gateway():
 @pytest.fixture
 def soon(monkeypatch):
     """Let the gateway wait for a closing peer as short as a test wants to."""
-    monkeypatch.setattr(connection, "_CLOSE_TIMEOUT", 0.3)
+    monkeypatch.setattr(wire, "_CLOSE_TIMEOUT", 0.3)
 
 
 async def test_a_message_in_fragments_is_one_message(gateway):

@@ -12,7 +12,7 @@ from app.auth.grants import ConnectionGrant
 from app.auth.identity import Identity
 from app.config import RealtimeConfig
 from app.streams.presence import Presence
-from app.ws.commands import Asker
+from app.ws.commander import Asker
 from app.ws.protocols.centrifuge import CentrifugeProtocol
 from app.ws.protocols.centrifuge_codec import Codec
 from app.ws.protocols.centrifuge_delta import Deltas

@@ -17,7 +17,7 @@ from app.ws.centrifuge.client import Client, info_of
 from app.ws.centrifuge.connecting import connect, refresh
 from app.ws.centrifuge.joining import sub_refresh, subscribe
 from app.ws.centrifuge.ordered import obey
-from app.ws.commands import Asker
+from app.ws.commander import Asker
 from app.ws.protocols.centrifuge import Place, State
 from app.ws.protocols.centrifuge_codec import Publications
 from app.ws.protocols.centrifuge_codes import (
