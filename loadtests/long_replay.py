@@ -41,11 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, default=1000)
     parser.add_argument("--speed", type=float, default=1.0, help="how many times as fast as recorded")
     parser.add_argument("--processes", type=int, default=1, help="of the load")
+    parser.add_argument("--drop-every", default="15s", help="how often a user's sockets are broken")
+    parser.add_argument("--offline", default="2s", help="for how long it stays away then")
+    parser.add_argument("--logs", type=Path, help="folder for what the servers say; default: one that is removed")
     parser.add_argument("--session", type=Path, default=_SESSION, help="a session with chats")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the verdict and the report")
     options = parser.parse_args(arguments)
     options.out.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="tidegate-load-") as name, Lab(Path(name)) as lab:
+    with contextlib.ExitStack() as stack:
+        folder = options.logs or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-load-")))
+        folder.mkdir(exist_ok=True)
+        lab = stack.enter_context(Lab(folder))
         port = _quiet_port()
         _, redis = lab.valkey()
         gateways = [lab.gateway(port, redis) for _ in range(2)]
@@ -55,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         judged = [each for fault in _FAULTS for each in ("--fail-if", f"{fault}>0")]
         told = ["-n", options.clients, "--ramp", f"{seconds / 6:.0f}s", "--loop", "--duration", f"{seconds:.0f}s",
                 "--speed", options.speed, "--processes", options.processes, "--settle", "30s", "--allow-void",
-                "--drop-every", "15s", "--offline", "2s", "--storm", f"{seconds / 2:.0f}s", "--jwt-secret", SECRET,
+                "--drop-every", options.drop_every, "--offline", options.offline,
+                "--storm", f"{seconds / 2:.0f}s", "--jwt-secret", SECRET,
                 "--with-producer", "--producer-port", port,
                 "--json", options.out / "load.json", "--html", options.out / "load.html"]  # fmt: skip
         command = [sys.executable, "-m", "loadtests", "replay", options.session, *urls, *watched, *judged, *told]

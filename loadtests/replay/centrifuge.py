@@ -246,6 +246,7 @@ class Centrifuge:
             body, stream = self._subscribes.get(name), self._desk.streams.get(name)
             if push["unsubscribe"].get("code", 0) >= _RESUBSCRIBE and body is not None and stream is not None:
                 self._desk.tally.gaps += 1
+                self._desk.tally.note("gap_reasons", f"unsubscribed with {push['unsubscribe']['code']}")
                 self._subscribe(name, body, now, recover=bool(stream.epoch))
             elif stream is None or stream.terminal is None:
                 self._leave(name)

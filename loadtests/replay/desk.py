@@ -145,6 +145,12 @@ class Desk:
             stream.begin_again()
         return False
 
+    @property
+    def owed(self) -> bool:
+        """Whether something is still to come: an answer, or the end of a generation."""
+        open_ = any(each.terminal is None for each in self.streams.values() if each.generation)
+        return bool(self.waiting or self.unsent) or open_
+
     def channels(self) -> list[tuple[str, Stream]]:
         """Return what is no generation and has offsets: nothing says that it has come to its end."""
         return [(name, each) for name, each in self.streams.items() if not each.generation and each.epoch]
@@ -234,10 +240,11 @@ class Desk:
             stream.catch_up_to = top
             return
         self.tally.resumes_partial += 1
-        self.gap(stream, told)
+        self.gap(stream, told, "a resume could not go on from where the reader stood")
 
-    def gap(self, stream: Stream, told: dict[str, Any]) -> None:
-        """Stand where an announced gap leaves a reader."""
+    def gap(self, stream: Stream, told: dict[str, Any], why: str) -> None:
+        """Stand where an announced gap leaves a reader. ``why`` is the server's word on it."""
+        self.tally.note("gap_reasons", why)
         epoch, offset = told.get("epoch", stream.epoch), told.get("offset", 0)
         known = max(0, offset - stream.offset) if epoch == stream.epoch else 0
         self.tally.gaps += 1

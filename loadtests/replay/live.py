@@ -107,7 +107,7 @@ def show(console: Console, verdict: dict[str, Any]) -> None:
     for name, server in (get("servers") or {}).items():
         used = f"CPU {server['cpu_share']:.0%}, memory {server['memory_most'] / 1e6:,.1f} MB at the most"
         rows.append((name, used))
-    for name in ("close_codes", "refusals", "errors", "divergences"):
+    for name in ("close_codes", "gap_reasons", "refusals", "errors", "divergences"):
         for what, count in sorted((get(name) or {}).items(), key=lambda item: -item[1])[:5]:
             rows.append((name.replace("_", " "), f"{count:,} × {what}"))
     for name, value in rows:

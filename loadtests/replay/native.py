@@ -212,10 +212,12 @@ class Native:
         stream = self._desk.streams.get(name)
         if stream is None:
             return
+        why = " ".join(str(message[key]) for key in ("code", "message") if message.get(key))
         if message.get("subscribed", True):
-            self._desk.gap(stream, message)
+            self._desk.gap(stream, message, why)
             return
         self._desk.tally.gaps += 1
+        self._desk.tally.note("gap_reasons", why)
         kind, member = ("subscribe_generation", "generation_id") if stream.generation else ("subscribe", "channel")
         self._send(Command(kind, {"type": kind, member: name}, now))
 

@@ -169,7 +169,8 @@ def _servers(verdict: Verdict) -> str:
 
 
 def _counts(verdict: Verdict) -> str:
-    titles = {"close_codes": "Closed by the server", "refusals": "Connections refused", "errors": "Error answers",
+    titles = {"close_codes": "Closed by the server", "gap_reasons": "Gaps announced",
+              "refusals": "Connections refused", "errors": "Error answers",
               "divergences": "Other than recorded"}  # fmt: skip
     found = ""
     for name, title in titles.items():

@@ -44,6 +44,8 @@ class Tab:
         self._number = number
         self._progress = progress
         self._line: Line | None = None
+        self._left: Line | None = None
+        """The line that the recorded client has hung up."""
         self._wanted = False
         self._dropped = False
         self._given_up = False
@@ -113,24 +115,31 @@ class Tab:
         self._run.ends.leave(self.desk)
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def drop(self) -> None:
-        """Break the socket, as a network does."""
-        if self._line is not None and self._signed_in and not self._at_rest:
-            self._run.tally.drops += 1
-            self._run.tally.series["drops"][self._run.tally.second] += 1
-            self._dropped = True
-            self._line.abort()
+    def drop(self) -> bool:
+        """Break the socket, as a network does; return whether there was one to break."""
+        if self._line is None or not self._signed_in or self._at_rest or self._line is self._left:
+            return False
+        self._run.tally.drops += 1
+        self._run.tally.series["drops"][self._run.tally.second] += 1
+        self._dropped = True
+        self._line.abort()
+        return True
 
     def hang_up(self, *, politely: bool) -> None:
         """Close or break the socket as the recorded client did, until it is opened again."""
         self._wanted = False
+        self._left = self._line
         if self._line is not None:
             if politely:
                 self._line.close()
             else:
                 self._run.tally.drops += 1
-                self._dropped = True
                 self._line.abort()
+
+    def see_the_end(self) -> None:
+        """Come back if something is still to come: nothing of the recording will make it do so any more."""
+        if self.desk.owed:
+            self.open(anew=False)
 
     def command(self, step: Step, scheduled: int) -> None:
         """Send a step's message now, or as soon as the page is connected."""
@@ -152,13 +161,11 @@ class Tab:
     def signed_in(self, now: int) -> None:
         if self._signed_in:
             return
-        run, drop_every = self._run, self._run.options.drop_every
+        run = self._run
         self._signed_in, self._dialler.fresh = True, False
         run.tally.connected += 1
         run.tally.open += 1
         run.tally.times["connect"].add(now - self._dialler.began)
-        if drop_every is not None:
-            self.later(drop_every * random.uniform(0.5, 1.5), self.drop)
         self._dialect.come_back(now)
 
     def caught_up(self, now: int) -> None:
@@ -208,7 +215,7 @@ class Tab:
         self._line = None
         if self._signed_in:
             tally.open -= 1
-        if self._wanted and not self._dropped:
+        if self._wanted and not self._dropped and line is not self._left:
             tally.lost_sockets += 1
             tally.note("close_codes", f"{code} {reason}".strip())
             self._given_up = 4500 <= code < 5000 or 3500 <= code < 4000
@@ -249,9 +256,14 @@ class Tab:
             after = await self._dialler.connect(self)
             if after is None:
                 assert self._over is not None
+                if not self._wanted:  # hung up while it was being opened
+                    self.hang_up(politely=True)
                 await self._over
-                after = self._run.options.offline if self._dropped else self._dialler.backoff()
-                self._dropped = False
+                if self._dropped:
+                    after = self._run.options.offline
+                else:
+                    after = 0.0 if self._left is not None else self._dialler.backoff()
+                self._dropped, self._left = False, None
             if self._wanted:
                 await asyncio.sleep(after)
         self._progress()

@@ -89,6 +89,8 @@ class Tally:
     series: dict[str, Counter[int]] = field(default_factory=lambda: {name: Counter() for name in _SERIES})
     """By the run's second. ``cpu``: microseconds of this program's processes."""
     close_codes: Counter[str] = field(default_factory=Counter)
+    gap_reasons: Counter[str] = field(default_factory=Counter)
+    """What the server has said of the gaps that it announced."""
     refusals: Counter[str] = field(default_factory=Counter)
     """Connections that came to nothing, by why."""
     errors: Counter[str] = field(default_factory=Counter)
@@ -96,7 +98,7 @@ class Tally:
     divergences: Counter[str] = field(default_factory=Counter)
 
     def note(self, name: str, what: str, count: int = 1) -> None:
-        """Count a description of a sort: ``close_codes``, ``refusals``, ``errors`` or ``divergences``."""
+        """Count a description: of ``close_codes``, ``gap_reasons``, ``refusals``, ``errors``, ``divergences``."""
         counter: Counter[str] = getattr(self, name)
         what = what[:160]
         counter[what if what in counter or len(counter) < KINDS else "others"] += count

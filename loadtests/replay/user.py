@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Callable
 
 from loadtests.replay.books import Stream
@@ -18,6 +19,8 @@ __all__ = ["User"]
 _ENDS = 5.0
 """Seconds for which the last messages of a channel are waited for."""
 _LOOK = 0.02
+_BREAK_AGAIN = 0.25
+"""Seconds after which a user whose sockets were all closed when they were to be broken is looked at again."""
 _PATIENCE = 30.0
 """Seconds that a step waits for the answers that it needs, beyond its time."""
 
@@ -39,20 +42,32 @@ class User:
         self.stopping = True
         self._news.set()
 
-    def drop(self) -> None:
-        """Break all its sockets."""
-        for tab in self.tabs:
-            tab.drop()
+    def drop(self) -> bool:
+        """Break all its sockets; return whether there was one."""
+        broken = [tab.drop() for tab in self.tabs]
+        return any(broken)
 
     async def play(self) -> None:
         """Play the recording; again and again, if that was asked for, until stopped."""
         tally = self._run.tally
         tally.users += 1
-        while True:
-            await self._play_once()
-            if not self._run.options.loop or self.stopping or any(tab.dead for tab in self.tabs):
-                break
+        breaking = asyncio.get_running_loop().create_task(self._break_forever())
+        try:
+            while True:
+                await self._play_once()
+                if not self._run.options.loop or self.stopping or any(tab.dead for tab in self.tabs):
+                    break
+        finally:
+            breaking.cancel()
         tally.finished_users += 1
+
+    async def _break_forever(self) -> None:
+        """Break its sockets about that often, however many it has had meanwhile: a recording may have short ones."""
+        every = self._run.options.drop_every
+        while every is not None:
+            await asyncio.sleep(every * random.uniform(0.5, 1.5))
+            while not self.drop():  # noqa: ASYNC110
+                await asyncio.sleep(_BREAK_AGAIN)
 
     async def _play_once(self) -> None:
         run = self._run
@@ -68,6 +83,8 @@ class User:
                 if step.kind == "close" or step.name == "unsubscribe":
                     await self._compare_ends([self.tabs[step.tab]])
                 self._act(step, start, names, answered)
+            for tab in self.tabs if self.stopping else ():
+                tab.see_the_end()
             await self._wait(self._quiet, run.options.settle)
             await self._compare_ends(self.tabs)
             self._unfinished(names)
@@ -125,14 +142,7 @@ class User:
 
     def _quiet(self) -> bool:
         """Return whether nothing is to come any more."""
-        return not self._calls and all(
-            tab.dead
-            or (
-                not (tab.desk.waiting or tab.desk.unsent)
-                and all(each.terminal is not None for each in tab.desk.streams.values() if each.generation)
-            )
-            for tab in self.tabs
-        )
+        return not self._calls and all(tab.dead or not tab.desk.owed for tab in self.tabs)
 
     async def _compare_ends(self, tabs: list[Tab]) -> None:
         """Compare how far the channels of some pages have come with what the server and other users say."""

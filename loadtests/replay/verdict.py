@@ -101,6 +101,7 @@ def make_verdict(options: Options, outcome: Outcome) -> Verdict:
         "messages_per_second": tally.messages / outcome.wall if outcome.wall else 0.0,
         **_percentiles(tally),
         "close_codes": dict(tally.close_codes),
+        "gap_reasons": dict(tally.gap_reasons),
         "refusals": dict(tally.refusals),
         "errors": dict(tally.errors),
         "divergences": dict(tally.divergences),

@@ -38,3 +38,17 @@ async def test_the_chat_with_its_reconnects_is_replayed_without_a_loss(tmp_path:
         assert verdict[fault] == 0, verdict["said"]
     assert verdict["receipts_right"] == 30
     assert verdict["resumes_right"] > 10
+    assert verdict["drops"] >= 10, "the recorded sockets are shorter than the time between two drops"
+    assert verdict["close_codes"] == {}, "who is left by its client has not closed"
+
+
+async def test_users_who_are_stopped_while_they_are_offline_come_back_and_see_the_end(tmp_path: Path) -> None:
+    session = tmp_path / "chat.jsonl"
+    session.write_bytes((ROOT / "loadtests/sessions/chat.jsonl").read_bytes())
+    port = free_port()
+    async with running(config(port)) as gateway:
+        verdict = await replay(
+            session, "-n", 5, "--url", gateway.ws, *SECRET, "--with-producer", "--producer-port", port, "--speed", 2,
+            "--loop", "--duration", "2.2s", "--allow-void",
+        )  # fmt: skip
+    assert (verdict["unfinished"], verdict["receipts_right"], verdict["streams"]) == (0, 10, 10), verdict["said"]
