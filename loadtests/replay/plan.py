@@ -8,13 +8,11 @@ recorded client had been told before.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import orjson
-
 from loadtests.replay.correlation import texts
+from loadtests.replay.recorded import event_of, has_position, json_of, messages_of, prompt_of, push_kind, resumes
 from loadtests.session_format import Closed, Frame, Opened, Request, Response, Session
 
 __all__ = ["Answer", "Plan", "Recorded", "Step", "make_plan"]
@@ -120,7 +118,7 @@ class _Maker:
                 self._close(record)
             elif isinstance(record, Request):
                 step = self._step(record.t, "call", 0, record, f"{record.method} {record.url}")
-                self._require(step, [record.url, _json(record.body), dict(record.headers)])
+                self._require(step, [record.url, json_of(record.body), dict(record.headers)])
                 self._calls[record.id] = step
             elif isinstance(record, Response):
                 self._response(record)
@@ -162,7 +160,7 @@ class _Maker:
             each for each in self._session.records
             if isinstance(each, Frame) and each.socket == socket and each.direction == "send"
         )  # fmt: skip
-        return any(_resumes(message) for each in frames for message in _messages(each.data))
+        return any(resumes(message) for each in frames for message in messages_of(each.data))
 
     def _close(self, record: Closed) -> None:
         if record.socket in self._tabs:
@@ -176,9 +174,9 @@ class _Maker:
             return
         if self._protocol == "raw" or record.op == 2:
             step = self._step(record.t, "raw", tab, (record.op, record.data))
-            self._require(step, _json(record.data))
+            self._require(step, json_of(record.data))
             return
-        for message in _messages(record.data):
+        for message in messages_of(record.data):
             if isinstance(message, dict):
                 self._command(record, tab, message)
 
@@ -191,7 +189,11 @@ class _Maker:
         self._plan.auth_message = self._plan.auth_message or name == "auth"
         if name == "connect" and self._protocol == "centrifuge" and not self._plan.connect:
             self._plan.connect = {key: each for key, each in body.items() if key not in {"token", "subs"}}
-        if not name or name in _OWN[self._protocol] or (name == "subscribe" and _position(body) and self._again(tab)):
+        if (
+            not name
+            or name in _OWN[self._protocol]
+            or (name == "subscribe" and has_position(body) and self._again(tab))
+        ):
             return
         step = self._step(record.t, "command", tab, body, name)
         self._require(step, body)
@@ -205,14 +207,14 @@ class _Maker:
         self._open(record.t, record.socket)
         if self._protocol == "raw" or record.op != 1:
             return
-        for message in _messages(record.data):
+        for message in messages_of(record.data):
             if not isinstance(message, dict):
                 continue
-            kind = str(message.get("type")) if self._protocol == "native" else _push(message)
+            kind = str(message.get("type")) if self._protocol == "native" else push_kind(message)
             self._plan.kinds.add(kind)
             if (step := self._asked.get((record.socket, message.get("id")))) is not None and step.answer is None:
                 self._answer(step, record.t, message)
-            elif (found := _event(message)) is not None:
+            elif (found := event_of(message)) is not None:
                 self._event(record.t, *found)
 
     def _answer(self, step: Step, t: float, message: dict[str, Any]) -> None:
@@ -243,64 +245,7 @@ class _Maker:
 
     def _response(self, record: Response) -> None:
         if (step := self._calls.get(record.id)) is not None:
-            value = _json(record.body)
+            value = json_of(record.body)
             step.answer, step.answered = Answer(value, str(record.status)), record.t
             for name in texts(value):
                 self._sources.setdefault(name, step.index)
-
-
-def prompt_of(value: dict[str, Any]) -> str:
-    """Return the last thing that a user has said: of a command's ``input`` or an upstream's request."""
-    if isinstance(value.get("message"), str):
-        return str(value["message"])
-    messages = value.get("messages")
-    if not isinstance(messages, list) or not messages or not isinstance(messages[-1], dict):
-        return ""
-    content = messages[-1].get("content")
-    if isinstance(content, list):
-        content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-    return str(content or "")
-
-
-def _messages(data: str | bytes) -> Iterator[Any]:
-    """Yield the JSON values of a frame, one a line; what is no JSON is left out."""
-    for line in data.split("\n") if isinstance(data, str) else ():
-        if line.strip():
-            value = _json(line)
-            if value is not None:
-                yield value
-
-
-def _json(data: str | bytes) -> Any:
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return None
-
-
-def _resumes(message: Any) -> bool:
-    if not isinstance(message, dict):
-        return False
-    if message.get("type") == "resume":
-        return True
-    bodies = [message, message.get("subscribe"), *((message.get("connect") or {}).get("subs") or {}).values()]
-    return any(_position(body) for body in bodies if isinstance(body, dict))
-
-
-def _position(body: dict[str, Any]) -> bool:
-    return bool(body.get("offset"))
-
-
-def _push(message: dict[str, Any]) -> str:
-    push = message.get("push")
-    return next((key for key in push if key != "channel"), "push") if isinstance(push, dict) else "reply"
-
-
-def _event(message: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """Return a generation's event with the name of its stream, in either protocol."""
-    if message.get("type") == "event" and isinstance(message.get("event"), dict):
-        return str(message.get("generation_id")), message["event"]
-    push = message.get("push")
-    if isinstance(push, dict) and isinstance(push.get("pub"), dict) and isinstance(push["pub"].get("data"), dict):
-        return str(push.get("channel")), push["pub"]["data"]
-    return None

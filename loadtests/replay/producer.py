@@ -17,7 +17,8 @@ from urllib.parse import quote
 import orjson
 import uvloop
 
-from loadtests.replay.plan import Plan, Recorded, prompt_of
+from loadtests.replay.plan import Plan, Recorded
+from loadtests.replay.recorded import prompt_of
 
 __all__ = ["Producer", "serve"]
 
