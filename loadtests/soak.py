@@ -20,9 +20,9 @@ from pathlib import Path
 import uvloop
 
 from loadtests.bench import machine
-from loadtests.bench.channel_scenarios import centrifuge
 from loadtests.bench.followers import Followers
 from loadtests.bench.lab import Lab
+from loadtests.bench.sides import centrifuge
 
 __all__ = ["main"]
 

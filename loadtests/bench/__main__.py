@@ -17,16 +17,18 @@ import uvloop
 
 from loadtests.bench import machine
 from loadtests.bench.channel_scenarios import connect, cut, publish
-from loadtests.bench.http_scenarios import sse
+from loadtests.bench.http_scenarios import models, sse
 from loadtests.bench.job_scenarios import previews, progress
 from loadtests.bench.lab import floor_folder, has_valkey
+from loadtests.bench.peers.catalogue import PEERS, installed_version
+from loadtests.bench.plots import write_plots
 from loadtests.bench.process import ROOT, StartFailed
-from loadtests.bench.proxies import PROXIES, installed
 from loadtests.bench.report import Row, table, write_between
 from loadtests.bench.rest_scenarios import flat, limited, paced, rest, streams
 from loadtests.bench.scenarios import Plan, fanout, latency, memory, replicas, tokens
 
 _PAGE = ROOT / "docs" / "benchmarks.md"
+_PLOTS = _PAGE.with_name("plots")
 _SCENARIOS: dict[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "tokens": tokens,
     "replicas": replicas,
@@ -38,6 +40,7 @@ _SCENARIOS: dict[str, Callable[[Plan], Awaitable[list[Row]]]] = {
     "paced": paced,
     "streams": streams,
     "sse": sse,
+    "models": models,
     "fanout": fanout,
     "publish": publish,
     "connect": connect,
@@ -49,7 +52,7 @@ _EXAMPLES = """examples:
   python -m loadtests.bench                          everything, about ten minutes
   python -m loadtests.bench --quick                  everything, smaller and once, within a minute
   python -m loadtests.bench tokens latency --rounds 5
-  python -m loadtests.bench --write                  and put the table into docs/benchmarks.md
+  python -m loadtests.bench --write                  and put table and plots into docs
 
 TIDEGATE_FLOOR names a folder with reference floor servers (floor/*.py); without it ../shared/bench is looked for, and
 without that the servers of loadtests/bench/floor.py are the floor."""
@@ -66,13 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as folder:
         plan = Plan(rounds, scale, Path(folder))
         try:
-            text = uvloop.run(_measure(options.scenarios or list(_SCENARIOS), plan))
+            rows, notes = uvloop.run(_measure(options.scenarios or list(_SCENARIOS), plan))
         except StartFailed as error:
             print(f"bench: {error}", file=sys.stderr)
             return 1
+    text = "\n".join([table(rows), "", *notes])
     print(text)
     if options.write:
-        write_between(_PAGE, text)
+        drawn = [f"![{plot.title}]({_PLOTS.name}/{plot.file})" for plot in write_plots(_PLOTS, rows)]
+        write_between(_PAGE, "\n\n".join([text, *drawn]))
     return 0
 
 
@@ -88,7 +93,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="how often each pair is measured (3; with --quick 1)")
     parser.add_argument("--quick", action="store_true", help="a fifth of the sockets and of the time")
     parser.add_argument("--scale", type=float, default=1.0, help="that share of the sockets and of the time")
-    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md as well")
+    parser.add_argument(
+        "--write", action="store_true", help="put the table into docs/benchmarks.md, and plots beside it"
+    )
     options = parser.parse_args(arguments)
     unknown = [name for name in options.scenarios if name not in _SCENARIOS]
     if unknown:
@@ -96,8 +103,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-async def _measure(names: Sequence[str], plan: Plan) -> str:
-    """Return the table of the named scenarios."""
+async def _measure(names: Sequence[str], plan: Plan) -> tuple[list[Row], list[str]]:
+    """Return the rows of the named scenarios, and under which circumstances they came about."""
     rows: list[Row] = []
     notes: list[str] = []
     began = time.monotonic()
@@ -105,11 +112,18 @@ async def _measure(names: Sequence[str], plan: Plan) -> str:
         if name in ("replicas", "limited") and not has_valkey():
             notes.append(f"No Valkey or Redis server was found: {name} was not measured.")
             continue
-        if name == "rest":
-            notes += [f"{proxy} is not installed and not beside it." for proxy in PROXIES if not installed(proxy)]
         print(f"measuring {name} …", file=sys.stderr, flush=True)
         rows += await _SCENARIOS[name](plan)
-    return "\n".join([table(rows), "", *_circumstances(plan, time.monotonic() - began), *notes])
+    return rows, [*_circumstances(plan, time.monotonic() - began), *notes, "", *_peers()]
+
+
+def _peers() -> list[str]:
+    """Return the table of what stood beside the gateway."""
+    lines = ["| beside it | version | from | |", "|---|---|---|---|"]
+    for peer in PEERS:
+        there = installed_version(peer) or "not installed, so not measured"
+        lines.append(f"| {peer.name} | {there} | {peer.origin}: `{peer.package}` | {peer.note} |")
+    return lines
 
 
 def _circumstances(plan: Plan, seconds: float) -> list[str]:

@@ -18,7 +18,7 @@ import orjson
 from loadtests.bench.client import text_frame
 from loadtests.bench.lab import Target
 
-__all__ = ["CHANNEL", "Followers"]
+__all__ = ["CHANNEL", "Follower", "Followers"]
 
 CHANNEL = b"everybody"
 _CONNECTING = 64
@@ -27,11 +27,12 @@ _ABORT = struct.pack("ii", 1, 0)
 
 
 class Followers:
-    """``count`` sockets of one channel of ``target`` (a gateway's Centrifuge endpoint)."""
+    """``count`` sockets of one channel of ``target``: a gateway's Centrifuge endpoint, or what ``kind`` speaks with."""
 
-    def __init__(self, target: Target, count: int) -> None:
+    def __init__(self, target: Target, count: int, kind: type[Follower] | None = None) -> None:
         self._target = target
-        self.everybody = [_Follower(target, f"user-{index}") for index in range(count)]
+        self._kind = kind or Follower
+        self.everybody = [self._kind(target, f"user-{index}") for index in range(count)]
         self.published = 0
         """How many messages the publisher has had answered."""
 
@@ -74,12 +75,12 @@ class Followers:
     @contextlib.asynccontextmanager
     async def publishing(self, rate: float) -> AsyncIterator[None]:
         """Publish ``rate`` messages a second from a socket of its own while the block lasts, and a second before."""
-        publisher = _Follower(self._target, "publisher", follows=False)
+        publisher = self._kind(self._target, "publisher", follows=False)
         await publisher.connect()
 
         async def publish() -> None:
             for number in range(1, 2**31):
-                publisher.send(b'{"id":%d,"publish":{"channel":"%b","data":{"n":%d}}}' % (number + 1, CHANNEL, number))
+                publisher.publish(number)
                 self.published += 1
                 await asyncio.sleep(1 / rate)
 
@@ -98,7 +99,7 @@ class Followers:
             each.cut()
 
 
-class _Follower(asyncio.Protocol):
+class Follower(asyncio.Protocol):
     """One client through all its connections. ``offset`` is the last that it has."""
 
     def __init__(self, target: Target, user: str, *, follows: bool = True) -> None:
@@ -106,16 +107,16 @@ class _Follower(asyncio.Protocol):
         self.lost = 0
         self.doubled = 0
         self.took: float | None = None
-        self._epoch = ""
+        self.epoch = ""
         self._target = target
         self._handshake = target.handshake(user)
         self._hello = b'{"id":1,"connect":{"token":"%b"}}' % target.token_for(user).encode()
-        self._follows = follows
+        self.follows = follows
         self._transport: asyncio.Transport | None = None
         self._rest = b""
         self._upgraded = False
         self._began = 0.0
-        self._joined: asyncio.Future[None]
+        self.joined: asyncio.Future[None]
 
     async def connect(self) -> None:
         """Connect; return when subscribed, with what was missed. A connection that fails is tried anew."""
@@ -135,11 +136,14 @@ class _Follower(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(text_frame(line))
 
+    def publish(self, number: int) -> None:
+        self.send(b'{"id":%d,"publish":{"channel":"%b","data":{"n":%d}}}' % (number + 1, CHANNEL, number))
+
     async def _attempt(self) -> None:
         loop = asyncio.get_running_loop()
-        self._rest, self._upgraded, self._joined = b"", False, loop.create_future()
+        self._rest, self._upgraded, self.joined = b"", False, loop.create_future()
         await loop.create_connection(lambda: self, "127.0.0.1", self._target.port)
-        await self._joined
+        await self.joined
 
     # What the transport calls.
 
@@ -150,8 +154,8 @@ class _Follower(asyncio.Protocol):
         transport.write(self._handshake)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._joined.done():
-            self._joined.set_exception(ConnectionResetError("closed while joining"))
+        if not self.joined.done():
+            self.joined.set_exception(ConnectionResetError("closed while joining"))
 
     def data_received(self, data: bytes) -> None:
         data = self._rest + data if self._rest else data
@@ -163,56 +167,60 @@ class _Follower(asyncio.Protocol):
             if not head.startswith(b"HTTP/1.1 101"):
                 raise ConnectionRefusedError(head[:200])
             self._upgraded, data = True, rest
-            self._join()
+            self.join()
         while (message := _frame(data)) is not None:
             kind, payload, data = message
             if kind == 0x81:
                 for line in payload.split(b"\n"):
-                    self._take(line)
+                    self.take(line)
             elif kind == 0x89 and self._transport is not None:
                 self._transport.write(b"\x8a" + bytes((0x80 | len(payload), 0, 0, 0, 0)) + payload)
         self._rest = data
 
-    def _join(self) -> None:
+    def join(self) -> None:
+        """Say what brings this client into the channel; the socket is open."""
         hello = self._hello
-        if self._follows:
-            since = {"recover": True, "epoch": self._epoch, "offset": self.offset} if self._epoch else {}
+        if self.follows:
+            since = {"recover": True, "epoch": self.epoch, "offset": self.offset} if self.epoch else {}
             hello += b"\n" + orjson.dumps({"id": 1000, "subscribe": {"channel": CHANNEL.decode(), **since}})
         self.send(hello)
 
-    def _take(self, line: bytes) -> None:
+    def take(self, line: bytes) -> None:
+        """Take one message of the server."""
         if line == b"{}":
             self.send(b"{}")
             return
         message = orjson.loads(line)
         if "push" in message and "pub" in message["push"]:
-            self._follow(message["push"]["pub"])
+            self.follow(message["push"]["pub"])
         elif "subscribe" in message:
             self._subscribed(message["subscribe"])
         elif "error" in message:
-            self._joined.set_exception(ConnectionRefusedError(str(message)))
-        elif "connect" in message and not self._follows:
-            self._there()
+            self.joined.set_exception(ConnectionRefusedError(str(message)))
+        elif "connect" in message and not self.follows:
+            self.there()
 
     def _subscribed(self, result: dict[str, Any]) -> None:
         """Take an answer as the SDKs do: who recovered goes on from where he was, others from where they are put."""
         if result.get("recovered"):
             for publication in result.get("publications", ()):
-                self._follow(publication)
+                self.follow(publication)
         else:
-            if self._epoch:
+            if self.epoch:
                 self.lost += max(1, result.get("offset", 0) - self.offset)
-            self._epoch, self.offset = result.get("epoch", ""), result.get("offset", 0)
-        self._there()
+            self.epoch, self.offset = result.get("epoch", ""), result.get("offset", 0)
+        self.there()
 
-    def _there(self) -> None:
+    def there(self) -> None:
+        """It is in the channel."""
         self.took = time.monotonic() - self._began
-        if not self._joined.done():
-            self._joined.set_result(None)
+        if not self.joined.done():
+            self.joined.set_result(None)
 
-    def _follow(self, publication: dict[str, Any]) -> None:
+    def follow(self, publication: dict[str, Any]) -> None:
+        """Take the next message, or one that should not have come."""
         offset = publication["offset"]
-        self._epoch = publication.get("epoch", self._epoch)
+        self.epoch = publication.get("epoch", self.epoch)
         if offset <= self.offset:
             self.doubled += 1
         else:

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from loadtests.bench import machine
+from loadtests.bench.peers.catalogue import Peer
 from loadtests.bench.process import ROOT, StartFailed, free_port, output, running
 
 __all__ = ["SECRET", "Lab", "Target", "floor_folder", "has_valkey"]
@@ -140,27 +141,10 @@ class Lab:
         pid = self._start(command, port, machine.SERVER_CORE)
         return Target(port, pid, path, b"\r\n\r\n", self._token_for)
 
-    def peer(self, name: str) -> Target:
-        """Start a server of :mod:`~loadtests.bench.peers`."""
+    def peer(self, peer: Peer, upstream: int) -> Target:
+        """Start another server beside the gateway."""
         port = free_port()
-        pid = self._start(["-m", "loadtests.bench.peers", name, "--port", port], port, machine.SERVER_CORE)
-        return Target(port, pid, "/", b"\r\n\r\n", self._token_for)
-
-    def proxy(self, name: str, upstream: int) -> Target:
-        """Start another proxy, of :data:`loadtests.bench.proxies.PROXIES`."""
-        port = free_port()
-        command = [
-            "-m",
-            "loadtests.bench.proxies",
-            name,
-            "--port",
-            port,
-            "--upstream",
-            upstream,
-            "--folder",
-            self._folder,
-        ]
-        pid = self._start(command, port, machine.SERVER_CORE)
+        pid = self._run(peer.command(port, upstream, self._folder), port, machine.SERVER_CORE)
         return Target(port, pid, "/", b"\r\n\r\n", self._token_for)
 
     def valkey(self) -> tuple[int, str]:
@@ -173,9 +157,11 @@ class Lab:
         return pid, f"redis://127.0.0.1:{port}/0"
 
     def _start(self, arguments: list[Any], port: int, core: int | None, program: str = sys.executable) -> int:
+        return self._run([program, *map(str, arguments)], port, core)
+
+    def _run(self, command: list[str], port: int, core: int | None) -> int:
         self._count += 1
         log = self._folder / f"{port}-{self._count}.log"
-        command = [program, *map(str, arguments)]
         return self._stack.enter_context(running(command, port=port, core=core, log=log))
 
     def _token_for(self, user: str) -> str:

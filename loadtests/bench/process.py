@@ -16,7 +16,7 @@ __all__ = ["ROOT", "StartFailed", "free_port", "output", "running"]
 
 ROOT = Path(__file__).resolve().parents[2]
 """The repository; children start there."""
-_START_TIMEOUT = 30.0
+_START_TIMEOUT = 90.0
 _STOP_TIMEOUT = 15.0
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
-__all__ = ["Figure", "Limit", "Row", "pair", "table", "write_between"]
+__all__ = ["Figure", "Limit", "Row", "number", "pair", "table", "write_between"]
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 _REASONS = 3
@@ -138,17 +138,18 @@ def _cells(row: Row) -> tuple[str, ...]:
     met = "" if limit is None else "?" if row.doubts or row.met is None else "yes" if row.met else "no"
     return (
         f"{row.what}, {row.unit}".rstrip(", ") + (" (!)" if row.doubts else ""),
-        _number(row.gateway),
-        "" if row.floor is None else _number(row.floor),
+        number(row.gateway),
+        "" if row.floor is None else number(row.floor),
         "" if row.ratio is None else f"{row.ratio:.2f}",
         target,
         met,
         row.rounds,
-        ", ".join(f"{name} {_number(value)}" for name, value in row.peers.items()),
+        ", ".join(f"{name} {number(value)}" for name, value in row.peers.items()),
     )
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Return three figures of ``value``, or all of a large one."""
     if value == 0 or value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}" if value < 1 else f"{value:.2f}" if value < 10 else f"{value:.1f}"

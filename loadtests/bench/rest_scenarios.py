@@ -10,13 +10,15 @@ from loadtests.bench import machine
 from loadtests.bench.client import Getter, open_lines
 from loadtests.bench.lab import Lab, Target, has_valkey
 from loadtests.bench.meter import Meter, percentile
-from loadtests.bench.proxies import PROXIES, installed
+from loadtests.bench.peers.catalogue import peers_for
 from loadtests.bench.report import Figure, Limit, Row, pair
 from loadtests.bench.scenarios import Plan
 
-__all__ = ["flat", "limited", "paced", "rest", "streams"]
+__all__ = ["ask_again", "flat", "limited", "paced", "rest", "streams"]
 
 _CONNECTIONS = 64
+_WARMING = 20.0
+"""Seconds that first answers may take: some servers load code with them."""
 _ENDING = b'"ok":true}'
 _QUESTION = b'{"model":"bench","messages":[{"role":"user","content":"Hello"}],"stream":true}'
 _LIMITED = """
@@ -38,11 +40,12 @@ async def rest(plan: Plan) -> list[Row]:
     with Lab(plan.folder) as lab:
         upstream = lab.upstream(1, 50.0)
         targets = {"gateway": lab.gateway(upstream), "floor": lab.floor(upstream, "proxy")}
-        targets |= {name: lab.proxy(called, upstream) for name, called in PROXIES.items() if installed(name)}
+        peers = {peer.name: lab.peer(peer, upstream) for peer in peers_for("proxy")}
+        targets |= peers
         rounds = await _alternate(plan, lab, targets)
     what = f"REST: small GETs, {_CONNECTIONS} connections"
     rows = _pair(what, rounds, Limit(0.5, times_floor=True, least=True))
-    others = {name: done for name, done in rounds.items() if name in PROXIES}
+    others = {name: done for name, done in rounds.items() if name in peers}
     return [
         row.beside({name: [each[index].value for each in done] for name, done in others.items()})
         for index, row in enumerate(rows)
@@ -145,19 +148,27 @@ def _pair(what: str, rounds: _Rounds, limit: Limit) -> list[Row]:
 async def _get(
     lab: Lab, target: Target, plan: Plan, connections: int, path: str = "/v1/models"
 ) -> tuple[Figure, Figure]:
-    """Ask as fast as answers come; return the cost and the rate of a request."""
     request = target.request("GET", path)
+    return await ask_again(lab, target, request, _ENDING, connections, 2.5 * plan.scale)
+
+
+async def ask_again(
+    lab: Lab, target: Target, request: bytes, ending: bytes, connections: int, seconds: float
+) -> tuple[Figure, Figure]:
+    """Ask as fast as answers come; return the cost and the rate of a request."""
     loop = asyncio.get_running_loop()
     getters = [
-        (await loop.create_connection(lambda: Getter(request, _ENDING), "127.0.0.1", target.port))[1]
+        (await loop.create_connection(lambda: Getter(request, ending), "127.0.0.1", target.port))[1]
         for _ in range(connections)
     ]
     for getter in getters:
         getter.start()
-    await asyncio.sleep(0.2)
+    patience = time.monotonic() + _WARMING
+    while not all(getter.answers for getter in getters) and time.monotonic() < patience:  # noqa: ASYNC110
+        await asyncio.sleep(0.2)
     before = sum(getter.answers for getter in getters)
     async with Meter([target.pid], lab.load_pids) as meter:
-        await asyncio.sleep(max(0.2, 2.5 * plan.scale))
+        await asyncio.sleep(max(0.2, seconds))
         answers = sum(getter.answers for getter in getters) - before
     for getter in getters:
         getter.abort()

@@ -1,7 +1,7 @@
 """A model server that costs next to nothing: OpenAI's chat completions, with the time of sending in every token.
 
 A request that asks for a stream gets ``--tokens`` chunks, ``--rate`` of them a second, whose content is
-``~T<monotonic nanoseconds> word``; any other request gets a small JSON answer. All streams have the same pace, so the
+``~T<monotonic nanoseconds> word``; one that does not gets a whole completion, and a GET a small JSON answer. All streams have the same pace, so the
 next one due is always the one that waited longest: one queue and one timer serve them all. A request with
 ``"what":"progress"`` gets JSON lines of progress at that pace instead, one with ``"what":"preview"`` those of 256 KB
 previews, one in place of ten.
@@ -36,6 +36,15 @@ _SMALL = (
 _SMALL_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
     len(_SMALL),
     _SMALL,
+)
+_WHOLE = (
+    b'{"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"bench-1","choices":[{"index":0,'
+    b'"message":{"role":"assistant","content":"Hello to you"},"finish_reason":"stop"}],'
+    b'"usage":{"prompt_tokens":3,"completion_tokens":3,"total_tokens":6},"ok":true}'
+)
+_WHOLE_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
+    len(_WHOLE),
+    _WHOLE,
 )
 _DATA = base64.b64encode(bytes(range(256)) * 1024)
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -135,7 +144,7 @@ class Connection(asyncio.Protocol):
         elif request.find(b'"stream":true', end) > 0:
             self._pace.start(self._transport, _TOKENS)
         else:
-            self._transport.write(_SMALL_ANSWER)
+            self._transport.write(_SMALL_ANSWER if request.startswith(b"GET ") else _WHOLE_ANSWER)
 
 
 async def _serve(port: int, tokens: int, rate: float, delay: float) -> None:

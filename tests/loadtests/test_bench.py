@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from loadtests.bench.client import Tally
-from loadtests.bench.followers import _Follower
+from loadtests.bench.followers import Follower
 from loadtests.bench.lab import Target
 from loadtests.bench.report import Figure, Limit, pair, table, write_between
 
@@ -71,11 +71,11 @@ def test_the_table_replaces_what_is_between_the_markers(tmp_path: Path) -> None:
         write_between(page, "new")
 
 
-def follower(*lines: bytes) -> _Follower:
+def follower(*lines: bytes) -> Follower:
     """Return a follower at offset 3 of epoch e that has heard ``lines``, as a transport cuts them."""
     target = Target(0, 0, "/", b"", lambda user: "token")
-    each = _Follower(target, "alice")
-    each._joined = cast(Any, Future())
+    each = Follower(target, "alice")
+    each.joined = cast(Any, Future())
     heard = b"HTTP/1.1 101\r\n\r\n" + b"".join(text_frame_of_a_server(line) for line in lines)
     for start in range(0, len(heard), 7):
         each.data_received(heard[start : start + 7])
