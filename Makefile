@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-deps demo test check bench soak large load autobahn cache-tests format docs clean \
+.PHONY: help install install-deps demo test check bench bench-peers soak large load autobahn cache-tests format docs clean \
 	setup-dev build up up-build down status logs logs-users logs-image logs-speech healthcheck \
 	test-auth test-image test-speech test-protected dev-users dev-image dev-speech dev-chat dev-code
 
@@ -23,7 +23,8 @@ help:
 	@echo "make demo PRESET=nyro   another system: tidegate presets lists them"
 	@echo "make test      run all tests"
 	@echo "make check     format, lint, types, layers"
-	@echo "make bench     measure this machine"
+	@echo "make bench     measure this machine, beside the servers that are installed"
+	@echo "make bench-peers  install the servers to measure beside: nginx, NATS, Socket.IO, LiteLLM and others"
 	@echo "make soak      hold sockets for MINUTES (2), cut them again and again, and look for loss and growth"
 	@echo "make load      replay a session as 1,000 users over two replicas, cut them all the time, and judge (MINUTES=2)"
 	@echo "make large     pass BODY_MB (1024) megabytes each way, and look for growth"
@@ -110,6 +111,9 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m loadtests.bench
 
+bench-peers: $(STAMP)
+	$(BIN)/python -m loadtests.bench.peers.install
+
 MINUTES ?= 2
 soak: $(STAMP)
 	$(BIN)/python -m loadtests.soak --minutes $(MINUTES)
@@ -136,5 +140,5 @@ docs: $(STAMP)
 
 clean:
 	@test ! -x $(BIN)/python || $(BIN)/python deploy/stack.py clean --preset $(PRESET)
-	rm -rf $(VENV) build dist out .autobahn *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist out .autobahn .peers *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from loadtests.bench import machine
 from loadtests.bench.client import text_frame
@@ -12,8 +12,8 @@ from loadtests.bench.crowd import Crowd
 from loadtests.bench.followers import Followers
 from loadtests.bench.lab import Lab, Target
 from loadtests.bench.meter import Meter, percentile
-from loadtests.bench.peers.catalogue import Peer, peers_for
-from loadtests.bench.report import Figure, Limit, Row, pair
+from loadtests.bench.peers.catalogue import PEERS, Peer, peers_for
+from loadtests.bench.report import Figure, Limit, Row, pair, typical
 from loadtests.bench.returning import RETURNING
 from loadtests.bench.scenarios import Plan
 from loadtests.bench.sides import Side, centrifuge, gateway_sides, peer_side
@@ -40,20 +40,12 @@ async def connect(plan: Plan) -> list[Row]:
     count, peers = plan.of(2000), peers_for("channels")
     costs: dict[str, list[Figure]] = {}
     sizes: dict[str, list[Figure]] = {}
-    with Lab(plan.folder) as lab:
-        upstream = lab.upstream(1, 1.0)
-        for _ in range(plan.rounds):
-            for name, side in _servers(lab, upstream, peers).items():
-                crowd = Crowd(side.target.port)
-                side.gather(crowd, 64, users=True)
-                before = machine.memory(side.target.pid).rss
-                async with Meter([side.target.pid], lab.load_pids) as meter:
-                    side.gather(crowd, count, users=True)
-                crowd.rest(0.5)
-                grown = machine.memory(side.target.pid).rss - before
-                crowd.close()
-                costs.setdefault(name, []).append(Figure(meter.cpu[0] * 1e6 / count, meter.doubts(closed=True)))
-                sizes.setdefault(name, []).append(Figure(grown / 1024 / count))
+    for _ in plan.turns():
+        with Lab(plan.folder) as lab:  # Anew, or sockets would use memory again that those of earlier rounds had.
+            for name, side in _servers(lab, lab.upstream(1, 1.0), peers).items():
+                cost, size = await _gather(lab, side, count)
+                costs.setdefault(name, []).append(cost)
+                sizes.setdefault(name, []).append(size)
     rows = []
     for name, title in _NAMES.items():
         what = f"connect: handshake, token, subscription of a socket, CPU, {title}"
@@ -64,17 +56,40 @@ async def connect(plan: Plan) -> list[Row]:
     return rows
 
 
+async def _gather(lab: Lab, side: Side, count: int) -> tuple[Figure, Figure]:
+    """Bring ``count`` sockets into a channel; return the microseconds of CPU and the kilobytes that each costs."""
+    crowd = Crowd(side.target.port)
+    try:
+        side.gather(crowd, 64, users=True)
+        before = machine.memory(side.target.pid).rss
+        async with Meter([side.target.pid], lab.load_pids) as meter:
+            side.gather(crowd, count, users=True)
+        crowd.rest(0.5)
+        grown = machine.memory(side.target.pid).rss - before
+    except OSError as error:
+        broken = Figure(math.nan, (f"broken off: {error}",))
+        return broken, broken
+    finally:
+        crowd.close()
+    closed = (f"{crowd.closed} sockets were closed",) if crowd.closed else ()
+    return (
+        Figure(meter.cpu[0] * 1e6 / count, (*meter.doubts(closed=True), *closed)),
+        Figure(grown / 1024 / count, closed),
+    )
+
+
 async def cut(plan: Plan) -> list[Row]:
     """All sockets of a channel that is published to are cut at once, come back at once, and recover."""
     count, beside = plan.of(5000), [peer for peer in peers_for("channels") if peer.name in RETURNING]
-    with Lab(plan.folder) as lab:
-        upstream = lab.upstream(1, 1.0)
-        target = centrifuge(lab.gateway(upstream))
-        ours = await _cut(lab, target, Followers(target, count))
-        theirs = {}
-        for peer in beside:
-            side = peer_side(peer, lab.peer(peer, upstream)).target
-            theirs[peer.name] = await _cut(lab, side, Followers(side, count, RETURNING[peer.name]))
+    ours: list[list[Figure]] = []
+    theirs: dict[str, list[list[Figure]]] = {peer.name: [] for peer in beside}
+    for _ in plan.turns():
+        with Lab(plan.folder) as lab:
+            upstream = lab.upstream(1, 1.0)
+            target = centrifuge(lab.gateway(upstream))
+            ours.append(await _cut(lab, target, Followers(target, count)))
+            for name, side in _peer_sides(lab, upstream, beside).items():
+                theirs[name].append(await _cut(lab, side.target, Followers(side.target, count, RETURNING[name])))
     what = f"cut: {count:,} sockets lost at once, all resume"
     wanted: tuple[tuple[str, str, Limit | None], ...] = (
         ("publications lost or doubled", "", Limit(0)),
@@ -82,11 +97,14 @@ async def cut(plan: Plan) -> list[Row]:
         ("p95 from reconnecting to recovered", "s", Limit(2.0)),
         ("CPU per socket", "µs", None),
     )
-    return [
-        Row(f"{what}, {name}", unit, figure.value, limit=limit, doubts=figure.doubts,
-            peers={peer: figures[place].value for peer, figures in theirs.items()})
-        for place, ((name, unit, limit), figure) in enumerate(zip(wanted, ours, strict=True))
-    ]  # fmt: skip
+    rows = []
+    for place, (name, unit, limit) in enumerate(wanted):
+        figure = typical([each[place] for each in ours])
+        assert figure is not None  # There is a round.
+        sound = sum(not each[place].doubts for each in ours)
+        row = Row(f"{what}, {name}", unit, figure.value, None, None, limit, figure.doubts, f"{sound} of {len(ours)}")
+        rows.append(row.beside({peer: [each[place] for each in done] for peer, done in theirs.items()}))
+    return rows
 
 
 async def _cut(lab: Lab, target: Target, followers: Followers) -> list[Figure]:
@@ -109,7 +127,7 @@ async def _fan_rows(plan: Plan, sockets: int, fewer: dict[str, float], peers: Se
     with Lab(plan.folder) as lab:
         upstream = lab.upstream(1, 1.0)
         sides = _servers(lab, upstream, peers, floor="fanout")
-        for _ in range(plan.rounds):
+        for _ in plan.turns():
             for name, side in sides.items():
                 for window, figure in (await _fan(lab, plan, side, sockets)).items():
                     figures.setdefault((name, window), []).append(figure)
@@ -160,12 +178,14 @@ async def _fan(lab: Lab, plan: Plan, side: Side, sockets: int) -> dict[int, Figu
 def _servers(lab: Lab, upstream: int, peers: Sequence[Peer], floor: str | None = None) -> dict[str, Side]:
     """Start the gateway, the floor and ``peers``; return them by their names."""
     sides = {**gateway_sides(lab.gateway(upstream)), "floor": Side(lab.floor(upstream, floor, path="/everybody"))}
-    return sides | {peer.name: peer_side(peer, lab.peer(peer, upstream)) for peer in peers}
+    return sides | _peer_sides(lab, upstream, peers)
+
+
+def _peer_sides(lab: Lab, upstream: int, peers: Iterable[Peer]) -> dict[str, Side]:
+    """Start those of ``peers`` that are there; return them by their names."""
+    by_name = {peer.name: peer for peer in PEERS}
+    return {name: peer_side(by_name[name], target) for name, target in lab.peers(peers, upstream).items()}
 
 
 def _beside(row: Row, figures: Mapping[str, Sequence[Figure]], peers: Sequence[Peer]) -> Row:
-    return row.beside({peer.name: _sound(figures[peer.name]) for peer in peers})
-
-
-def _sound(figures: Sequence[Figure]) -> list[float]:
-    return [figure.value for figure in figures if not figure.doubts] or [figure.value for figure in figures]
+    return row.beside({peer.name: figures.get(peer.name, ()) for peer in peers})

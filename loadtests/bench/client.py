@@ -129,6 +129,8 @@ class Getter(asyncio.Protocol):
 
     def __init__(self, request: bytes, ending: bytes) -> None:
         self.answers = 0
+        self.refused = 0
+        """Answers whose status was not 2xx; they count among the others."""
         self._request = request
         self._ending = ending
         self._transport: asyncio.Transport
@@ -137,6 +139,8 @@ class Getter(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        if data[9:10] != b"2" and data.startswith(b"HTTP/1.1 "):
+            self.refused += 1
         if data.endswith(self._ending):
             self.answers += 1
             self._transport.write(self._request)

@@ -26,7 +26,7 @@ async def sse(plan: Plan) -> list[Row]:
     many, length = plan.of(200), plan.of(150)
     few, longer = plan.of(20), plan.of(400)
     return [
-        *await _streamed(plan, many, length, [peer for peer in peers_for("proxy") if peer.origin == "Debian"]),
+        *await _streamed(plan, many, length, [peer for peer in peers_for("proxy") if peer.name == "nginx"]),
         *await _streamed(plan, few, longer, [*peers_for("proxy"), *peers_for("models")]),
     ]
 
@@ -36,7 +36,7 @@ async def models(plan: Plan) -> list[Row]:
     figures: dict[str, list[tuple[Figure, Figure]]] = {}
     with Lab(plan.folder) as lab:
         servers = _servers(lab, lab.upstream(1, _RATE), peers := [*peers_for("proxy"), *peers_for("models")])
-        for _ in range(plan.rounds):
+        for _ in plan.turns():
             for name, target in servers.items():
                 asked = target.request("POST", "/v1/chat/completions", body=_ASKED_WHOLE)
                 figures.setdefault(name, []).append(
@@ -45,10 +45,9 @@ async def models(plan: Plan) -> list[Row]:
     rows = []
     for place, (unit, name) in enumerate((("µs", "CPU per request"), ("1/s", "requests"))):
         what = f"completions: whole ones, {_CONNECTIONS} connections, {name}"
-        sides = [[each[place] for each in figures[side]] for side in ("gateway", "floor")]
-        rows.append(
-            pair(what, unit, *sides).beside({it.name: [one[place].value for one in figures[it.name]] for it in peers})
-        )
+        found = {server: [one[place] for one in done] for server, done in figures.items()}
+        row = pair(what, unit, found["gateway"], found["floor"])
+        rows.append(row.beside({peer.name: found.get(peer.name, []) for peer in peers}))
     return rows
 
 
@@ -56,16 +55,16 @@ async def _streamed(plan: Plan, streams: int, length: int, peers: Sequence[Peer]
     figures: dict[str, list[Figure]] = {}
     with Lab(plan.folder) as lab:
         servers = _servers(lab, lab.upstream(length, _RATE), peers)
-        for _ in range(plan.rounds):
+        for _ in plan.turns():
             for name, target in servers.items():
                 figures.setdefault(name, []).append(await _stream(lab, target, streams, length))
     row = pair(f"SSE: {streams} proxied streams × 50/s, CPU per token", "µs", figures["gateway"], figures["floor"])
-    return [row.beside({peer.name: [figure.value for figure in figures[peer.name]] for peer in peers})]
+    return [row.beside({peer.name: figures.get(peer.name, []) for peer in peers})]
 
 
 def _servers(lab: Lab, upstream: int, peers: Sequence[Peer]) -> dict[str, Target]:
     servers = {"gateway": lab.gateway(upstream), "floor": lab.floor(upstream)}
-    return servers | {peer.name: lab.peer(peer, upstream) for peer in peers}
+    return servers | lab.peers(peers, upstream)
 
 
 async def _stream(lab: Lab, target: Target, streams: int, length: int) -> Figure:

@@ -34,7 +34,7 @@ async def progress(plan: Plan) -> list[Row]:
     costs, rates, shares, doubts = [], [], [], set[str]()
     with Lab(plan.folder) as lab:
         gateway = lab.gateway(lab.upstream(length, _RATE), more=_JOB)
-        for _ in range(plan.rounds):
+        for _ in plan.turns():
             lines = await _opened(gateway, sockets)
             tally = _tallied(lines, sockets * length)
             async with Meter([gateway.pid], lab.load_pids) as meter:
@@ -62,7 +62,7 @@ async def previews(plan: Plan) -> list[Row]:
         alone, beside, shown = [], [], []
         with Lab(plan.folder) as lab:
             gateway = lab.gateway(lab.upstream(plan.of(300), _RATE), more=_JOB, generations=settings)
-            for _ in range(plan.rounds):
+            for _ in plan.turns():
                 alone.append((await _late(gateway, plan, watchers=0))[0])
                 late, arrived = await _late(gateway, plan, watchers=plan.of(50))
                 beside.append(late)

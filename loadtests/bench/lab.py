@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from loadtests.bench import machine
-from loadtests.bench.peers.catalogue import Peer
+from loadtests.bench.peers.catalogue import Peer, installed_version
 from loadtests.bench.process import ROOT, StartFailed, free_port, output, running
 
 __all__ = ["SECRET", "Lab", "Target", "floor_folder", "has_valkey"]
@@ -141,11 +141,20 @@ class Lab:
         pid = self._start(command, port, machine.SERVER_CORE)
         return Target(port, pid, path, b"\r\n\r\n", self._token_for)
 
-    def peer(self, peer: Peer, upstream: int) -> Target:
-        """Start another server beside the gateway."""
-        port = free_port()
-        pid = self._run(peer.command(port, upstream, self._folder), port, machine.SERVER_CORE)
-        return Target(port, pid, "/", b"\r\n\r\n", self._token_for)
+    def peers(self, peers: Iterable[Peer], upstream: int) -> dict[str, Target]:
+        """Start other servers beside the gateway; return those that are there and came up, by their names."""
+        started = {}
+        for peer in peers:
+            if installed_version(peer) is None:
+                continue
+            port = free_port()
+            try:
+                pid = self._run(peer.command(port, upstream, self._folder), port, machine.SERVER_CORE)
+            except StartFailed as error:
+                print(f"bench: {peer.name} is left out, it did not start: {error}", file=sys.stderr)
+                continue
+            started[peer.name] = Target(port, pid, "/", b"\r\n\r\n", self._token_for)
+        return started
 
     def valkey(self) -> tuple[int, str]:
         """Start a Valkey server; return its process id and URL. Raises :exc:`StartFailed` where there is none."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
-__all__ = ["Figure", "Limit", "Row", "number", "pair", "table", "write_between"]
+__all__ = ["Figure", "Limit", "Row", "number", "pair", "table", "typical", "write_between"]
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 _REASONS = 3
 """So many are written down of why a scenario's figures are doubtful."""
-_HEADS = ("what", "gateway", "floor", "ratio", "target", "met", "rounds", "beside it")
+_HEADS = ("what", "gateway", "floor", "ratio", "target", "met", "rounds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +51,12 @@ class Row:
     doubts: tuple[str, ...] = ()
     rounds: str = "1 of 1"
     """How many rounds were sound, so that the figures are theirs."""
-    peers: Mapping[str, float] = field(default_factory=dict)
-    """What other servers came to, by their names."""
+    peers: Mapping[str, Figure | None] = field(default_factory=dict)
+    """What other servers came to, by their names; None: it is not there."""
 
-    def beside(self, peers: Mapping[str, Sequence[float]]) -> Row:
-        """Return this row with the rounds of other servers beside it."""
-        return replace(self, peers={name: median(values) for name, values in peers.items()})
+    def beside(self, peers: Mapping[str, Sequence[Figure]]) -> Row:
+        """Return this row with the rounds of other servers beside it; one without rounds is not there."""
+        return replace(self, peers={name: typical(figures) for name, figures in peers.items()})
 
     @property
     def met(self) -> bool | None:
@@ -90,21 +91,27 @@ def pair(what: str, unit: str, gateway: Sequence[Figure], floor: Sequence[Figure
     )
 
 
+def typical(figures: Sequence[Figure]) -> Figure | None:
+    """Return the median of the sound ones; of all, with their doubts, where none is sound. None without any."""
+    if not figures:
+        return None
+    sound = [figure.value for figure in figures if not figure.doubts]
+    if sound:
+        return Figure(median(sound))
+    doubts = dict.fromkeys(doubt for figure in figures for doubt in figure.doubts)
+    return Figure(median(figure.value for figure in figures), tuple(doubts))
+
+
 def table(rows: Sequence[Row]) -> str:
-    """Return the rows as a Markdown table that can be read as it is, and below it what is doubtful."""
-    cells = [_HEADS, *[_cells(row) for row in rows]]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADS))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-             for line in cells]  # fmt: skip
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    doubts = _doubts(rows)
-    if doubts:
-        lines += [
-            "",
-            "(!) Not to be relied on, for no round was sound; whether the target is met is open:",
-            "",
-            *doubts,
-        ]
+    """Return the rows as Markdown tables that can be read as they are: the gateway and its floor, and then those that
+    have other servers beside them; below, what is doubtful."""
+    lines = _aligned([_HEADS, *[_cells(row) for row in rows]])
+    for some in _with_same_peers(rows):
+        names = list(dict.fromkeys(name for row in some for name in row.peers))
+        heads = ("beside other servers", "gateway", "floor", *names)
+        lines += ["", *_aligned([heads, *[_beside(row, names) for row in some]])]
+    if doubts := _doubts(rows):
+        lines += ["", "(!) Not to be relied on, for no round was sound; whether a target is met is open:", "", *doubts]
     return "\n".join(lines)
 
 
@@ -118,11 +125,15 @@ def write_between(path: Path, text: str) -> None:
 
 
 def _doubts(rows: Sequence[Row]) -> list[str]:
-    """Return one line for each scenario that has doubtful figures, with the first few reasons."""
+    """Return one line for each scenario and server that has doubtful figures, with the first few reasons."""
     reasons: dict[str, tuple[str, ...]] = {}
     for row in rows:
+        what = row.what.partition(":")[0]
         if row.doubts:
-            reasons.setdefault(row.what.partition(":")[0], row.doubts)
+            reasons.setdefault(what, row.doubts)
+        for name, figure in row.peers.items():
+            if figure is not None and figure.doubts:
+                reasons.setdefault(f"{what}, {name}", figure.doubts)
     return [
         f"- {name}: {'; '.join(some[:_REASONS])}{'; …' if len(some) > _REASONS else ''}"
         for name, some in reasons.items()
@@ -144,12 +155,45 @@ def _cells(row: Row) -> tuple[str, ...]:
         target,
         met,
         row.rounds,
-        ", ".join(f"{name} {number(value)}" for name, value in row.peers.items()),
     )
 
 
+def _with_same_peers(rows: Sequence[Row]) -> list[list[Row]]:
+    """Return those that have other servers beside them, together where they share any."""
+    groups: list[list[Row]] = []
+    for row in filter(lambda row: row.peers, rows):
+        for group in groups:
+            if any(row.peers.keys() & other.peers.keys() for other in group):
+                group.append(row)
+                break
+        else:
+            groups.append([row])
+    return groups
+
+
+def _beside(row: Row, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the cells of a row with a figure of each of ``names``: empty where it has no part, a dash where it is not
+    installed."""
+    cells = []
+    for name in names:
+        figure = row.peers.get(name)
+        told = "" if name not in row.peers else "–"
+        cells.append(told if figure is None else number(figure.value) + (" (!)" if figure.doubts else ""))
+    return (*_cells(row)[:3], *cells)
+
+
+def _aligned(cells: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+             for line in cells]  # fmt: skip
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return lines
+
+
 def number(value: float) -> str:
-    """Return three figures of ``value``, or all of a large one."""
+    """Return three figures of ``value``, or all of a large one; a question mark for what is none."""
+    if not math.isfinite(value):
+        return "?"
     if value == 0 or value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}" if value < 1 else f"{value:.2f}" if value < 10 else f"{value:.1f}"

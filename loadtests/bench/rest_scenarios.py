@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from loadtests.bench import machine
-from loadtests.bench.client import Getter, open_lines
+from loadtests.bench.client import Getter, Line, open_lines
 from loadtests.bench.lab import Lab, Target, has_valkey
 from loadtests.bench.meter import Meter, percentile
 from loadtests.bench.peers.catalogue import peers_for
@@ -40,15 +42,12 @@ async def rest(plan: Plan) -> list[Row]:
     with Lab(plan.folder) as lab:
         upstream = lab.upstream(1, 50.0)
         targets = {"gateway": lab.gateway(upstream), "floor": lab.floor(upstream, "proxy")}
-        peers = {peer.name: lab.peer(peer, upstream) for peer in peers_for("proxy")}
-        targets |= peers
-        rounds = await _alternate(plan, lab, targets)
+        rounds = await _alternate(plan, lab, targets | lab.peers(peers_for("proxy"), upstream))
     what = f"REST: small GETs, {_CONNECTIONS} connections"
     rows = _pair(what, rounds, Limit(0.5, times_floor=True, least=True))
-    others = {name: done for name, done in rounds.items() if name in peers}
     return [
-        row.beside({name: [each[index].value for each in done] for name, done in others.items()})
-        for index, row in enumerate(rows)
+        row.beside({peer.name: [each[place] for each in rounds.get(peer.name, [])] for peer in peers_for("proxy")})
+        for place, row in enumerate(rows)
     ]
 
 
@@ -86,52 +85,65 @@ async def flat(plan: Plan) -> list[Row]:
 
 async def paced(plan: Plan) -> list[Row]:
     """How much later an answer comes through the gateway, at half of what it can carry."""
-    rows = []
+    rows, peers = [], [peer for peer in peers_for("proxy") if peer.name == "nginx"]
     with Lab(plan.folder) as lab:
         upstream = lab.upstream(1, 50.0)
         gateway = lab.gateway(upstream)
         direct = Target(upstream, gateway.pid, "/", b"", lambda user: "none")
+        targets = {"gateway": gateway, "direct": direct, **lab.peers(peers, upstream)}
         _, most = await _get(lab, gateway, plan, _CONNECTIONS)
-        figures: dict[str, list[tuple[Figure, Figure]]] = {"gateway": [], "direct": []}
-        for _ in range(plan.rounds):
-            for name, target in (("gateway", gateway), ("direct", direct)):
-                figures[name].append(await _late(lab, target, plan, most.value / 2))
+        rounds: _Rounds = {name: [] for name in targets}
+        for _ in plan.turns():
+            for name, target in targets.items():
+                rounds[name].append(await _late(lab, target, plan, most.value / 2))
     for place, share, limit in ((0, "p50", 1.0), (1, "p99", 5.0)):
-        added = [
-            Figure(max(0.0, ours[place].value - theirs[place].value), ours[place].doubts)
-            for ours, theirs in zip(figures["gateway"], figures["direct"], strict=True)
-        ]
-        base = [theirs[place] for theirs in figures["direct"]]
-        row = pair(f"REST: at half load, time added to an answer, {share} (floor: without)", "ms", added, base)
-        rows.append(Row(row.what, row.unit, row.gateway, row.floor, None, Limit(limit), row.doubts, row.rounds))
+        base = [theirs[place] for theirs in rounds["direct"]]
+        added = {name: _added([ours[place] for ours in done], base) for name, done in rounds.items()}
+        what = f"REST: at half load, time added to an answer, {share} (floor: without)"
+        row = replace(pair(what, "ms", added["gateway"], base), ratio=None, limit=Limit(limit))
+        rows.append(row.beside({peer.name: added.get(peer.name, []) for peer in peers}))
     return rows
+
+
+def _added(ours: Sequence[Figure], base: Sequence[Figure]) -> list[Figure]:
+    """Return by how much each round of ours is more than the one of ``base``."""
+    return [Figure(max(0.0, mine.value - theirs.value), mine.doubts) for mine, theirs in zip(ours, base, strict=True)]
 
 
 async def streams(plan: Plan) -> list[Row]:
     """What a stream of events costs in memory through which nothing comes."""
     count = plan.of(1000)
     with Lab(plan.folder) as lab:
-        upstream = lab.upstream(1000, 0.01)
-        sizes = []
-        for target in (lab.gateway(upstream), lab.floor(upstream)):
-            request = target.request("POST", "/v1/chat/completions", body=_QUESTION)
-            warm = await open_lines(target.port, 20)
-            await asyncio.gather(*[line.ask(request, b"~T") for line in warm])
-            before = machine.memory(target.pid).rss
-            lines = await open_lines(target.port, count)
-            await asyncio.gather(*[line.ask(request, b"~T") for line in lines])
-            await asyncio.sleep(1.0)
-            sizes.append((machine.memory(target.pid).rss - before) / 1024 / count)
-            for line in (*warm, *lines):
-                line.abort()
-    ours, theirs = sizes
-    ratio = ours / theirs if theirs else None
-    return [Row(f"SSE: {count:,} idle proxied streams, RSS per stream", "KB", ours, theirs, ratio, Limit(40.0))]
+        upstream, peers = lab.upstream(1000, 0.01), peers_for("proxy")
+        targets = {"gateway": lab.gateway(upstream), "floor": lab.floor(upstream), **lab.peers(peers, upstream)}
+        sizes = {name: [await _held(target, count)] for name, target in targets.items()}
+    what = f"SSE: {count:,} idle proxied streams, RSS per stream"
+    row = pair(what, "KB", sizes["gateway"], sizes["floor"], Limit(40.0))
+    return [row.beside({peer.name: sizes.get(peer.name, []) for peer in peers})]
+
+
+async def _held(target: Target, count: int) -> Figure:
+    """Return the kilobytes that the server has grown by for each of ``count`` streams whose first token has come."""
+    request = target.request("POST", "/v1/chat/completions", body=_QUESTION)
+    warm, lines = await open_lines(target.port, 20), list[Line]()
+    try:
+        await asyncio.gather(*[line.ask(request, b"~T") for line in warm])
+        before = machine.memory(target.pid).rss
+        for start in range(0, count, _CONNECTIONS):
+            lines += (some := await open_lines(target.port, min(_CONNECTIONS, count - start)))
+            await asyncio.gather(*[line.ask(request, b"~T") for line in some])
+        await asyncio.sleep(1.0)
+        return Figure((machine.memory(target.pid).rss - before) / 1024 / count)
+    except ConnectionError as error:
+        return Figure(math.nan, (f"broken off: {error}",))
+    finally:
+        for line in (*warm, *lines):
+            line.abort()
 
 
 async def _alternate(plan: Plan, lab: Lab, targets: Mapping[str, Target], path: str = "/v1/models") -> _Rounds:
     rounds: _Rounds = {name: [] for name in targets}
-    for _ in range(plan.rounds):
+    for _ in plan.turns():
         for name, target in targets.items():
             rounds[name].append(await _get(lab, target, plan, _CONNECTIONS, path))
     return rounds
@@ -173,8 +185,10 @@ async def ask_again(
     for getter in getters:
         getter.abort()
     await asyncio.sleep(0.2)
-    doubts = meter.doubts()
-    return Figure(meter.cpu[0] * 1e6 / max(1, answers), doubts), Figure(answers / meter.wall, doubts)
+    refused = sum(getter.refused for getter in getters)
+    errors = (f"{refused} answers were errors",) if refused else ()
+    cost = Figure(meter.cpu[0] * 1e6 / max(1, answers), (*meter.doubts(closed=True), *errors))
+    return cost, Figure(answers / meter.wall, (*meter.doubts(), *errors))
 
 
 async def _late(lab: Lab, target: Target, plan: Plan, rate: float) -> tuple[Figure, Figure]:

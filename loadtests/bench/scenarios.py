@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,12 @@ class Plan:
 
     def of(self, full: int, least: int = 4) -> int:
         return max(least, round(full * self.scale))
+
+    def turns(self) -> Iterator[int]:
+        """Count the rounds, and say on standard error which one it is."""
+        for number in range(1, self.rounds + 1):
+            print(f"  round {number} of {self.rounds}", file=sys.stderr, flush=True)
+            yield number
 
 
 @dataclass(slots=True)
@@ -88,7 +95,7 @@ async def replicas(plan: Plan) -> list[Row]:
         valkey, url = lab.valkey()
         relay, reader = lab.gateway(upstream, url), lab.gateway(upstream, url)
         floor = lab.floor(upstream, "tokens")
-        for _ in range(plan.rounds):
+        for _ in plan.turns():
             ours.append(await _across(lab, relay, reader, valkey, count, length))
             theirs.append(await _streams(lab, floor, count, length, timed=False))
     picks: tuple[tuple[str, _Pick, Limit | None], ...] = (
@@ -109,7 +116,7 @@ async def fanout(plan: Plan) -> list[Row]:
     with Lab(plan.folder) as lab:
         upstream = lab.upstream(length, _RATE, 1.5 * _PREPARING)
         targets = lab.gateway(upstream), lab.floor(upstream, path="/all")
-        for _ in range(plan.rounds):
+        for _ in plan.turns():
             for target, done in zip(targets, rounds, strict=True):
                 done.append(await _watch(lab, target, sockets, length))
     ours, theirs = (_figures(done, _cost) for done in rounds)
@@ -153,7 +160,7 @@ async def _alternate(plan: Plan, sockets: int, length: int, *, timed: bool) -> t
     with Lab(plan.folder) as lab:
         upstream = lab.upstream(length, _RATE)
         targets = lab.gateway(upstream), lab.floor(upstream, "tokens")
-        for _ in range(plan.rounds):
+        for _ in plan.turns():
             for target, done in zip(targets, rounds, strict=True):
                 done.append(await _streams(lab, target, sockets, length, timed=timed))
     return rounds

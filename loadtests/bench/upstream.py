@@ -1,10 +1,10 @@
 """A model server that costs next to nothing: OpenAI's chat completions, with the time of sending in every token.
 
 A request that asks for a stream gets ``--tokens`` chunks, ``--rate`` of them a second, whose content is
-``~T<monotonic nanoseconds> word``; one that does not gets a whole completion, and a GET a small JSON answer. All streams have the same pace, so the
-next one due is always the one that waited longest: one queue and one timer serve them all. A request with
-``"what":"progress"`` gets JSON lines of progress at that pace instead, one with ``"what":"preview"`` those of 256 KB
-previews, one in place of ten.
+``~T<monotonic nanoseconds> word``; one that does not gets a whole completion, and a GET a small JSON answer.
+All streams have the same pace, so the next one due is always the one that waited longest: one queue and one timer
+serve them all. A request with ``"what":"progress"`` gets JSON lines of progress at that pace instead, one with
+``"what":"preview"`` those of 256 KB previews, one in place of ten.
 
 Run: python -m loadtests.bench.upstream --port 9100 --tokens 100 --rate 50
 """

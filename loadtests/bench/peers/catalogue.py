@@ -1,11 +1,12 @@
 """Which other servers stand beside the gateway: where each comes from, in which version, and how it is started.
 
-Every one is a single process on one core, without compression, without a log of requests, and without looking at tokens.
-What is not there is left out of the tables; ``make bench-peers`` gets it.
+Every one is a single process on one core, without compression, without a log of requests, and looks at no token.
+What is not there is named in the tables and no more; ``make bench-peers`` gets it.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from loadtests.bench.process import ROOT
 
 __all__ = ["FOLDER", "PEERS", "PYTHON", "Peer", "Work", "installed_version", "peers_for"]
 
-FOLDER = ROOT / ".peers"
+FOLDER = Path(os.environ.get("TIDEGATE_PEERS") or ROOT / ".peers").resolve()
 """What ``make bench-peers`` installs, apart from Debian's packages."""
 PYTHON = FOLDER / "python" / "bin" / "python"
 _SERVERS = Path(__file__).parent / "servers"
@@ -45,10 +46,15 @@ class Peer:
     """File of ``servers`` that starts it."""
     note: str = ""
 
+    @property
+    def source(self) -> str:
+        """Where it comes from, in words."""
+        return "this environment" if self.origin == "here" else self.origin
+
     def command(self, port: int, upstream: int, folder: Path) -> list[str]:
         """Return the command that serves on ``port``; proxies ask ``upstream``. Files are written to ``folder``."""
         program = {"npm": "node", "PyPI": str(PYTHON)}.get(self.origin, sys.executable)
-        return [program, str(_SERVERS / self.server), str(port), str(upstream), str(folder)]
+        return [program, str(_SERVERS / self.server), str(port), str(upstream), str(folder), str(FOLDER)]
 
 
 PEERS = (
@@ -65,8 +71,8 @@ PEERS = (
 
 
 def peers_for(work: Work) -> list[Peer]:
-    """Return those that are there for ``work``."""
-    return [peer for peer in PEERS if peer.work == work and installed_version(peer) is not None]
+    """Return those for ``work``, whether or not they are there."""
+    return [peer for peer in PEERS if peer.work == work]
 
 
 @cache

@@ -17,12 +17,18 @@ litellm_settings:
   num_retries: 0
 """
 
-if __name__ == "__main__":
-    port, upstream, folder = sys.argv[1:]
+
+def serve(port: str, upstream: str, folder: str) -> None:
+    """Run what the command ``litellm`` runs, with one worker in this process."""
     config = Path(folder, f"litellm-{port}.yaml")
     config.write_text(_CONFIG.format(upstream=upstream))
     os.environ |= {"LITELLM_LOG": "ERROR", "LITELLM_MODE": "PRODUCTION", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     os.environ["LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"] = "true"  # It looks at no token, as all others.
-    program = Path(sys.executable).with_name("litellm")
-    command = [str(program), "--config", str(config), "--host", "127.0.0.1", "--port", port, "--num_workers", "1"]
-    os.execv(program, command)
+    from litellm import run_server  # noqa: PLC0415  # It reads the environment as it is imported.
+
+    sys.argv = ["litellm", "--config", str(config), "--host", "127.0.0.1", "--port", port, "--num_workers", "1"]
+    run_server()
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:4])

@@ -27,7 +27,7 @@ http {{
 """
 
 if __name__ == "__main__":
-    port, upstream, folder = sys.argv[1:]
+    port, upstream, folder = sys.argv[1:4]
     config = Path(folder, f"nginx-{port}.conf")
     config.write_text(_CONFIG.format(folder=folder, port=port, upstream=upstream))
     program = "/usr/sbin/nginx"

@@ -1,6 +1,6 @@
 // Socket.IO as its documentation has it, with recovery of what was missed during a disconnection of up to two minutes.
 const { createServer } = require("node:http");
-const { Server } = require(`${process.cwd()}/.peers/node/node_modules/socket.io`);
+const { Server } = require(`${process.argv[5]}/node/node_modules/socket.io`);
 
 const http = createServer();
 const io = new Server(http, {

@@ -1,5 +1,5 @@
 // The loop of the README of ws: every message to every socket.
-const { WebSocketServer } = require(`${process.cwd()}/.peers/node/node_modules/ws`);
+const { WebSocketServer } = require(`${process.argv[5]}/node/node_modules/ws`);
 
 const server = new WebSocketServer({ host: "127.0.0.1", port: Number(process.argv[2]), perMessageDeflate: false, backlog: 4096 });
 server.on("connection", (socket) => {
