@@ -74,7 +74,10 @@ class Followers:
 
     @contextlib.asynccontextmanager
     async def publishing(self, rate: float) -> AsyncIterator[None]:
-        """Publish ``rate`` messages a second from a socket of its own while the block lasts, and a second before."""
+        """Publish ``rate`` messages a second from a socket of its own while the block lasts, and a second before.
+
+        Some more follow after it: whoever has missed what was published at its end shows by those that come then.
+        """
         publisher = self._kind(self._target, "publisher", follows=False)
         await publisher.connect()
 
@@ -88,6 +91,7 @@ class Followers:
         await asyncio.sleep(1.0)
         try:
             yield
+            await asyncio.sleep(0.2 + 2 / rate)
         finally:
             task.cancel()
             await asyncio.wait([task])

@@ -37,6 +37,49 @@ def test_an_unknown_scenario_is_a_wrong_command_line() -> None:
     assert "there is no scenario 'nonsense'" in done.stderr
 
 
+def test_the_help_says_how_to_have_other_servers_and_how_to_measure_in_pieces() -> None:
+    command = [sys.executable, "-m", "loadtests.bench", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    for told in ("make bench-peers", "--write cut", "--draw", "TIDEGATE_PEERS", "previews"):
+        assert told in done.stdout
+
+
+def test_coarse_figures_are_not_written() -> None:
+    command = [sys.executable, "-m", "loadtests.bench", "--quick", "--write"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "too coarse to be written" in done.stderr
+
+
+def test_a_scenario_that_is_broken_off_is_named_and_the_others_are_written(tmp_path: Path) -> None:
+    """The floor of one does not start; of two other servers one is broken, and the other not there."""
+    (tmp_path / "floor").mkdir()
+    (tmp_path / "floor" / "tokens.py").write_text("raise SystemExit(1)")
+    (broken := tmp_path / "node" / "node_modules" / "ws").mkdir(parents=True)
+    (broken / "package.json").write_text('{"version":"0.0.0"}')
+    page = tmp_path / "page.md"
+    page.write_text("<!-- bench: begin -->\n<!-- bench: end -->\n")
+    environment = {**os.environ, "TIDEGATE_FLOOR": str(tmp_path), "TIDEGATE_PEERS": str(tmp_path)}
+    command = [sys.executable, "-m", "loadtests.bench", "latency", "cut", "--scale", "0.002", "--rounds", "1"]
+    done = subprocess.run([*command, "--write", "--page", page], cwd=ROOT, env=environment, capture_output=True,
+                          text=True, timeout=110, check=False)  # fmt: skip
+    assert done.returncode == 1
+    assert "bench: latency was broken off" in done.stderr
+    assert "2 of 2: cut" in done.stderr
+    assert "- latency was not measured: broken off by StartFailed." in done.stdout
+    assert "latency" not in page.read_text()
+    head = next(line for line in page.read_text().splitlines() if line.startswith("| beside other servers"))
+    cells = dict(zip(*[[cell.strip() for cell in line.split("|")] for line in (head, lost_row(page))], strict=True))
+    assert (cells["Node ws"], cells["Socket.IO"]) == ("–", "–")
+    assert cells["FastAPI"].endswith("(!)")
+    assert "| Socket.IO | not installed, so not measured |" in page.read_text()
+
+
+def lost_row(page: Path) -> str:
+    """Return the row of the second table that says what was lost."""
+    return [line for line in page.read_text().splitlines() if "lost or doubled" in line][1]
+
+
 def test_doubtful_rounds_are_left_out() -> None:
     ours = [Figure(30.0), Figure(5.0, ("others were at work",)), Figure(32.0)]
     theirs = [Figure(10.0), Figure(10.0), Figure(10.0)]
@@ -100,14 +143,14 @@ def text_frame_of_a_server(text: bytes) -> bytes:
 
 
 def test_each_new_scenario_runs_small_and_finds_nothing_missing(tmp_path: Path) -> None:
-    environment = {**os.environ, "TIDEGATE_FLOOR": str(tmp_path), "TMPDIR": str(tmp_path)}
+    environment = {**os.environ, "TIDEGATE_FLOOR": str(tmp_path), "TMPDIR": str(tmp_path), "TIDEGATE_PEERS": "none"}
     command = [
         sys.executable,
         "-m",
         "loadtests.bench",
         "publish",
         "connect",
-        "cut",
+        "models",
         "--scale",
         "0.004",
         "--rounds",
@@ -117,7 +160,8 @@ def test_each_new_scenario_runs_small_and_finds_nothing_missing(tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     assert "fan-out: 4 sockets × published, 16 in flight, native protocol, CPU per delivery, µs" in done.stdout
     assert "did not arrive" not in done.stdout
-    assert "| cut: 20 sockets lost at once, all resume, publications lost or doubled (!)" in done.stdout
+    assert "completions: whole ones, 16 connections, requests, 1/s" in done.stdout
+    assert "answers were errors" not in done.stdout
 
 
 def test_a_short_soak_loses_nothing(tmp_path: Path) -> None:
