@@ -342,3 +342,22 @@ def test_a_failover_that_cannot_work_is_refused_with_the_key_to_mend(tmp_path: P
     )
     with pytest.raises(ConfigError, match=r"generations\.kinds\.chat\..*" + words):
         load_config(path, {})
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("path = '$.urls[*].x y z..'", "path.*must be a path into the answer"),
+        ("path = 'jobs/{id}'", "path.*must say where the job is asked for"),
+        ("path = '$.urls.get'\nupstream = 'other'", "upstream.*other"),
+        ("source = 'push'\nupstream = 'chat'", "upstream.*goes with source = poll or stream"),
+        ("source = 'websocket'\nformat = 'comfyui'\npath = '$.urls.get'", "path.*must start with /"),
+        ("source = 'poll'\nformat = 'comfyui'", "format.*goes not with source = poll"),
+    ],
+)
+def test_a_job_that_cannot_be_followed_is_refused_with_the_key_to_mend(tmp_path: Path, lines: str, words: str) -> None:
+    path = tmp_path / "gateway.toml"
+    job = "[generations.kinds.image]\nupstream = 'chat'\npath = '/jobs'\n[generations.kinds.image.job]\n"
+    path.write_text(f"[upstreams.chat]\ntargets = ['http://127.0.0.1:1']\n{job}{lines}")
+    with pytest.raises(ConfigError, match=r"generations\.kinds\.image\.job\." + words):
+        load_config(path, {})

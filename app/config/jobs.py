@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from app.config.section import Section, WrongSetting
 
-__all__ = ["JobConfig", "RouteGenerationConfig"]
+__all__ = ["JOB_FORMATS", "JobConfig", "RouteGenerationConfig"]
 
 _PATH_INTO = re.compile(r"^(\$\.)?[^.\[\]]+(\.[^.\[\]]+|\[(\d+|\*)\])*$")
 _CANCEL = re.compile(r"^(GET|POST|PUT|DELETE) /\S*$")
-_OF = {
-    "poll": ("jobs", "replicate"),
-    "call": ("automatic1111",),
-    "stream": ("jobs", "replicate"),
-    "push": ("jobs", "replicate"),
-    "websocket": ("comfyui", "screenshot-to-code"),
-}
+JOB_FORMATS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "poll": ("jobs", "replicate"),
+        "call": ("automatic1111",),
+        "stream": ("jobs", "replicate"),
+        "push": ("jobs", "replicate"),
+        "websocket": ("comfyui", "screenshot-to-code"),
+    }
+)
 """The formats of each source."""
 
 
@@ -36,7 +40,10 @@ class JobConfig(Section):
     id: str = "$.id"
     """Where the job's id stands in the first answer."""
     path: str = ""
-    """Where the job is asked for, read, or (`comfyui`) connected to: `/jobs/{id}`."""
+    """Where the job is asked for, read, or (`comfyui`) connected to: `/jobs/{id}`. Of `poll` and `stream` also where in
+    the first answer the address stands (`$.urls.stream`): its path and query are taken, whatever its host."""
+    upstream: str = ""
+    """Of `poll` and `stream`: the upstream that tells of the job, where it is not the one that began it."""
     cancel: str = ""
     """What ends the job at the upstream: `DELETE /jobs/{id}`; empty where nothing does."""
     interval: float = Field(0.25, gt=0, le=60)
@@ -58,18 +65,30 @@ class JobConfig(Section):
         """Where the job's id stands: ComfyUI calls it otherwise."""
         return "$.prompt_id" if self.format == "comfyui" and self.id == "$.id" else self.id
 
+    @property
+    def found_path(self) -> bool:
+        """Whether ``path`` leads into the first answer."""
+        return self.path.startswith("$.")
+
     @model_validator(mode="after")
     def _can_be_followed(self) -> JobConfig:
-        if self.format not in _OF[self.source]:
-            raise WrongSetting(("format",), f"goes not with source = {self.source}, which has {_or(_OF[self.source])}")
+        if self.format not in JOB_FORMATS[self.source]:
+            raise WrongSetting(
+                ("format",), f"goes not with source = {self.source}, which has {_or(JOB_FORMATS[self.source])}"
+            )
         if self.fields and self.format != "jobs":
             raise WrongSetting(("fields",), 'goes with format = "jobs" alone')
-        if self.source in {"poll", "stream"} and not self.path.startswith("/"):
+        told = self.source in {"poll", "stream"}
+        if told and not self.path.startswith(("/", "$.")):
             raise WrongSetting(("path",), "must say where the job is asked for, for example /jobs/{id}")
         if self.cancel and not _CANCEL.fullmatch(self.cancel):
             raise WrongSetting(("cancel",), 'must be a method and a path, for example "DELETE /jobs/{id}"')
-        if self.path and not self.path.startswith("/"):
+        if not told and self.path and not self.path.startswith("/"):
             raise WrongSetting(("path",), "must start with /")
+        if not told and self.upstream:
+            raise WrongSetting(("upstream",), "goes with source = poll or stream alone")
+        if self.found_path:
+            check_path_into(("path",), self.path)
         if self.interval_max < self.interval:
             raise WrongSetting(("interval_max",), "is shorter than interval")
         if self.webhook and self.source != "push":
@@ -101,6 +120,8 @@ class RouteGenerationConfig(JobConfig):
             raise WrongSetting(("format",), "is begun on a socket of its own, not by a request")
         if self.children:
             check_path_into(("children",), self.children)
+            if self.found_path:
+                raise WrongSetting(("path",), "must be one path for all children: /jobs/{id}")
         return self
 
 

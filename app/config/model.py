@@ -90,6 +90,8 @@ class Config(Section):
             if job is not None and job.webhook and job.webhook not in webhooks:
                 what = f"names {job.webhook!r}, which is not under [generations.webhooks]. Add a table"
                 raise WrongSetting((*key, "webhook"), f"{what} [generations.webhooks.{job.webhook}]")
+            if job is not None and job.upstream and job.upstream not in self.upstreams:
+                raise WrongSetting((*key, "upstream"), _not_an_upstream(job.upstream))
         return self
 
     @model_validator(mode="after")

@@ -22,7 +22,7 @@ from app.generations.receipt import Snapshot
 from app.generations.sources.automatic1111 import Automatic1111Source
 from app.generations.sources.comfyui import ComfySource
 from app.generations.sources.follow import StreamFollower
-from app.generations.sources.job import Beginning, Follower, Job, JobSource
+from app.generations.sources.job import Beginning, Follower, Job, JobSource, Named
 from app.generations.sources.poll import PollFollower
 from app.generations.sources.port import Patience, Source
 from app.generations.sources.push import PushFollower
@@ -78,12 +78,12 @@ def job_source(
     generation_id: str,
     *,
     beginning: Beginning | None = None,
-    job_id: str | None = None,
+    named: Named | None = None,
     client: str | None = None,
     told: Snapshot | None = None,
     begun: Callable[[str], Awaitable[Any]] | None = None,
 ) -> Source:
-    """Return the source of one job: with a ``beginning``, or one that is there as ``job_id``.
+    """Return the source of one job: with a ``beginning``, or one that is there as ``named``.
 
     ``client`` is what the gateway is called at an upstream that tells of jobs by who asked.
     """
@@ -91,14 +91,14 @@ def job_source(
     job = Job(place.upstream, place.config, (*_ASKING, *headers), place.patience, told)
     if place.config.format == "comfyui":
         name = client if beginning is None else generation_id
-        return ComfySource(job, place.name, name, beginning=beginning, prompt_id=job_id)
+        return ComfySource(job, place.name, name, beginning=beginning, prompt_id=None if named is None else named.id)
     if place.config.source == "call":
         assert beginning is not None, "only what another replica can find again is left to it"
         return Automatic1111Source(job, beginning, generation_id)
     if place.config.source == "websocket":
         assert beginning is not None, "only what another replica can find again is left to it"
         return SocketSource(job, beginning, screenshot_to_code())
-    return JobSource(job, _follower(job), place.name, beginning=beginning, job_id=job_id, begun=begun)
+    return JobSource(job, _follower(job), place.name, beginning=beginning, named=named, begun=begun)
 
 
 _ASKING = ((b"accept-encoding", b"identity"),)

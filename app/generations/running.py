@@ -29,6 +29,7 @@ from app.generations.receipt import Snapshot
 from app.generations.relay import Note, Relay
 from app.generations.requests import Info
 from app.generations.sources.batch import BatchSource, Family
+from app.generations.sources.job import Named
 from app.generations.sources.port import Patience, Source, Transport
 from app.limits.calls import TokenCall, read_call, read_images
 from app.limits.limits import Limits, Verdict, Wanted
@@ -221,9 +222,8 @@ class Running:
             assert self.family is not None, "set before anything runs"
             begun = told is not None and told.status is not State.QUEUED
             return BatchSource(place.upstream, [str(each) for each in children], self.family, identity, told=begun)
-        return job_source(
-            place, identity, info.id, job_id=str(info.job["id"]), client=info.job.get("client"), told=told
-        )
+        named = Named(str(info.job["id"]), info.job.get("at"))
+        return job_source(place, identity, info.id, named=named, client=info.job.get("client"), told=told)
 
     def settle(self, info: Info, usage: Usage | None, told: Snapshot) -> None:
         """Tell the budgets of a generation whose replica is gone what it used."""

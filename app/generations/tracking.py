@@ -20,11 +20,11 @@ from app.auth.identity import Identity
 from app.config import RouteConfig
 from app.errors import TidegateError
 from app.generations.channels import channel_of
-from app.generations.formats.paths import finder, first_finder
+from app.generations.formats.paths import finder
 from app.generations.jobs import JobPlace, place_name
 from app.generations.requests import Info
 from app.generations.running import Running
-from app.generations.sources.job import usable_id
+from app.generations.sources.job import Named, named_in, usable_id
 from app.streams.broker import Keys, Ledger, OwnedStream
 
 __all__ = ["Tracking", "alias_key"]
@@ -60,26 +60,27 @@ class Tracking:
             _log.warning("a job is not followed", route=place.name, cause=error.code)
 
     async def _track(self, place: JobPlace, identity: Identity, value: Any, client: str | None) -> None:
-        job_id = usable_id(first_finder(place.config.id_path)(value))
-        if job_id is None:
+        named = named_in(value, place.config)
+        if named is None:
             _log.info("an answer names no job", route=place.name)
         elif not place.children:
-            await self._follow(place, identity, job_id, {} if client is None else {"client": client})
+            await self._follow(place, identity, named, {} if client is None else {"client": client})
         elif children := _ids(finder(place.children)(value)):
-            followed = [await self._follow(place, identity, each) for each in children]
-            await self._follow(place, identity, job_id, {"children": followed})
+            followed = [await self._follow(place, identity, Named(each)) for each in children]
+            await self._follow(place, identity, named, {"children": followed})
         else:
             _log.info("an answer names a batch without jobs", route=place.name)
 
     async def _follow(
-        self, place: JobPlace, identity: Identity, job_id: str, more: Mapping[str, Any] = MappingProxyType({})
+        self, place: JobPlace, identity: Identity, named: Named, more: Mapping[str, Any] = MappingProxyType({})
     ) -> str:
         """Follow one job, or with ``children`` (generations) in ``more`` a batch, unless that is done.
 
         Returns its own id.
         """
         self._running.check_room(identity)
-        job: dict[str, Any] = {"by": place.name, "id": job_id, **more}
+        job_id = named.id
+        job: dict[str, Any] = {"by": place.name, **named.note(), **more}
         for generation_id in (job_id, _other_id(place, identity, job_id)):
             info = Info(
                 generation_id, place.kind, identity.user_id, identity.company_id, place.upstream, time(), job=job

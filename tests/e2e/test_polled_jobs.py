@@ -206,6 +206,23 @@ async def test_a_job_whose_events_are_a_stream_goes_on_after_each_cut_and_says_n
         assert types(stream)[-1] == "completed"
 
 
+async def test_a_stream_with_corrupt_events_goes_on() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        for piece in (b"data: {not JSON\n\n", b"data: [1]\n\n", b"event: progress\ndata: \xff\n\n", b"nonsense\n\n"):
+            await response.write(piece + b'data: {"type": "progress", "percent": "much"}\n\n')
+        await response.write(b'data: {"type": "later.thing"}\n\ndata: {"type": "progress", "percent": 50}\n\n')
+        await response.write(b'data: {"type": "completed", "id": "j1"}\n\n')
+        return response
+
+    async with gateway({"source": "stream"}) as (server, _, client):
+        server.answers["j1"] = answer
+        stream = await client.finish(await generate(client, "j1"))
+        assert types(stream)[-1] == "completed"
+        assert [event["percent"] for event in stream.events if event.get("percent")] == [50]
+
+
 async def test_a_stream_that_says_nothing_new_is_given_up() -> None:
     async with gateway({"source": "stream"}, idle_timeout=0.6) as (server, _, client):
         server.answers["j1"] = events_of({"type": "progress", "percent": 5})

@@ -128,13 +128,30 @@ async def test_an_upstream_that_posts_nothing_is_given_up() -> None:
         assert server.cancelled == ["p1"]
 
 
-async def test_an_upstream_that_stops_to_post_is_given_up() -> None:
-    async with gateway(timeouts={"idle_timeout": 0.4}) as (_, gate, client):
+@pytest.mark.parametrize("format_", ["replicate", "jobs"])
+async def test_an_upstream_that_stops_to_post_is_given_up(format_: str) -> None:
+    identified = {"id": "$.generation_id"} if format_ == "jobs" else {}
+    async with gateway(format_, timeouts={"idle_timeout": 0.4}, **identified) as (_, gate, client):
         stream = await generate(client, "p1")
-        await post(gate, prediction("processing"), "m1")
+        await post(gate, {"id": "p1", "status": "processing" if format_ == "replicate" else "running"}, "m1")
         await client.finish(stream)
         assert stream.terminal is not None
         assert stream.terminal["code"] == "upstream_timeout"
+
+
+async def test_documents_that_are_corrupt_are_skipped_and_the_rest_goes_on() -> None:
+    async with gateway("jobs", id="$.generation_id") as (_, gate, client):
+        stream = await generate(client, "p1")
+        posts: list[dict[str, Any]] = [
+            {"status": 7},
+            {"status": "?"},
+            {"percent": "much"},
+            {"status": "running", "percent": 40},
+        ]
+        for number, document in enumerate([*posts, {"artifacts": "none", "files": 3}, {"status": "completed"}]):
+            assert (await post(gate, {"id": "p1", **document}, f"m{number}")).status_code == 202
+        await client.finish(stream)
+        assert types(stream) == ["started", "progress", "completed"]
 
 
 async def test_events_by_service_key_may_end_the_job() -> None:

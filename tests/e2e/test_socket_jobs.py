@@ -187,6 +187,62 @@ async def test_screenshot_to_code_that_is_cut_is_truncated_with_what_came() -> N
         assert stream.files["variants/1/index.html"] == "<1>" * 30
 
 
+async def test_screenshot_to_code_with_corrupt_frames_goes_on() -> None:
+    async def noisy(socket: web.WebSocketResponse, request: web.Request) -> None:
+        send = socket.send_json
+
+        async def after_noise(frame: Any) -> None:
+            for noise in (
+                "{not JSON",
+                "[1]",
+                '{"type": "later"}',
+                '{"type": "setCode", "variantIndex": "x"}',
+                '"\\ud800"',
+            ):
+                await socket.send_str(noise)
+            await socket.send_bytes(b"\0\xff")
+            await send(frame)
+
+        socket.send_json = after_noise  # type: ignore[method-assign, assignment]
+        await page(socket, request)
+
+    async with gateway("screenshot-to-code") as (server, client):
+        server.sockets = noisy
+        stream = await client.finish(await generate(client, {"generatedCodeConfig": "html_tailwind"}))
+        assert stream.files == {f"variants/{n}/index.html": f"<{n}>" * 50 for n in (0, 1)}
+        assert types(stream)[-1] == "completed"
+
+
+@pytest.mark.parametrize("format_", ["screenshot-to-code", "comfyui"])
+async def test_a_socket_that_falls_silent_in_the_middle_is_given_up_with_what_came(format_: str) -> None:
+    async def stall(socket: web.WebSocketResponse, request: web.Request) -> None:
+        await socket.receive()
+        await socket.send_json({"type": "setCode", "variantIndex": 0, "value": "<p>"})
+        assert request.transport is not None
+        request.transport.pause_reading()  # It answers no ping.
+        await asyncio.sleep(30)
+
+    async def hang(socket: web.WebSocketResponse) -> None:
+        await comfy.begin(socket)
+        assert socket._req is not None
+        assert socket._req.transport is not None
+        socket._req.transport.pause_reading()
+        await asyncio.sleep(30)
+
+    async with gateway(format_, idle_timeout=0.6, total_timeout=4.0) as (server, client):
+        if format_ == "comfyui":
+            comfy = Comfy(server)
+            comfy.script = hang
+            stream = await client.finish(await generate(client, PROMPT))
+            assert "preview" in types(stream)
+        else:
+            server.sockets = stall
+            stream = await client.finish(await generate(client, {"generatedCodeConfig": "html_tailwind"}))
+            assert stream.files == {"variants/0/index.html": "<p>"}
+        assert stream.terminal is not None
+        assert stream.terminal["code"] == "upstream_timeout"
+
+
 async def test_a_cancel_closes_the_socket_as_that_projects_clients_do() -> None:
     closed: list[int | None] = []
 

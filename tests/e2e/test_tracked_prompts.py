@@ -57,13 +57,9 @@ async def test_a_posted_prompt_is_watched_by_its_own_id_with_steps_previews_and_
         (name,) = set(comfy.clients)
         assert name.startswith("tidegate-")
         assert comfy.posts == [("/prompt", {**PROMPT, "client_id": name})]
-        refused = await (await other(gate)).command("subscribe_generation", generation_id="p1")
+        async with connected(gate, "mallory") as other:
+            refused = await other.command("subscribe_generation", generation_id="p1")
         assert refused["code"] == "permission_denied"
-
-
-async def other(gate: Gateway) -> Client:
-    client = await contextlib.AsyncExitStack().enter_async_context(connected(gate, "mallory"))
-    return client
 
 
 async def test_a_clients_own_name_is_left_to_it_and_the_queue_and_the_history_are_asked() -> None:

@@ -26,7 +26,7 @@ from app.generations.events import (
 )
 from app.generations.formats import POLL_DECODERS
 from app.generations.formats.automatic1111 import automatic1111
-from app.generations.formats.replicate import ReplicateStream, replicate_prediction
+from app.generations.formats.replicate import replicate_prediction, replicate_stream
 from tests.generations.test_decoders import WRONG, json_values, replaced
 
 TRUNCATED = Failed("upstream_truncated", UpstreamTruncated.default_message, True)
@@ -116,11 +116,13 @@ def test_the_end_of_a_prediction_is_told_by_its_status(document: Any, terminal: 
         (b"event: done\ndata:\n\n", Completed("stop")),
         (b'event: error\ndata: {"detail":"No such version"}\n\n', Failed("upstream_error", "No such version", True)),
         (b"event: error\ndata: plain\n\n", Failed("upstream_error", "plain", True)),
-        (b"event: done\ndata: {}\n", TRUNCATED),
+        (b"event: done\ndata: {}\n", Completed("stop")),
+        (b"event: done\ndata: {", TRUNCATED),
+        (b"event: output\ndata: and so", TRUNCATED),
     ],
 )
 def test_the_end_of_a_predictions_stream_is_told_by_its_event(event: bytes, terminal: Event) -> None:
-    decoder = ReplicateStream()
+    decoder = replicate_stream()
     events = decoder.feed(b"event: output\ndata: so far\n\n" + event) + decoder.end()
     assert events == [Delta("so far"), terminal]
 

@@ -13,7 +13,7 @@ from openai.types.responses import ResponseStreamEvent
 
 from app.errors import UpstreamTruncated
 from app.generations.events import Artifact, Cancelled, Completed, Delta, Event, Failed, Preview, Usage
-from app.generations.formats import FRAME_DECODERS, STREAM_DECODERS
+from app.generations.formats import STREAM_DECODERS
 from app.generations.formats.openai_responses import openai_responses
 from tests.support.recordings import OPENAI_IMAGES, OPENAI_RESPONSES, named
 from tests.support.upstream import Call, scripted
@@ -152,18 +152,6 @@ def test_a_custom_tools_input_is_lines_of_its_own_kind() -> None:
         Delta('{"index":0,"custom":{"input":"SELECT"}}\n', "tool"),
         Completed("tool_calls"),
     ]
-
-
-def test_the_same_events_as_frames_mean_the_same() -> None:
-    decoder = FRAME_DECODERS["openai-responses"]()
-    frames = [event.partition(b"data: ")[2].strip() for event in OPENAI_RESPONSES.events]
-    events = [event for frame in frames for event in decoder.text(frame.decode())]
-    assert events == OPENAI_RESPONSES.means
-    assert decoder.end(1000) == []
-    cut = FRAME_DECODERS["openai-responses"]()
-    cut.text(frames[0])
-    assert cut.binary(b"x") == []
-    assert cut.end(1000) == [TRUNCATED]
 
 
 def test_the_model_is_named_by_the_first_event() -> None:

@@ -24,10 +24,10 @@ from app.generations.formats.json_lines import json_lines
 from app.generations.formats.ollama import ollama
 from app.generations.formats.openai_chat import openai_chat
 from app.generations.formats.openai_images import openai_images
-from app.generations.formats.openai_responses import openai_responses, openai_responses_frames
+from app.generations.formats.openai_responses import openai_responses
 from app.generations.formats.parameters import described
 from app.generations.formats.refusals import error_from_response
-from app.generations.formats.replicate import ReplicateStream, replicate_prediction
+from app.generations.formats.replicate import replicate_prediction, replicate_stream
 from app.generations.formats.screenshot_to_code import screenshot_to_code
 from app.generations.formats.service_request import images_body, passed_on
 from app.generations.formats.vercel_ai import vercel_ai
@@ -70,12 +70,12 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 """By the name that a generation's kind gives as its ``format``; ``json-lines`` is made by :func:`format_of`."""
 
 STREAM_DECODERS: Mapping[str, Callable[[], StreamDecoder]] = MappingProxyType(
-    {**{name: wire.decoder for name, wire in FORMATS.items()}, "replicate": ReplicateStream, "jobs": job_events}
+    {**{name: wire.decoder for name, wire in FORMATS.items()}, "replicate": replicate_stream, "jobs": job_events}
 )
 """All that read a body, by name."""
 
 FRAME_DECODERS: Mapping[str, Callable[[], FrameDecoder]] = MappingProxyType(
-    {"comfyui": comfyui, "openai-responses": openai_responses_frames, "screenshot-to-code": screenshot_to_code}
+    {"comfyui": comfyui, "screenshot-to-code": screenshot_to_code}
 )
 """All that read a socket's frames, by name."""
 

@@ -17,8 +17,8 @@ import orjson
 
 from app.errors import UpstreamTruncated
 from app.generations.formats.answer import Answer, count
-from app.generations.formats.decoders import JsonSse
 from app.generations.formats.sse import MAX_EVENT
+from app.generations.formats.sse_events import Sse, json_sse
 
 __all__ = ["AnthropicReader", "anthropic"]
 
@@ -35,9 +35,9 @@ _SILENT = {"signature_delta", "citations_delta"}
 _INPUTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 
-def anthropic(limit: int = MAX_EVENT) -> JsonSse:
+def anthropic(limit: int = MAX_EVENT) -> Sse:
     """Return a decoder of one message."""
-    return JsonSse(AnthropicReader(), limit)
+    return json_sse(AnthropicReader(), limit)
 
 
 class AnthropicReader:

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import orjson
-
 from app.errors import UpstreamInvalid, UpstreamTruncated
 from app.generations.events import Event
 from app.generations.formats.answer import Answer
 from app.generations.formats.lines import MAX_LINE, LineSplitter
-from app.generations.formats.sse import MAX_EVENT, SseParser
 
 __all__ = [
     "EventReader",
@@ -24,12 +21,10 @@ __all__ = [
     "JsonDocuments",
     "JsonFrames",
     "JsonLines",
-    "JsonSse",
     "PollDecoder",
     "StreamDecoder",
+    "object_of",
 ]
-
-_DONE = b"[DONE]"
 
 
 class StreamDecoder(Protocol):
@@ -101,77 +96,6 @@ class FrameReader(EventReader, Protocol):
         """Take the close, before any terminal."""
 
 
-class JsonSse:
-    """Server-sent events whose data is a JSON object. ``limit`` is the bytes that one event may have."""
-
-    def __init__(self, reader: EventReader, limit: int = MAX_EVENT) -> None:
-        self.answer = Answer()
-        self._reader = reader
-        self._parser = SseParser(limit)
-
-    def feed(self, data: bytes) -> list[Event]:
-        """As :meth:`StreamDecoder.feed`. An event past the limit fails the generation."""
-        answer, read = self.answer, self._reader.read
-        if answer.ended:
-            return []
-        try:
-            received = self._parser.feed(data)
-        except UpstreamInvalid as error:
-            answer.fail(error)
-            return answer.take()
-        for name, payload in received:
-            try:
-                value = answer.load(payload) if answer.mending else orjson.loads(payload)
-            except ValueError:
-                self._read_text(name, payload)
-            else:
-                if type(value) is dict:
-                    read(name, value, answer)
-                else:
-                    self._read_oddity(name, value)
-            if answer.ended:
-                break
-        return answer.take()
-
-    def end(self) -> list[Event]:
-        """As :meth:`StreamDecoder.end`.
-
-        A last event that lacks only its line ends counts when it can be read: nothing of it is missing.
-        """
-        answer = self.answer
-        if answer.ended:
-            return []
-        try:
-            left = self._parser.end()
-        except UpstreamInvalid as error:
-            answer.fail(error)
-            return answer.take()
-        if left is not None and left[1].strip() == _DONE:
-            self._reader.done(answer)
-        elif left is not None and (value := _object(left[1], answer)) is not None:
-            self._reader.read(left[0], value, answer)
-        if not answer.ended:
-            answer.fail(UpstreamTruncated())
-        return answer.take()
-
-    def _read_text(self, name: str, payload: bytes) -> None:
-        if payload.strip() == _DONE:
-            self._reader.done(self.answer)
-        elif (value := _object(payload, self.answer)) is not None:  # Its strings hold halves of characters.
-            self._reader.read(name, value, self.answer)
-        else:
-            self._read_oddity(name, None)
-
-    def _read_oddity(self, name: str, value: Any) -> None:
-        """Take an event that is no JSON object; ``value`` is the JSON that it is, None when it is none."""
-        if name == "error":
-            self.answer.refuse(value)
-        elif name in self._reader.terminals:
-            self.answer.fail(UpstreamInvalid("The service behind the gateway ended its answer in a form unknown here."))
-        else:
-            self.answer.malformed += 1
-
-
 class JsonLines:
     """A body of one JSON object in each line. ``limit`` is the bytes that one line may have."""
 
@@ -191,7 +115,7 @@ class JsonLines:
             answer.fail(error)
             return answer.take()
         for line in lines:
-            value = _object(line, answer)
+            value = object_of(line, answer)
             if value is None:
                 answer.malformed += 1
             else:
@@ -210,7 +134,7 @@ class JsonLines:
         except UpstreamInvalid as error:
             answer.fail(error)
             return answer.take()
-        if left and (value := _object(left, answer)) is not None:
+        if left and (value := object_of(left, answer)) is not None:
             self._reader.read("", value, answer)
         if not answer.ended:
             answer.fail(UpstreamTruncated())
@@ -229,7 +153,7 @@ class JsonFrames:
         answer = self.answer
         if answer.ended:
             return []
-        value = _object(data.encode("utf-8", "replace") if isinstance(data, str) else data, answer)
+        value = object_of(data.encode("utf-8", "replace") if isinstance(data, str) else data, answer)
         if value is None:
             answer.malformed += 1
         else:
@@ -263,7 +187,7 @@ class JsonDocuments:
         answer = self.answer
         if answer.ended:
             return []
-        value = _object(document, answer)
+        value = object_of(document, answer)
         if value is None:
             answer.malformed += 1
         else:
@@ -277,7 +201,8 @@ class JsonDocuments:
         return self.answer.take()
 
 
-def _object(payload: bytes, answer: Answer) -> dict[str, Any] | None:
+def object_of(payload: bytes, answer: Answer) -> dict[str, Any] | None:
+    """Return the JSON object that ``payload`` is; None when it is something else."""
     try:
         value = answer.load(payload)
     except ValueError:

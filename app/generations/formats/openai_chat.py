@@ -17,15 +17,15 @@ from typing import Any
 from app.errors import UpstreamError
 from app.generations.events import Delta
 from app.generations.formats.answer import Answer
-from app.generations.formats.decoders import JsonSse
 from app.generations.formats.sse import MAX_EVENT
+from app.generations.formats.sse_events import Sse, json_sse
 
 __all__ = ["OpenAIChatReader", "openai_chat"]
 
 
-def openai_chat(limit: int = MAX_EVENT) -> JsonSse:
+def openai_chat(limit: int = MAX_EVENT) -> Sse:
     """Return a decoder of one answer."""
-    return JsonSse(OpenAIChatReader(), limit)
+    return json_sse(OpenAIChatReader(), limit)
 
 
 class OpenAIChatReader:

@@ -12,7 +12,7 @@ from typing import Any
 
 from app.errors import UpstreamInvalid, UpstreamTruncated
 from app.generations.formats.answer import Answer, count
-from app.generations.formats.decoders import JsonSse
+from app.generations.formats.sse_events import Sse, json_sse
 
 __all__ = ["MAX_IMAGE_EVENT", "OpenAIImagesReader", "openai_images"]
 
@@ -22,9 +22,9 @@ MAX_IMAGE_EVENT = 32 * 1024 * 1024
 _FAMILIES = {"image_generation", "image_edit"}
 
 
-def openai_images(limit: int = MAX_IMAGE_EVENT) -> JsonSse:
+def openai_images(limit: int = MAX_IMAGE_EVENT) -> Sse:
     """Return a decoder of one image."""
-    return JsonSse(OpenAIImagesReader(), limit)
+    return json_sse(OpenAIImagesReader(), limit)
 
 
 class OpenAIImagesReader:

@@ -16,10 +16,10 @@ from typing import Any
 from app.errors import UpstreamTruncated
 from app.generations.events import Part
 from app.generations.formats.answer import Answer, count, exact
-from app.generations.formats.decoders import JsonFrames, JsonSse
 from app.generations.formats.sse import MAX_EVENT
+from app.generations.formats.sse_events import Sse, json_sse
 
-__all__ = ["OpenAIResponsesReader", "openai_responses", "openai_responses_frames"]
+__all__ = ["OpenAIResponsesReader", "openai_responses"]
 
 _MAX_PIECES = 4096
 """Texts and calls of one answer that are remembered as begun."""
@@ -55,14 +55,9 @@ _NOTHING_NEW = (
 )
 
 
-def openai_responses(limit: int = MAX_EVENT) -> JsonSse:
+def openai_responses(limit: int = MAX_EVENT) -> Sse:
     """Return a decoder of one response over server-sent events."""
-    return JsonSse(OpenAIResponsesReader(), limit)
-
-
-def openai_responses_frames() -> JsonFrames:
-    """Return a decoder of one response over a WebSocket."""
-    return JsonFrames(OpenAIResponsesReader())
+    return json_sse(OpenAIResponsesReader(), limit)
 
 
 class OpenAIResponsesReader:
@@ -123,13 +118,6 @@ class OpenAIResponsesReader:
     def done(self, answer: Answer) -> None:
         """``[DONE]`` before a terminal: the server is through, the response is not."""
         answer.fail(UpstreamTruncated())
-
-    def binary(self, data: bytes, answer: Answer) -> None:
-        """The family has no binary frames."""
-        answer.unknown += 1
-
-    def closed(self, code: int | None, answer: Answer) -> None:
-        """The socket's close is no terminal, whatever its code."""
 
     def _begin_piece(self, family: str, value: dict[str, Any]) -> None:
         if len(self._begun) < _MAX_PIECES:

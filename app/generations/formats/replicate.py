@@ -13,13 +13,13 @@ import mimetypes
 import re
 from typing import Any
 
-from app.errors import UpstreamError, UpstreamInvalid, UpstreamTruncated
-from app.generations.events import Event
+from app.errors import UpstreamError, UpstreamInvalid
 from app.generations.formats.answer import Answer
 from app.generations.formats.decoders import JsonDocuments
-from app.generations.formats.sse import MAX_EVENT, SseParser
+from app.generations.formats.sse import MAX_EVENT
+from app.generations.formats.sse_events import Sse
 
-__all__ = ["ReplicateReader", "ReplicateStream", "replicate_prediction"]
+__all__ = ["ReplicateEvents", "ReplicateReader", "replicate_prediction", "replicate_stream"]
 
 _FILE = re.compile(r"https?://[\w.-]*replicate\.(?:delivery|com)/\S+|data:[\w.+-]+/[\w.+-]+;base64,\S+")
 _ADDRESS = re.compile(r"https?://\S+|data:[\w.+-]+/[\w.+-]+;base64,\S+")
@@ -29,42 +29,24 @@ _LOG_TAIL = 4096
 _STARTS = {"starting", "queued"}
 
 
-class ReplicateStream:
-    """Reads the events of ``urls.stream``; a :class:`~app.generations.formats.decoders.StreamDecoder`.
+def replicate_stream(limit: int = MAX_EVENT) -> Sse:
+    """Return a decoder of the events of ``urls.stream``."""
+    return Sse(ReplicateEvents(), limit)
+
+
+class ReplicateEvents:
+    """:class:`~app.generations.formats.sse_events.SseReader` of a prediction's stream.
 
     ``output`` is ``text``, or an artifact where it is the address of a file at Replicate or a ``data:`` URL; a
     percentage in ``logs`` is progress.
     """
 
-    def __init__(self, limit: int = MAX_EVENT) -> None:
-        self.answer = Answer()
-        self._parser = SseParser(limit)
+    def __init__(self) -> None:
         self._files = 0
 
-    def feed(self, data: bytes) -> list[Event]:
-        """As :meth:`~app.generations.formats.decoders.StreamDecoder.feed`."""
-        answer = self.answer
-        if answer.ended:
-            return []
-        try:
-            received = self._parser.feed(data)
-        except UpstreamInvalid as error:
-            answer.fail(error)
-            return answer.take()
-        for name, payload in received:
-            self._read(name, payload)
-            if answer.ended:
-                break
-        return answer.take()
-
-    def end(self) -> list[Event]:
-        """As :meth:`~app.generations.formats.decoders.StreamDecoder.end`."""
-        if not self.answer.ended:
-            self.answer.fail(UpstreamTruncated())
-        return self.answer.take()
-
-    def _read(self, name: str, payload: bytes) -> None:
-        answer, text = self.answer, payload.decode("utf-8", "replace")
+    def take(self, name: str, data: bytes, answer: Answer) -> None:
+        """Take an event."""
+        text = data.decode("utf-8", "replace")
         if name == "output":
             if _FILE.fullmatch(text):
                 _hand_over(answer, self._files, text)
@@ -74,32 +56,35 @@ class ReplicateStream:
         elif name == "logs":
             _read_logs(text, answer)
         elif name == "error":
-            self._fail(payload)
+            answer.refuse(_json(data, answer) or {"message": text})
         elif name == "done":
-            self._finish(payload)
+            _finish(_json(data, answer) if data.strip() else {}, answer)
         else:
             answer.unknown += 1
 
-    def _fail(self, payload: bytes) -> None:
-        try:
-            self.answer.refuse(self.answer.load(payload))
-        except ValueError:
-            self.answer.refuse({"message": payload.decode("utf-8", "replace")})
+    def last(self, name: str, data: bytes, answer: Answer) -> None:
+        """Take what has no blank line behind it: text may be cut anywhere, the JSON of ``done`` is whole or none."""
+        if name == "done" and _json(data, answer) is not None:
+            self.take(name, data, answer)
 
-    def _finish(self, payload: bytes) -> None:
-        try:
-            value = self.answer.load(payload) if payload.strip() else {}
-        except ValueError:
-            value = None
-        reason = value.get("reason") if isinstance(value, dict) else None
-        if not isinstance(value, dict):
-            self.answer.fail(UpstreamInvalid("The service behind the gateway ended its answer in a form unknown here."))
-        elif reason == "canceled":
-            self.answer.cancel()
-        elif reason == "error":
-            self.answer.fail(UpstreamError())
-        else:
-            self.answer.complete()
+
+def _finish(value: Any, answer: Answer) -> None:
+    reason = value.get("reason") if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        answer.fail(UpstreamInvalid("The service behind the gateway ended its answer in a form unknown here."))
+    elif reason == "canceled":
+        answer.cancel()
+    elif reason == "error":
+        answer.fail(UpstreamError())
+    else:
+        answer.complete()
+
+
+def _json(data: bytes, answer: Answer) -> Any:
+    try:
+        return answer.load(data)
+    except ValueError:
+        return None
 
 
 def replicate_prediction() -> JsonDocuments:

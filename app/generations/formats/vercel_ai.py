@@ -15,8 +15,8 @@ import orjson
 
 from app.errors import UpstreamError, UpstreamTruncated
 from app.generations.formats.answer import Answer, exact
-from app.generations.formats.decoders import JsonSse
 from app.generations.formats.sse import MAX_EVENT
+from app.generations.formats.sse_events import Sse, json_sse
 
 __all__ = ["VercelReader", "vercel_ai"]
 
@@ -39,9 +39,9 @@ _SILENT = {
 }
 
 
-def vercel_ai(limit: int = MAX_EVENT) -> JsonSse:
+def vercel_ai(limit: int = MAX_EVENT) -> Sse:
     """Return a decoder of one message."""
-    return JsonSse(VercelReader(), limit)
+    return json_sse(VercelReader(), limit)
 
 
 class VercelReader:

@@ -21,7 +21,7 @@ from app.generations.events import Artifact, Event, Queued
 from app.generations.formats.comfyui import comfyui
 from app.generations.formats.decoders import FrameDecoder
 from app.generations.formats.refusals import error_from_response
-from app.generations.sources.job import Beginning, Job, job_id_of
+from app.generations.sources.job import Beginning, Job, read_named
 from app.generations.sources.pacing import Pacing
 from app.generations.sources.poll import read_document
 from app.generations.sources.port import Outlet, Post, Socket, Transport
@@ -159,9 +159,10 @@ class ComfySource:
                 raise error_from_response(response.status, answer)
         finally:
             response.abort()
-        self._prompt_id = job_id_of(answer, job.config)
-        if self._prompt_id is None:
+        named = read_named(answer, job.config)
+        if named is None:
             raise UpstreamInvalid("The service behind the gateway did not say which prompt it began.")
+        self._prompt_id = named.id
         self._decoder = comfyui(self._prompt_id, len(nodes) if isinstance(nodes, dict) else None)
         await outlet.note({"by": self._place, "id": self._prompt_id, "client": self._client})
 

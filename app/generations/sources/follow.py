@@ -13,7 +13,7 @@ from app.errors import UpstreamError, UpstreamTruncated
 from app.generations.events import Failed
 from app.generations.formats.decoders import StreamDecoder
 from app.generations.formats.refusals import error_from_response
-from app.generations.sources.job import Job
+from app.generations.sources.job import Job, Named
 from app.generations.sources.port import Outlet, Post, Transport
 from app.generations.sources.stream import read_start, tell_skipped
 
@@ -33,13 +33,13 @@ class StreamFollower:
         self._news = 0.0
         """When it last said something new, by the loop's clock."""
 
-    async def follow(self, transport: Transport, outlet: Outlet, job_id: str) -> None:
+    async def follow(self, transport: Transport, outlet: Outlet, named: Named) -> None:
         clock = asyncio.get_running_loop().time
         pause = _PAUSE
         news = self._news = clock()
         while True:
             try:
-                await self._read(transport, outlet, job_id)
+                await self._read(transport, outlet, named)
             except UpstreamError as error:
                 if not error.retryable or clock() - self._news >= self._job.patience.idle:
                     raise
@@ -53,13 +53,13 @@ class StreamFollower:
     def take(self, post: Post) -> bool:
         return False
 
-    async def _read(self, transport: Transport, outlet: Outlet, job_id: str) -> None:
+    async def _read(self, transport: Transport, outlet: Outlet, named: Named) -> None:
         """Read until the terminal. Raises :exc:`~app.errors.UpstreamError` where there is none."""
         job = self._job
         headers = (*job.headers, (b"accept", b"text/event-stream"))
         patience = min(job.patience.first_event, job.patience.idle)
         response = await transport.request(
-            job.upstream, "GET", job.path(job_id), headers, b"", idle_timeout=job.patience.idle, timeout=patience
+            job.teller, "GET", job.path(named), headers, b"", idle_timeout=job.patience.idle, timeout=patience
         )
         try:
             if not 200 <= response.status < 300:
@@ -76,7 +76,7 @@ class StreamFollower:
                     if events:
                         self._news = asyncio.get_running_loop().time()
                     outlet.tell(events, answer.model)
-            tell_skipped(answer, job.upstream)
+            tell_skipped(answer, job.teller)
         finally:
             response.abort()
 

@@ -17,7 +17,7 @@ from app.errors import UpstreamError, UpstreamInvalid, UpstreamTimeout
 from app.generations.events import Event, Progress
 from app.generations.formats.decoders import PollDecoder
 from app.generations.formats.refusals import error_from_response
-from app.generations.sources.job import Job
+from app.generations.sources.job import Job, Named
 from app.generations.sources.pacing import Pacing
 from app.generations.sources.port import Outlet, Post, Response, Transport
 from app.generations.sources.stream import read_start, tell_skipped
@@ -57,13 +57,13 @@ class PollFollower:
         self._replay = job.replay()
         self._etag: bytes | None = None
 
-    async def follow(self, transport: Transport, outlet: Outlet, job_id: str) -> None:
+    async def follow(self, transport: Transport, outlet: Outlet, named: Named) -> None:
         job, config, answer = self._job, self._job.config, self._decoder.answer
         clock = asyncio.get_running_loop().time
         pacing = Pacing(config.interval, config.interval_max, random)
         good, missing, percent, eta = clock(), 0, None, None
         while True:
-            answered = await self._ask(transport, job.path(job_id))
+            answered = await self._ask(transport, job.path(named))
             events: list[Event] = []
             error = answered.error
             missing = missing + 1 if answered.missing else 0
@@ -77,7 +77,7 @@ class PollFollower:
             if events or (answer.model and answered.document is not None and error is None):
                 outlet.tell(events, answer.model)
             if answer.ended or outlet.ended:
-                tell_skipped(answer, job.upstream)
+                tell_skipped(answer, job.teller)
                 return
             if error is None or answered.retry_after is not None:
                 good = clock() + min(answered.retry_after or 0.0, _LONGEST_WAIT)  # It said so: that is no silence.
@@ -99,7 +99,7 @@ class PollFollower:
         within = min(job.patience.idle, _ONE_POLL)
         try:
             async with asyncio.timeout(within):
-                response = await transport.request(job.upstream, "GET", path, headers, b"", timeout=within)
+                response = await transport.request(job.teller, "GET", path, headers, b"", timeout=within)
                 try:
                     return await self._read(response)
                 finally:

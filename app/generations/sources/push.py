@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from app.errors import UpstreamTimeout
 from app.generations.formats.decoders import PollDecoder
-from app.generations.sources.job import Job
+from app.generations.sources.job import Job, Named
 from app.generations.sources.port import Outlet, Post, Transport
 from app.generations.sources.stream import tell_skipped
 
@@ -35,7 +35,7 @@ class PushFollower:
         self._seen: dict[str, None] = {}
         self._arrived = asyncio.Event()
 
-    async def follow(self, transport: Transport, outlet: Outlet, job_id: str) -> None:
+    async def follow(self, transport: Transport, outlet: Outlet, named: Named) -> None:
         answer, idle = self._decoder.answer, max(self._job.patience.idle, self._job.patience.first_event)
         while not (answer.ended or outlet.ended):
             try:
