@@ -12,7 +12,7 @@ import logging
 import sqlite3
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +190,9 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
     """Let readers read while one writes; a commit is on the disk before it is answered."""
     cursor = connection.cursor()
     try:
-        cursor.execute("PRAGMA journal_mode=WAL")
+        # Whoever finds it locked finds another who switches it: it is the file's. SQLite does not wait here.
+        with suppress(sqlite3.OperationalError):
+            cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
     finally:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -61,7 +61,9 @@ class Shelves:
         """A transaction, committed and synced at the end. Raises ``Unavailable``; ``IntegrityError`` passes."""
         self.folder.check()
         with _translated(), _connected(self._path(shelf), "rwc") as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
+            # Whoever finds it locked finds another who switches it: it is the file's. SQLite does not wait here.
+            with suppress(sqlite3.OperationalError):
+                connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("BEGIN IMMEDIATE")

@@ -78,6 +78,8 @@ async def object_store() -> AsyncIterator[ObjectStore]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     _, port = server.get_host_and_port()
+    async with httpx.AsyncClient() as client:  # What it keeps is the process's, so a module's before this one.
+        await client.post(f"http://127.0.0.1:{port}/moto-api/reset")
     store = ObjectStore(port)
     await store.mend()
     try:

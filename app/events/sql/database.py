@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,9 @@ def _set_up_sqlite(durable: bool, connection: Any, _record: Any) -> None:
     """Let readers read while one writes, and begin transactions where SQLAlchemy says so."""
     cursor = connection.cursor()
     try:
-        cursor.execute("PRAGMA journal_mode=WAL")
+        # Whoever finds it locked finds another who switches it: it is the file's. SQLite does not wait here.
+        with suppress(sqlite3.OperationalError):
+            cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
     finally:
         cursor.close()
