@@ -124,7 +124,7 @@ class Answer:
 class DirectAnswer(Answer):
     """An answer that may be given without a task. A :class:`~app.http.passage.Client`."""
 
-    __slots__ = ("_cycle", "_ended", "_tasks", "_work")
+    __slots__ = ("_cycle", "_ended", "_tasks", "_work", "repeated")
 
     def __init__(
         self,
@@ -138,6 +138,7 @@ class DirectAnswer(Answer):
     ) -> None:
         """``tasks`` are the server's; ``ended`` is called when the request is over."""
         super().__init__(common, method, fields, context, cycle.send)
+        self.repeated = cycle.repeated
         self._cycle = cycle
         self._tasks = tasks
         self._ended = ended

@@ -101,7 +101,7 @@ class Edge:
         method: str = scope["method"]
         if self._front is None or method not in _SHORT:
             return False
-        fields: Fields = dict(scope["headers"])
+        fields: Fields = dict(scope["headers"]) if cycle.repeated is None else cycle.repeated.fields
         if not _BODY.isdisjoint(fields) or self._common.cors.asks_before(method, fields):
             return False
         context = self._context(scope, fields)

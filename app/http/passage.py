@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.http.answers import or_refuse, pass_on
 from app.http.client_watch import ClientWatch, Watches
+from app.http.edge.repeated import Repeated
 from app.http.headers import response_headers
 from app.http.routes import Route
 from app.http.upstream_response import UpstreamResponse
@@ -35,6 +36,9 @@ class Work(Protocol):
 
 class Client(Protocol):
     """Who asked, behind all that answers have in common."""
+
+    repeated: Repeated | None
+    """The fields of his request, if they are those of the one before it."""
 
     def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
         """Answer at once; False where that takes a task, and then nothing was done."""

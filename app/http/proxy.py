@@ -26,6 +26,7 @@ from app.http.headers import request_headers
 from app.http.limits import admit_request, telling
 from app.http.metering import TokenMeter, read_ahead, uncompressed
 from app.http.passage import Client, Passage
+from app.http.passed import Passed
 from app.http.request_body import received_body
 from app.http.routes import Match, Route
 from app.http.tracked import TrackedAnswer, Tracker, as_client
@@ -41,6 +42,8 @@ __all__ = ["Proxy"]
 
 _PATIENCE = 0.1
 """Seconds: where answers may have to be given up earlier, each request has a task from its beginning."""
+_PASSED = 8
+"""Routes for which it is remembered what goes to their upstreams, for each connection."""
 
 
 class _Lane(NamedTuple):
@@ -113,14 +116,22 @@ class Proxy:
         outcome = Outcome(context_of(scope), route.config, route.label, scope["method"], match.path)
         try:
             identity = self._callers.known(route.config, scope["headers"])
-            path, headers = _target(scope, match), _headers(scope, route, identity)
+            path, (headers, lines) = _target(scope, match), _prepared(scope, route, identity, lane.exchange, client)
         except TidegateError:
             return False  # Whoever waits where that helps will find the same, and tells the client.
         outcome.user_id, outcome.company_id = identity.user_id, identity.company_id
         exchange, within = lane.exchange, lane.plan.timeout
         deadline = None if within is None else get_running_loop().time() + within
         request = Request(
-            lane.plan, scope["method"], path, headers, b"", exchange.idle_timeout, deadline, outcome=outcome
+            lane.plan,
+            scope["method"],
+            path,
+            headers,
+            b"",
+            exchange.idle_timeout,
+            deadline,
+            outcome=outcome,
+            lines=lines,
         )
         attempt = exchange.begin(request)
         if attempt is None:
@@ -258,6 +269,25 @@ def _headers(scope: Scope, route: Route, identity: Identity) -> Sequence[tuple[b
         keep_service_key=config.forward_service_key,
     )
     return route.headers.request(headers, identity)
+
+
+def _prepared(
+    scope: Scope, route: Route, identity: Identity, exchange: Exchange, client: Client
+) -> tuple[Sequence[tuple[bytes, bytes]], bytes]:
+    """Return the headers for the upstream, and the lines that they make if that is known."""
+    context, repeated = context_of(scope), client.repeated
+    if repeated is None:
+        return _headers(scope, route, identity), b""
+    passed = repeated.passed.get(route.index)
+    if passed is not None and passed.fits(route, identity, context):
+        return passed.headers(context)
+    headers = _headers(scope, route, identity)
+    passed = Passed.of(route, identity, context, headers, exchange.static)
+    if passed is not None:
+        if len(repeated.passed) >= _PASSED:
+            repeated.passed.clear()
+        repeated.passed[route.index] = passed
+    return headers, b""
 
 
 def _target(scope: Scope, match: Match) -> str:

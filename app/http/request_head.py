@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-__all__ = ["Address", "StaticHeaders", "parse_target", "request_head"]
+__all__ = ["Address", "StaticHeaders", "head_lines", "known_head", "parse_target", "request_head"]
 
 _OURS = frozenset(
     {b"host", b"connection", b"content-length", b"keep-alive", b"proxy-connection", b"te", b"trailer",
@@ -97,3 +97,22 @@ def request_head(
     if head.count(b"\n") != breaks or head.count(b"\r") != breaks or line.count(b" ") != 2 or b"\0" in head:
         raise ValueError("the request holds a line break, a NUL or a space where none may be")
     return head
+
+
+def head_lines(headers: Sequence[tuple[bytes, bytes]], static: StaticHeaders) -> list[bytes]:
+    """Return the lines of a head that ``headers`` make. Raises :exc:`ValueError` as :func:`request_head` does."""
+    lines = [b": ".join(field) for field in headers if field[0].lower() not in static.names]
+    if any(byte in line for line in lines for byte in (b"\r", b"\n", b"\0")):
+        raise ValueError("a header holds a line break or a NUL")
+    return lines
+
+
+def known_head(method: str, address: Address, path: str, lines: bytes) -> bytes:
+    """Return the head of a request without a body; ``lines`` are all but the first two, each with its end.
+
+    Raises :exc:`ValueError` for a path with a line break, a NUL or a space, of which there is one in front of it.
+    """
+    if " " in path or not path.isprintable():
+        raise ValueError("the path holds what may not stand in one")
+    target = address.prefix + path.encode("ascii")
+    return b"%b %b HTTP/1.1\r\n%b\r\n%b\r\n" % (method.encode("ascii"), target, address.host_line, lines)

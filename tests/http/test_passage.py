@@ -424,6 +424,117 @@ async def test_a_server_that_goes_answers_what_it_has_begun() -> None:
         assert await reader.read() == b""
 
 
+LINES = b"Host: h\r\nAuthorization: Bearer 42\r\nX-A: 1\r\nX-User-Id: me\r\nAccept-Encoding: gzip\r\n\r\n"
+
+
+def repeats(it: Site) -> list[bool]:
+    """Whether the last request of each connection was known before it was parsed."""
+    connections = tuple(it.server.server_state.connections)
+    return [c.cycle is not None and c.cycle.repeated is not None for c in connections]  # type: ignore[union-attr]
+
+
+async def test_requests_that_repeat_their_fields_reach_the_upstream_as_the_first_one_did() -> None:
+    known = []
+
+    async def look(head: bytes, writer: asyncio.StreamWriter) -> None:
+        known.extend(repeats(it))
+        writer.write(ok())
+
+    route = {"request_headers": {"set": {"X-B": "2"}, "remove": ["X-A"]}}
+    async with site(look, route=route, headers={"X-Key": "k"}) as it, client(it) as (reader, writer):
+        for number in range(6):
+            writer.write(b"GET /a?%d HTTP/1.1\r\n" % number + LINES)
+            await read_answer(reader)
+        await until(lambda: len(it.told) == 6)
+        assert known == [False, False, True, True, True, True]
+        assert {told["user_id"] for told in it.told} == {"42"}
+    heads = [re.sub(rb"/a\?\d", b"/a", head) for head in it.asked]
+    assert b"\r\nx-b: 2\r\n" in heads[0]
+    assert b"\r\nx-user-id: 42\r\n" in heads[0]
+    assert b"\r\nx-key: k\r\n" in heads[0]
+    assert b"x-a" not in heads[0]
+    varying = re.compile(rb"(x-request-id: |traceparent: )([\w-]+)")
+    assert len({varying.sub(rb"\1", head) for head in heads}) == 1
+    for place in (0, 1):
+        assert len({varying.findall(head)[place][1] for head in heads}) == 6
+
+
+async def test_who_asks_is_found_out_each_time() -> None:
+    async with site() as it, client(it) as (reader, writer):
+
+        async def status(lines: bytes) -> bytes:
+            writer.write(b"GET /a HTTP/1.1\r\n" + lines)
+            return (await read_answer(reader))[0].split()[1]
+
+        other = LINES.replace(b"Bearer 42", b"Bearer 43")
+        assert [await status(LINES) for _ in range(4)] == [b"200"] * 4
+        assert [await status(other) for _ in range(4)] == [b"200"] * 4
+        it.tokens.revoked.add("43")
+        assert [await status(other) for _ in range(2)] == [b"401"] * 2
+        assert await status(LINES) == b"200"
+        assert re.findall(rb"x-user-id: (\d+)", b"".join(it.asked)) == [b"42"] * 4 + [b"43"] * 4 + [b"42"]
+
+
+ODD = [
+    b"GET /a#b HTTP/1.1\r\n" + LINES, b"GET /a HTTP/1.0\r\n" + LINES, b"GET http://h/a HTTP/1.1\r\n" + LINES,
+    b"GET http://other/a HTTP/1.1\r\n" + LINES, b"GET /a b HTTP/1.1\r\n" + LINES, b"get /a HTTP/1.1\r\n" + LINES,
+    b"GET /%00 HTTP/1.1\r\n" + LINES, b"GET /..%2fa HTTP/1.1\r\n" + LINES, b"GET /a/../../b HTTP/1.1\r\n" + LINES,
+    b"GET /a HTTP/1.1\r\nContent-Length: 3\r\n" + LINES + b"abc", b"\r\nGET /a HTTP/1.1\r\n" + LINES,
+    b"GET /a HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n" + LINES + b"abc",
+    b"GET /a HTTP/1.1\r\nHost: twice\r\n" + LINES, b"GET /a HTTP/1.1\r\n Folded: x\r\n" + LINES,
+    b"GET /a HTTP/1.1\r\n" + LINES.replace(b"\r\n", b"\n"), b"GET /a HTTP/3.1\r\n" + LINES, b"GET /a\r\n" + LINES,
+    b"HEAD /a HTTP/1.1\r\n" + LINES, b"OPTIONS * HTTP/1.1\r\n" + LINES, b"TRACE /a HTTP/1.1\r\n" + LINES,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD)
+async def test_a_request_is_read_alike_behind_repeated_ones_and_as_the_first(odd: bytes) -> None:
+    """Nothing of what is known of a connection makes another request of it, nor two of one."""
+    async with site() as it:
+        seen = []
+        for before in (0, 5):
+            it.asked.clear()
+            async with client(it) as (reader, writer):
+                for _ in range(before):
+                    writer.write(b"GET /warm HTTP/1.1\r\n" + LINES)
+                    await read_answer(reader)
+                writer.write(odd)
+                writer.write(b"GET /last HTTP/1.1\r\nConnection: close\r\n" + LINES)
+                got = await reader.read()
+            asked = [VARIES.sub(rb"\1\2\3", head) for head in it.asked[before:]]
+            seen.append([re.sub(rb"(x-request-id: |:request:)\w+", b"", piece) for piece in asked])
+            seen[-1].append(re.sub(rb"(x-process-time|x-request-id): [^\r]*|:request:\w+", b"", got))
+        assert seen[0] == seen[1]
+
+
+async def test_a_repeated_request_that_comes_in_two_pieces_or_with_another_one_is_read_as_one() -> None:
+    async def named(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(ok(head.split(b" ")[1]))
+
+    async with site(named) as it, client(it) as (reader, writer):
+
+        async def answers(count: int) -> list[bytes]:
+            return [(await read_answer(reader))[1] for _ in range(count)]
+
+        def request(name: bytes) -> bytes:
+            return b"GET /%b HTTP/1.1\r\n" % name + LINES
+
+        for _ in range(4):
+            writer.write(request(b"one"))
+            assert await answers(1) == [b"/one"]
+        for cut in (1, 10, 22, 40, len(request(b"two")) - 1):
+            writer.write(request(b"two")[:cut])
+            await asyncio.sleep(0.01)
+            writer.write(request(b"two")[cut:])
+            assert await answers(1) == [b"/two"]
+        writer.write(request(b"a") + request(b"b") + request(b"c")[:30])
+        assert await answers(2) == [b"/a", b"/b"]
+        writer.write(request(b"c")[30:])
+        assert await answers(1) == [b"/c"]
+        writer.write(request(b"d"))
+        assert await answers(1) == [b"/d"]
+
+
 async def test_a_request_leaves_nothing_to_the_garbage_collector() -> None:
     async with site() as it, client(it) as (reader, writer):
 

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.http.edge.cycle import Cycle
 from app.http.edge.idle import Idle
+from app.http.edge.repeated import Repeated
 
 __all__ = ["SHORTCUT_KEY", "Answering", "Shortcut"]
 
@@ -101,11 +102,17 @@ class Answering(HttpToolsProtocol):
             "state": self.app_state.copy(),
         }
 
-    def take(self) -> None:
-        """Answer the request that was described, when those before it have their answers."""
-        scope = self.scope
-        keep_alive = scope["http_version"] == "1.1" and not self.going and self.parser.should_keep_alive()
-        self.cycle = cycle = Cycle(self, scope, keep_alive=keep_alive, expects_continue=self.expect_100_continue)
+    def take(self, repeated: Repeated | None = None) -> None:
+        """Answer the request that was described, when those before it have their answers.
+
+        One of ``repeated`` fields has come whole, and its connection goes on.
+        """
+        scope, go_on = self.scope, not self.going
+        if repeated is None:
+            go_on = go_on and scope["http_version"] == "1.1" and self.parser.should_keep_alive()
+        self.cycle = cycle = Cycle(
+            self, scope, keep_alive=go_on, expects_continue=self.expect_100_continue, repeated=repeated
+        )
         if self.running is None or self.running.response_complete:
             self._run(cycle)
         else:

@@ -16,6 +16,8 @@ from starlette.types import ASGIApp, Message, Scope
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from app.http.edge.repeated import Repeated
+
 __all__ = ["Cycle", "Owner"]
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -68,17 +70,27 @@ class Cycle:
 
     __slots__ = (
         "_chunked", "_event", "_flow", "_held", "_left", "_news", "_owner", "_task", "_transport", "_unframed", "body",
-        "disconnected", "keep_alive", "more_body", "response_complete", "response_started", "scope",
+        "disconnected", "keep_alive", "more_body", "repeated", "response_complete", "response_started", "scope",
         "waiting_for_100_continue",
     )  # fmt: skip
 
-    def __init__(self, owner: Owner, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        scope: Scope,
+        *,
+        keep_alive: bool,
+        expects_continue: bool,
+        repeated: Repeated | None = None,
+    ) -> None:
+        """A request of ``repeated`` fields has come whole."""
         self.scope = scope
+        self.repeated = repeated
         self.keep_alive = keep_alive
         self.waiting_for_100_continue = expects_continue
         self.body = bytearray()
         """What came of the request's body and was not received yet."""
-        self.more_body = True
+        self.more_body = repeated is None
         self.disconnected = False
         self.response_started = False
         self.response_complete = False
@@ -87,7 +99,7 @@ class Cycle:
         self._transport = owner.transport
         self._flow = owner.flow
         self._task: asyncio.Task[None] | None = None
-        self._news = False
+        self._news = repeated is not None
         self._event: asyncio.Event | None = None
         self._held: bytes | None = None
         """The answer's head, as long as it was not written."""

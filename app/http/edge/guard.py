@@ -23,6 +23,7 @@ from app.http.edge.answering import Answering
 from app.http.edge.heads import check_head, origin_form, wants_websocket, without_upgrade
 from app.http.edge.parts import Enough, Part
 from app.http.edge.refusing import meaning, refusal, tell_refusal, too_large
+from app.http.edge.repeated import Repeated
 from app.observe.sampling import Sampled
 
 __all__ = ["STATE_KEY", "Guard"]
@@ -61,6 +62,9 @@ class Guard(Answering):
     """What a refused client is told; None to close without a word."""
     _deadline: asyncio.TimerHandle | None = None
     _deadline_of: Part | None = None
+    _repeated: Repeated | None = None
+    _lines = b""
+    """Of the last request's head, if it had a plain one."""
     _held_up = False
     """Whether the client had to wait for the gateway when the deadline was set."""
 
@@ -76,10 +80,14 @@ class Guard(Answering):
         if before is Part.REFUSED:
             return
         self.idle.end()
+        if self._repeated is not None and before is Part.NOTHING and self._take_again(self._repeated, data):
+            return
         self._begun = 0
         self._parse(data)
         if self._part is Part.HEAD:
             self._measure(before, len(data))
+        elif self._begun == 1 and before is Part.NOTHING and self._part is Part.NOTHING:
+            self._repeated, self._lines = Repeated.of(data, self._lines, self.headers)
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -176,6 +184,20 @@ class Guard(Answering):
         return self._limits.idle_timeout
 
     # Reading.
+
+    def _take_again(self, repeated: Repeated, data: bytes) -> bool:
+        """Take a request whose fields are those of the one before it; False where it must be parsed."""
+        if self.due or len(data) > self._limits.max_head:
+            return False
+        known = repeated.read(data)
+        if known is None:
+            return False
+        self.headers = cast(list[tuple[bytes, bytes]], repeated.headers)
+        self.expect_100_continue = False
+        method, self.url = known
+        self.describe(method, "1.1", self.url)
+        self.take(repeated)
+        return True
 
     def _parse(self, data: bytes) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.config import UpstreamConfig
 from app.errors import UpstreamBusy, UpstreamInvalid
-from app.http.request_head import StaticHeaders, request_head
+from app.http.request_head import StaticHeaders, known_head, request_head
 from app.http.upstream_connection import UpstreamConnection
 from app.http.upstream_response import UpstreamResponse
 from app.http.upstreams.plan import Request
@@ -69,16 +69,19 @@ class Attempt:
             connection, self.answer = await target.connect(), None
 
     def _send(self, connection: UpstreamConnection, request: Request) -> UpstreamResponse:
-        method, body = request.method, request.body
-        head = request_head(
-            method,
-            self.ticket.target.address,
-            request.path,
-            request.headers,
-            static=self._static,
-            length=len(body) if isinstance(body, bytes) else None,
-            upgrade=request.upgrade,
-        )
+        method, body, address = request.method, request.body, self.ticket.target.address
+        if request.lines:
+            head = known_head(method, address, request.path, request.lines)
+        else:
+            head = request_head(
+                method,
+                address,
+                request.path,
+                request.headers,
+                static=self._static,
+                length=len(body) if isinstance(body, bytes) else None,
+                upgrade=request.upgrade,
+            )
         connection.ticket = self.ticket
         self.answer = answer = connection.send(
             head,

@@ -58,6 +58,8 @@ class Exchange:
         self.idle_timeout = pool.config.idle_timeout
         self._pool = pool
         self.config = self._config = pool.config
+        self.static = pool.static
+        """Headers that go with every request."""
         self._timeout = pool.config.response_timeout
         self._try_timeout = min(self._timeout, retries.try_timeout or self._timeout)
         self._tasks = tasks

@@ -65,6 +65,8 @@ class Request:
     """It is the handshake of a WebSocket."""
     outcome: Outcome | None = None
     """What learns who was asked, and how long it took."""
+    lines: bytes = b""
+    """The headers and the upstream's own, as lines, where they are known; the request has no body then."""
 
     @property
     def resendable(self) -> bool:

@@ -16,7 +16,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 __all__ = ["EXTENSION", "HttpConnection", "Tenant"]
 
 EXTENSION = "tidegate.http_connection"
-"""Key of the scope's ``extensions`` under which an endpoint finds its :class:`HttpConnection`."""
+"""Key of the scope's ``extensions`` under which an endpoint finds its :class:`HttpConnection`. Whoever makes the scope
+puts it there."""
 
 _CLOSE_TIMEOUT = 5.0
 """Seconds that a client has to take the end of its answer before the connection is dropped."""
@@ -67,10 +68,6 @@ class HttpConnection(HttpToolsProtocol):
             self._abort_timer = self.loop.call_later(_CLOSE_TIMEOUT, self.transport.abort)
 
     # What uvicorn calls.
-
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
-        cast(dict[str, Any], self.scope)["extensions"] = {EXTENSION: self}
 
     def data_received(self, data: bytes) -> None:
         if self._tenant is None:  # Who is being answered for as long as he listens has nothing more to ask here.
