@@ -16,6 +16,8 @@ __all__ = ["Native", "decode"]
 
 _MOST_STREAMS = 256
 """In one ``resume``."""
+_LATER = 500
+"""Milliseconds after which a page resumes once more when the server could not do that now."""
 _SILENT = frozenset({"ping", "pong", "refreshed", "disconnect"})
 """Messages that want nothing."""
 
@@ -177,7 +179,7 @@ class Native:
         if command.kind == "position":
             self._end(command, {})
             return
-        wait = message.get("retry_after_ms")
+        wait = message.get("retry_after_ms", _LATER if command.step is None and message.get("status") == 503 else None)
         if wait is not None and self._desk.again(command, wait / 1000, self._seat, self._send):
             self._desk.tally.note("errors", f"{command.kind}: {code}, sent again")
             return

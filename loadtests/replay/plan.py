@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from loadtests.replay.correlation import texts
-from loadtests.replay.recorded import event_of, has_position, json_of, messages_of, prompt_of, push_kind, resumes
+from loadtests.replay.recorded import (
+    event_of,
+    has_position,
+    json_of,
+    line_of,
+    messages_of,
+    prompt_of,
+    push_kind,
+    resumes,
+)
 from loadtests.session_format import Closed, Frame, Opened, Request, Response, Session
 
 __all__ = ["Answer", "Plan", "Recorded", "Step", "make_plan"]
@@ -62,6 +71,11 @@ class Recorded:
     asked: float
     """When the client asked."""
     prompt: str
+    kind: str = "chat"
+    lines: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
+    """Of other kinds than chats: seconds after that, and what an upstream would say as a line of JSON."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Their texts, as far as they have come."""
     tokens: list[tuple[float, str, str]] = field(default_factory=list)
     """Seconds after that, the text, and its part (``text``, ``reasoning``, ``tool``)."""
     terminal: str = ""
@@ -229,15 +243,20 @@ class _Maker:
         body = step.body if self._protocol == "native" else step.body.get("data") or {}
         if error is None and "generate" in {step.name, step.body.get("method")}:
             stream = started.get("generation_id") if self._protocol == "native" else started.get("channel")
-            self._plan.streams.setdefault(str(stream), Recorded(step.t, prompt_of(body.get("input") or {})))
+            recorded = Recorded(step.t, prompt_of(body.get("input") or {}), str(body.get("kind", "chat")))
+            self._plan.streams.setdefault(str(stream), recorded)
 
     def _event(self, t: float, name: str, event: dict[str, Any]) -> None:
         stream = self._plan.streams.get(name)
         kind = event.get("type")
         if stream is not None and kind == "delta":
             stream.tokens.append((t - stream.asked, str(event.get("text", "")), str(event.get("part", "text"))))
+        if stream is not None and stream.kind != "chat" and (line := line_of(event, stream.files)) is not None:
+            stream.lines.append((t - stream.asked, line))
         if stream is not None and kind == "reset":
             stream.tokens.clear()
+            stream.lines.clear()
+            stream.files.clear()
         if kind in _TERMINALS:
             self._ended[name] = t
             if stream is not None:

@@ -1,7 +1,8 @@
 """The server's side of a recording: an upstream that streams the recorded texts at the recorded times.
 
-It speaks OpenAI's chat completions. A request is answered with the recorded answer to the same last message; one that
-was never asked gets the recorded answers in turn. Before each token stands a mark, ``~T<microseconds since
+It speaks OpenAI's chat completions, and JSON lines for images, code and whatever else is no chat. A request is
+answered with the recorded answer to the same last message or prompt; one that was never asked gets the recorded
+answers in turn. Before each token of a chat stands a mark, ``~T<microseconds since
 1970>.<user>~``: who reads it knows how old it is and for whom it was made (``X-User-ID``, which the gateway sets). The
 receipts hold all the same, for they are made of what was sent.
 """
@@ -26,6 +27,7 @@ _HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n"
     b"transfer-encoding: chunked\r\n\r\n"
 )
+_LINES = _HEAD.replace(b"text/event-stream", b"application/x-ndjson")
 _JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
 _BAD = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -33,6 +35,8 @@ _USER = re.compile(rb"\r\nx-user-id: *([^\r]*)", re.IGNORECASE)
 _LARGEST = 16 * 1024 * 1024
 _DONE = b"data: [DONE]\n\n"
 _BACKLOG = 4096
+_TURNS = 100_000
+"""Users' prompts of which it is known how often they were asked."""
 
 
 class Producer:
@@ -41,17 +45,35 @@ class Producer:
     def __init__(self, plan: Plan, speed: float, *, marks: bool = True) -> None:
         self.speed = speed
         self.marks = marks
-        self._all = [stream for stream in plan.streams.values() if stream.tokens]
-        self._by_prompt: dict[str, list[Recorded]] = {}
-        for stream in self._all:
-            self._by_prompt.setdefault(stream.prompt, []).append(stream)
-        self._turn = 0
+        streams = plan.streams.values()
+        self._chats = _Shelf([stream for stream in streams if stream.kind == "chat" and stream.tokens])
+        self._others = _Shelf([stream for stream in streams if stream.lines])
 
-    def answer_to(self, request: dict[str, Any]) -> Recorded | None:
-        """Return the recorded generation that a request is answered with; None where none was recorded."""
-        fitting = self._by_prompt.get(prompt_of(request), self._all)
-        self._turn += 1
-        return fitting[self._turn % len(fitting)] if fitting else None
+    def answer_to(self, request: dict[str, Any], user: str, *, chat: bool) -> Recorded | None:
+        """Return the recorded generation that a request of ``user`` is answered with; None where none was recorded."""
+        return (self._chats if chat else self._others).take(prompt_of(request), user)
+
+
+class _Shelf:
+    """Recorded generations of one sort."""
+
+    def __init__(self, streams: list[Recorded]) -> None:
+        self._all = streams
+        self._by_prompt: dict[str, list[Recorded]] = {}
+        for stream in streams:
+            self._by_prompt.setdefault(stream.prompt, []).append(stream)
+        self._turns: dict[tuple[str, str], int] = {}
+
+    def take(self, prompt: str, user: str) -> Recorded | None:
+        """Return the user's next one that was asked for like that, or else of all."""
+        fitting = self._by_prompt.get(prompt, self._all)
+        if len(fitting) < 2:
+            return fitting[0] if fitting else None
+        if len(self._turns) > _TURNS:
+            self._turns.clear()
+        turn = self._turns.get((user, prompt), 0)
+        self._turns[user, prompt] = turn + 1
+        return fitting[turn % len(fitting)]
 
 
 class _Connection(asyncio.Protocol):
@@ -88,12 +110,19 @@ class _Connection(asyncio.Protocol):
             return
         try:
             request = orjson.loads(body)
-            recorded = self._producer.answer_to(request) if isinstance(request, dict) else None
         except orjson.JSONDecodeError:
+            request = None
+        if not isinstance(request, dict):
             self._transport.write(_BAD)
             return
+        chat = "messages" in request
         user = _USER.search(head + b"\r\n")
         name = quote(user[1].decode("latin-1"), safe="@:. ") if user is not None else ""
+        recorded = self._producer.answer_to(request, name, chat=chat)
+        if not chat:
+            self._transport.write(_LINES)
+            self._tell(recorded.lines if recorded is not None else [], asyncio.get_running_loop().time(), 0)
+            return
         tokens = recorded.tokens if recorded is not None else []
         if request.get("stream"):
             self._transport.write(_HEAD)
@@ -120,6 +149,24 @@ class _Connection(asyncio.Protocol):
             place += 1
         self._chunk({}, "stop")
         self._transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(_DONE), _DONE))
+
+    def _tell(self, lines: list[tuple[float, dict[str, Any]]], start: float, place: int) -> None:
+        """Send the lines that are due, and come again when the next one is."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        while place < len(lines):
+            at, line = lines[place]
+            if (due := start + at / self._producer.speed) > now:
+                self._timer = loop.call_at(due, self._tell, lines, start, place)
+                return
+            self._line(line)
+            place += 1
+        self._line({"done": True, "reason": "stop"})
+        self._transport.write(b"0\r\n\r\n")
+
+    def _line(self, line: dict[str, Any]) -> None:
+        data = orjson.dumps(line) + b"\n"
+        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def _chunk(self, delta: dict[str, str], finish: str | None = None) -> None:
         choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
