@@ -11,6 +11,7 @@ import pytest
 from app.config import RequestsConfig, ServerConfig
 from app.http.edge import guard
 from tests.http.support import edge_server
+from tests.support.hostile_requests import CORPUS, GET, POST, SERVED, SMUGGLED
 
 WITHIN = 20.0
 """Seconds after which a test gives up."""
@@ -94,89 +95,6 @@ async def client(port: int):
             await writer.wait_closed()
 
 
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
-POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
-SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
-CORPUS = {
-    "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
-    "empty host": (b"GET / HTTP/1.1\r\nHost: \r\n\r\n", 400),
-    "two hosts": (GET + b"Host: b\r\n\r\n", 400),
-    "the same host twice": (GET + b"Host: a\r\n\r\n", 400),
-    "a host with a path": (b"GET / HTTP/1.1\r\nHost: a b/../\r\n\r\n", 400),
-    "a host with a user": (b"GET / HTTP/1.1\r\nHost: u@a\r\n\r\n", 400),
-    "a host with two ports": (b"GET / HTTP/1.1\r\nHost: a:1:2\r\n\r\n", 400),
-    "two hosts in 1.0": (b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", 400),
-    "HTTP/0.9": (b"GET /\r\n\r\n", 505),
-    "HTTP/0.9 by name": (b"GET / HTTP/0.9\r\n\r\n", 505),
-    "HTTP/1.2": (b"GET / HTTP/1.2\r\nHost: a\r\n\r\n", 505),
-    "HTTP/2.0": (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
-    "HTTP/3.0": (b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505),
-    "HTTP/2 by prior knowledge": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
-    "no version that is one": (b"GET / HTTX/1.1\r\nHost: a\r\n\r\n", 400),
-    "gzip, chunked": (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
-    "gzip and chunked in two lines": (
-        POST + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 501,
-    ),
-    "gzip": (POST + b"Transfer-Encoding: gzip\r\n\r\nabc", 400),
-    "identity": (POST + b"Transfer-Encoding: identity\r\n\r\nabc", 400),
-    "xchunked": (POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
-    "chunked, identity": (POST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400),
-    "chunked twice": (POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-    "a vertical tab before chunked": (POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", 400),
-    "chunked in 1.0": (b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-    "length and chunked": (POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-    "chunked and length": (POST + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n", 400),
-    "two lengths": (POST + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400),
-    "one length twice": (POST + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc", 400),
-    "a list of lengths": (POST + b"Content-Length: 3, 3\r\n\r\nabc", 400),
-    "a length with a sign": (POST + b"Content-Length: +3\r\n\r\nabc", 400),
-    "a length with an underscore": (POST + b"Content-Length: 1_0\r\n\r\nabc", 400),
-    "a negative length": (POST + b"Content-Length: -1\r\n\r\n", 400),
-    "a length in hex": (POST + b"Content-Length: 0x3\r\n\r\nabc", 400),
-    "a huge length": (POST + b"Content-Length: 99999999999999999999999\r\n\r\n", 400),
-    "a chunk's size with a prefix": (POST + b"Transfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n", 400),
-    "a chunk's size that overflows": (
-        POST + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nabc\r\n0\r\n\r\n", 400,
-    ),
-    "a chunk without its end": (POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcX0\r\n\r\n", 400),
-    "a chunk's extension with a bare LF": (POST + b"Transfer-Encoding: chunked\r\n\r\n3;a\nabc\r\n0\r\n\r\n", 400),
-    "chunks with bare LFs": (POST + b"Transfer-Encoding: chunked\r\n\r\n3\nabc\n0\n\n", 400),
-    "a folded line": (GET + b"X: a\r\n b\r\n\r\n", 400),
-    "a folded first line": (b"GET / HTTP/1.1\r\n Host: a\r\n\r\n", 400),
-    "space before the colon": (POST + b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400),
-    "space in a name": (GET + b"X Y: z\r\n\r\n", 400),
-    "an empty name": (GET + b": z\r\n\r\n", 400),
-    "no colon": (GET + b"XYZ\r\n\r\n", 400),
-    "NUL in a value": (GET + b"X: a\0b\r\n\r\n", 400),
-    "NUL in a name": (GET + b"X\0: a\r\n\r\n", 400),
-    "a bare CR in a value": (GET + b"X: a\rb\r\n\r\n", 400),
-    "bare LFs": (b"GET / HTTP/1.1\nHost: a\n\n", 400),
-    "space in the target": (b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "a control character in the target": (b"GET /a\x01 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "a byte past ASCII in the target": (b"GET /a\x80 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "a fragment": (b"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "a target of another host": (b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "a target of another port": (b"GET http://a:81/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "a target with a user": (b"GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "a target of another scheme": (b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "a target without a slash": (b"GET a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "a star": (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "CONNECT": (b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", 501),
-    "a method in lower case": (b"get / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "an unknown method": (b"FOO / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
-    "nonsense": (b"\xff\xfe\xfd\r\n\r\n", 400),
-    "a line of 100 KB": (GET + b"X: " + b"a" * 100_000 + b"\r\n\r\n", 431),
-    "a line of 1 MB": (GET + b"X: " + b"a" * 1_000_000 + b"\r\n\r\n", 431),
-    "a target of 100 KB": (b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431),
-    "many lines that are long": (GET + b"".join(b"X%d: %b\r\n" % (each, b"a" * 1000) for each in range(99)), 431),
-    "5000 lines": (GET + b"".join(b"X%d: y\r\n" % each for each in range(5000)) + b"\r\n", 431),
-    "a handshake with a body": (
-        GET + b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 3\r\n\r\nabc", 400,
-    ),
-}  # fmt: skip
-
-
 @pytest.mark.parametrize("name", CORPUS)
 async def test_what_must_be_refused_is_refused_and_what_follows_is_not_looked_at(name: str) -> None:
     request, expected = CORPUS[name]
@@ -207,41 +125,6 @@ async def test_it_is_refused_the_same_when_it_comes_byte_by_byte(name: str) -> N
         assert (await it.answer())[0] == expected
         assert await it.rest() == b""
     assert not behind.seen
-
-
-SERVED = {
-    "HTTP/1.0 without a host": (b"GET / HTTP/1.0\r\n\r\n", b"/||"),
-    "an absolute target": (b"GET http://a/x HTTP/1.1\r\nHost: A\r\n\r\n", b"/x||host"),
-    "an absolute target without a path": (b"GET http://a HTTP/1.1\r\nHost: a\r\n\r\n", b"/||host"),
-    "a body in chunks": (
-        POST + b"Transfer-Encoding: chunked\r\n\r\n3;ext=1\r\nabc\r\n0\r\n\r\n", b"/|abc|host,transfer-encoding",
-    ),
-    "trailers, which are not taken for headers": (
-        POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-User-ID: root\r\nHost: b\r\n\r\n",
-        b"/|abc|host,transfer-encoding",
-    ),
-    "empty lines before it": (b"\r\n\r\n" + GET + b"\r\n", b"/||host"),
-    "a wish for h2c": (
-        GET + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
-        b"/||host,connection,http2-settings",
-    ),
-    "a wish for h2c with a body": (
-        POST + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: %d\r\n\r\n%b" % (len(SMUGGLED), SMUGGLED),
-        b"/|" + SMUGGLED + b"|host,connection,content-length",
-    ),
-    "a wish for h2c with chunks": (
-        POST + b"Connection: Upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-        b"/|abc|host,connection,transfer-encoding",
-    ),
-    "a wish for TLS": (GET + b"Connection: Upgrade\r\nUpgrade: TLS/1.2\r\n\r\n", b"/||host,connection"),
-    "a wish for a WebSocket or something else": (
-        GET + b"Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n\r\n", b"/||host,connection",
-    ),
-    "an Upgrade without Connection": (GET + b"Upgrade: h2c\r\n\r\n", b"/||host,upgrade"),
-    "a handshake in 1.0": (
-        b"GET / HTTP/1.0\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", b"/||host,connection",
-    ),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 0])
