@@ -87,7 +87,7 @@ class TokenVerifier:
         identity = self._verified.get(digest)
         if identity is None:
             issuer, head = self._issuer(token)
-            identity = issuer.identity(issuer.claims(token, head, now), digest)
+            identity = issuer.identity(issuer.claims(token, head, now), _what_is_signed(token))
         self._check(identity, now, self._verified, digest)
         _remember(self._verified, digest, identity, self._cache_size)
         return identity
@@ -110,8 +110,8 @@ class TokenVerifier:
 
         Nothing is remembered: claims may be large.
         """
-        issuer, claims, digest = await self._read(token, now)
-        self.check(issuer.bearer(claims, digest))
+        issuer, claims, signed = await self._read(token, now)
+        self.check(issuer.bearer(claims, signed))
         return claims
 
     async def connection(self, token: str, now: float | None = None) -> ConnectionGrant:
@@ -124,10 +124,10 @@ class TokenVerifier:
         digest = _digest(token)
         grant = self._connections.get(digest)
         if grant is None:
-            issuer, claims, _ = await self._read(token, now)
+            issuer, claims, signed = await self._read(token, now)
             user = claim_at(claims, issuer.config.user_claim)
             nobody = user is None or user == ""
-            identity = issuer.bearer(claims, digest) if nobody else issuer.identity(claims, digest)
+            identity = issuer.bearer(claims, signed) if nobody else issuer.identity(claims, signed)
             grant = connection_grant(identity, claims)
         self._check(grant.identity, now, self._connections, digest)
         if len(token) <= _REMEMBERED:
@@ -135,9 +135,9 @@ class TokenVerifier:
         return grant
 
     async def _read(self, token: str, now: float | None) -> tuple[Issuer, Claims, bytes]:
-        """Return who issued a token, what it claims, and its digest."""
+        """Return who issued a token, what it claims, and the digest of what is signed."""
         now = time.time() if now is None else now
-        digest = _digest(token)
+        _check_form(token)
         issuer, head = self._issuer(token)
         optional = {"sub", issuer.config.user_claim}
         try:
@@ -147,7 +147,7 @@ class TokenVerifier:
             issuer, head = self._issuer(token)
             claims = issuer.claims(token, head, now, optional)
         issuer.check_end(claims, now)
-        return issuer, claims, digest
+        return issuer, claims, _what_is_signed(token)
 
     def _issuer(self, token: str) -> tuple[Issuer, Head]:
         """Return by whose keys a token is to be verified, and its header."""
@@ -183,9 +183,23 @@ def _remember(remembered: OrderedDict[bytes, Any], digest: bytes, found: Any, si
 
 
 def _digest(token: str) -> bytes:
-    """Return the SHA-256 by which a token is known. Raises :exc:`~app.errors.InvalidToken` for what can be none."""
+    """Return the SHA-256 under which a token is remembered. Raises :exc:`~app.errors.InvalidToken`."""
+    _check_form(token)
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _what_is_signed(token: str) -> bytes:
+    """Return the SHA-256 under which a token can be revoked: of its header and claims, without the signature.
+
+    Whoever holds a token by ES256 can turn its signature into another one that is as good (the curve's order less its
+    second half): were the signature part of it, a revoked token would be taken again in its other form.
+    """
+    return hashlib.sha256(token.rpartition(".")[0].encode()).digest()
+
+
+def _check_form(token: str) -> None:
+    """Raise :exc:`~app.errors.InvalidToken` for what can be no token, in the one spelling that it has."""
     if len(token) > LARGEST_TOKEN:
         raise InvalidToken(f"The token is larger than {LARGEST_TOKEN} bytes.")
-    if not token.isascii():
+    if not token.isascii() or "=" in token:  # RFC 7515 section 2 leaves the padding out.
         raise InvalidToken("The token is not a JSON Web Token.")
-    return hashlib.sha256(token.encode()).digest()

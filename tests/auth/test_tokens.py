@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import string
 import time
 
 import jwt
@@ -15,6 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from app.auth.development import mint
 from app.auth.tokens import LARGEST_TOKEN, TokenVerifier
@@ -128,6 +131,35 @@ def test_an_unsigned_token_is_refused():
 
 def test_another_secret_is_refused():
     assert "signature" in refusal(sign(key="another-secret-that-is-also-long-enough"))
+
+
+@settings(max_examples=300, deadline=None)
+@given(place=st.integers(0, 10**6), sign_=st.sampled_from(string.printable), how=st.sampled_from(["put", "in", "out"]))
+def test_no_token_has_a_second_spelling(place, sign_, how):
+    token = sign()
+    place %= len(token) + (how == "in")
+    other = token[:place] + ("" if how == "out" else sign_) + token[place + (how != "in") :]
+    if other != token:
+        refusal(other)
+    refusal(token + "=")
+
+
+def test_a_revoked_token_stays_so_with_another_signature_that_is_as_good(ec_key):
+    revoked = set()
+    verifier = TokenVerifier(
+        config(algorithms=["ES256"], public_key=pem(ec_key)), revoked=lambda identity: identity.digest in revoked
+    )
+    token = sign(key=ec_key, algorithm="ES256")
+    revoked.add(verifier.verify(token, NOW).digest)
+    signed, _, signature = token.rpartition(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    turned = raw[:32] + (order - int.from_bytes(raw[32:], "big")).to_bytes(32, "big")
+    other = f"{signed}.{base64.urlsafe_b64encode(turned).rstrip(b'=').decode()}"
+    jwt.decode(other, ec_key.public_key(), algorithms=["ES256"], options={"verify_exp": False})  # It is as good.
+    for each in (token, other):
+        with pytest.raises(TokenRevoked):
+            verifier.verify(each, NOW)
 
 
 @pytest.mark.parametrize("name", ["crit", "jwk", "jku", "x5c", "x5u"])

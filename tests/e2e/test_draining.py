@@ -105,3 +105,53 @@ async def _readiness_says(rest: httpx.AsyncClient, status: int) -> None:
     async with asyncio.timeout(2):
         while (await rest.get("/health/ready")).status_code != status:
             await asyncio.sleep(0.01)
+
+
+STOP, GRACE, WINDOW, SETTLE, SLACK = 1.5, 1.0, 0.5, 3.0, 5.0
+"""Seconds: ``SETTLE`` is what the log gets at the end, ``SLACK`` what a busy machine may."""
+
+
+async def test_a_replica_is_gone_in_time_whatever_holds_on_to_it(tmp_path: Path) -> None:
+    """An answer that never comes, a generation that never ends, events that nobody takes, readers that do not read and
+    sockets that do not answer a close."""
+
+    async def never(call: Call) -> None:
+        await call.head()
+        await asyncio.Event().wait()
+
+    async with scripted(never) as upstream:
+        config = tmp_path / "gateway.toml"
+        config.write_text(
+            f'[server]\nlog_level = "critical"\nplayground = false\ndrain_window = {WINDOW}\ndrain_grace = {GRACE}\n'
+            f"stop_timeout = {STOP}\n[events]\nenabled = true\nstop_timeout = {GRACE}\n[[events.sinks]]\n"
+            f'kind = "http"\nupstream = "chat"\npath = "/events"\n[upstreams.chat]\ntargets = ["{upstream.url}"]\n'
+            '[generations.kinds.chat]\nupstream = "chat"\n'
+            '[[routes]]\npath = "/v1/*"\nupstream = "chat"\nauth = "none"\n'
+        )
+        leaving = await asyncio.to_thread(Process, config)
+        writers = []
+        try:
+            async with connected(leaving) as client:
+                await client.generate()
+                for begun in (
+                    b"POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}",
+                    b"POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{",
+                    b"GET /v1/x HTTP/1.1\r\nHost: a\r\nX: ",
+                    b"GET /api/v1/ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: "
+                    + bearer()["Authorization"].encode() + b"\r\n\r\n",
+                    b"",
+                ):  # fmt: skip
+                    for _ in range(3):
+                        _, writer = await asyncio.open_connection("127.0.0.1", leaving.port)
+                        writer.write(begun)
+                        writers.append(writer)
+                await upstream.call(4)
+                asked = asyncio.get_running_loop().time()
+                leaving.process.terminate()
+                await asyncio.to_thread(leaving.process.wait, 60)
+                assert asyncio.get_running_loop().time() - asked < STOP + 1 + GRACE + SETTLE + SLACK
+        finally:
+            await asyncio.to_thread(leaving.process.kill)
+            for writer in writers:
+                writer.transport.abort()

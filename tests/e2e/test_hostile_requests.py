@@ -9,11 +9,9 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 import h11
 import pytest
@@ -22,6 +20,7 @@ from hypothesis import strategies as st
 
 from tests.support.gateway import ROOT, free_port
 from tests.support.hostile_requests import CORPUS, SERVED
+from tests.support.reading_services import Request, Services, next_request, reading_services
 
 WITHIN = 20.0
 """Seconds after which a test gives up."""
@@ -31,78 +30,16 @@ VARIABLES = ("USERS", "LLM", "IMAGE", "SPEECH", "ANALYTICS")
 LAST = b"GET /api/analytics/system HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 """A request behind the others, so that the connection ends; and the one that would be smuggled."""
 
-Request = tuple[bytes, bytes, bytes]
-"""Method, target, body."""
-
-
-@dataclass
-class Services:
-    """What is behind the gateway: all services at one port. They answer what h11 could read."""
-
-    listener: socket.socket
-    seen: list[Request] = field(default_factory=list, repr=False)
-    broken: list[str] = field(default_factory=list)
-    heads: list[h11.Request] = field(default_factory=list, repr=False)
-
-    def serve(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self.listener.accept()
-                threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
-
-    def _talk(self, connection: socket.socket) -> None:
-        parser = h11.Connection(h11.SERVER)
-        with connection, contextlib.suppress(OSError):
-            while True:
-                try:
-                    request = _next_request(parser, lambda: connection.recv(65536))
-                except h11.RemoteProtocolError as error:
-                    if "closed connection without sending complete" not in str(error) and "incomplete" not in str(
-                        error
-                    ):
-                        self.broken.append(str(error))
-                    return
-                if request is None:
-                    return
-                self.seen.append(request[1])
-                self.heads.append(request[0])
-                head = h11.Response(status_code=200, headers=[("content-length", "2")])
-                for event in (head, h11.Data(data=b"ok"), h11.EndOfMessage()):
-                    if not (isinstance(event, h11.Data) and request[1][0] == b"HEAD"):
-                        connection.sendall(parser.send(event))
-                parser.start_next_cycle()
-
-
-def _next_request(parser: h11.Connection, more: object) -> tuple[h11.Request, Request] | None:
-    head, body = None, b""
-    while True:
-        event = parser.next_event()
-        if event is h11.NEED_DATA:
-            parser.receive_data(more())  # type: ignore[operator]
-        elif isinstance(event, h11.Request):
-            head = event
-        elif isinstance(event, h11.Data):
-            body += event.data
-        elif isinstance(event, h11.EndOfMessage):
-            assert head is not None
-            return head, (head.method, head.target, body)
-        else:
-            return None
-
 
 @pytest.fixture(scope="module")
 def services() -> Iterator[Services]:
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
-        made = Services(listener)
-        threading.Thread(target=made.serve, daemon=True).start()
+    with reading_services() as made:
         yield made
-        with contextlib.suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture(scope="module")
 def port(services: Services) -> Iterator[int]:
-    port, behind = free_port(), f"http://127.0.0.1:{services.listener.getsockname()[1]}"
+    port, behind = free_port(), services.url
     known = {f"{name}_SERVICE_URL": behind for name in VARIABLES}
     known |= {f"GATEWAY_SERVER__REQUESTS__{name}_TIMEOUT": seconds for name, seconds in TIMES.items()}
     known |= {"PORT": str(port), "LOG_LEVEL": "CRITICAL", "ENABLE_ANALYTICS": "false", "NODE_ENV": "development"}
@@ -230,7 +167,7 @@ def _as_h11_reads(sent: bytes) -> Iterator[Request]:
     with contextlib.suppress(h11.ProtocolError):
         while sent:
             parser, chunks = h11.Connection(h11.SERVER), iter([sent])
-            request = _next_request(parser, lambda chunks=chunks: next(chunks, b""))
+            request = next_request(parser, lambda chunks=chunks: next(chunks, b""))
             if request is None:
                 return
             yield request[1]

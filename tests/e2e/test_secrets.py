@@ -1,4 +1,4 @@
-"""Promise G12: what is secret is in no log and in no error, whatever goes wrong."""
+"""Promise G12: what is secret is in no log, no metric and no error, whatever goes wrong."""
 
 from __future__ import annotations
 
@@ -65,6 +65,11 @@ async def _talk(gateway: Gateway) -> list[str]:
         seen.append(json.dumps(await client.receive()))
         seen.append(json.dumps(await client.command("refresh", token=forged)))
         await client.finish(await client.generate(f"{PROMPT} fail"))
+    async with httpx.AsyncClient(base_url=gateway.http, timeout=10) as rest:
+        figures = (await rest.get("/metrics")).text
+    assert "tidegate_http_requests_total" in figures
+    assert PROMPT not in figures
+    seen.append(figures)
     return [*seen, ticket, forged]
 
 

@@ -175,6 +175,7 @@ async def test_what_back_ends_publish_has_a_span_of_a_producer(name: str) -> Non
     else:
         assert found["messaging.batch.message_count"].int_value == 2
     assert b"canary" not in collector.raw
+    assert b"eyJ" not in collector.raw, "a token is in a trace"
 
 
 async def test_a_request_has_a_span_between_the_clients_and_the_upstreams() -> None:
