@@ -97,6 +97,7 @@ dev-code: $(STAMP)
 
 test: $(STAMP)
 	@sh tests/install-browser.sh
+	@sh tests/install-kafka.sh $(BIN)/python
 	@sh tests/install-redis.sh $(BIN)/python
 	@# Faults are real here and take their time: what fails beside other tests must pass alone.
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile || \

@@ -156,7 +156,9 @@ def test_the_load_balancer_asks_the_replicas_for_readiness_and_keeps_sockets_ope
     assert "timeout tunnel" in text
 
 
-@pytest.mark.parametrize("path", [".ci/run", "tests/install-browser.sh", "tests/install-redis.sh"])
+@pytest.mark.parametrize(
+    "path", [".ci/run", "tests/install-browser.sh", "tests/install-kafka.sh", "tests/install-redis.sh"]
+)
 def test_scripts_can_be_run(path):
     assert (ROOT / path).stat().st_mode & 0o111
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import ssl
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from app.config import KafkaConfig
 from app.errors import ConfigError
 
-__all__ = ["client_options", "kafka_package", "producer_options"]
+__all__ = ["client_options", "kafka_package", "leaving", "producer_options"]
+
+_GOODBYE = 1.0
+"""Seconds for a connection to end as it should."""
 
 
 def kafka_package(where: str) -> Any:
@@ -17,6 +23,7 @@ def kafka_package(where: str) -> Any:
     try:
         import aiokafka  # noqa: PLC0415  (only who uses Kafka needs it)
         import aiokafka.admin  # noqa: PLC0415
+        import aiokafka.conn  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(
             f"{where}: needs a package that is not installed ({error.name}). Install it: pip install 'tidegate[kafka]'"
@@ -51,6 +58,32 @@ def client_options(where: str, config: KafkaConfig, suffix: str, timeout: float)
 def producer_options(config: KafkaConfig) -> dict[str, Any]:
     """Return how messages are written: acknowledged by all replicas of the log, and once where the broker can."""
     return {"acks": "all", "enable_idempotence": config.idempotent}
+
+
+@contextlib.asynccontextmanager
+async def leaving(client: Any) -> AsyncIterator[None]:
+    """Stop a producer, a consumer or an administrator within this.
+
+    No connection is begun meanwhile, for one whose TLS handshake is cancelled stays open. Those that have not ended
+    after :data:`_GOODBYE` are cut off: of TLS uvloop waits half a minute for the broker's part of the ending.
+    """
+    connections = getattr(client, "client", None) or client._client
+    async with connections._get_conn_lock:
+        transports = [each._writer.transport for each in connections._conns.values() if each._writer is not None]
+        timer = asyncio.get_running_loop().call_later(_GOODBYE, _cut_off, transports)
+        try:
+            yield
+        finally:
+            # A consumer whose broker is away is not left as it should be: its connections stay.
+            try:
+                await connections.close()
+            finally:
+                timer.cancel()
+
+
+def _cut_off(transports: Iterable[asyncio.Transport]) -> None:
+    for transport in transports:
+        transport.abort()
 
 
 def _tls(where: str, config: KafkaConfig) -> ssl.SSLContext:

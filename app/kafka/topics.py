@@ -7,6 +7,8 @@ from typing import Any
 
 import structlog
 
+from app.kafka.clients import leaving
+
 __all__ = ["make_topic"]
 
 _log = structlog.get_logger(__name__)
@@ -35,5 +37,6 @@ async def make_topic(kafka: Any, options: Mapping[str, Any], topic: str, partiti
                 if code not in _NOT_ALLOWED:
                     return False
     finally:
-        await admin.close()
+        async with leaving(admin):
+            await admin.close()
     return True

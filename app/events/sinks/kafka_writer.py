@@ -17,7 +17,8 @@ from typing import Any
 import structlog
 
 from app.config import KafkaSinkConfig
-from app.kafka.clients import client_options, kafka_package, producer_options
+from app.kafka.clients import client_options, kafka_package, leaving, producer_options
+from app.kafka.reason import reason_of
 from app.kafka.topics import make_topic
 from app.observe.tasks import TaskSet
 
@@ -131,7 +132,11 @@ class KafkaWriter:
         self._failed.set()
         if monotonic() - self._told_at >= _TELL_EVERY:
             self._told_at = monotonic()
-            _log.warning("kafka does not take events", sink=self._label, cause=repr(error)[:200])
+            self._tasks.start(self._tell(error), f"reason of kafka of {self._label}")
+
+    async def _tell(self, error: BaseException) -> None:
+        cause = await reason_of(self._kafka, error, self._options, self._timeout)
+        _log.warning("kafka does not take events", sink=self._label, cause=cause)
 
     async def _watch(self) -> None:
         pause = _FIRST_PAUSE
@@ -194,7 +199,8 @@ class KafkaWriter:
 
     async def _stop(self, producer: Any) -> None:
         try:
-            await producer.client.close()
-            await producer.stop()
+            async with leaving(producer):
+                await producer.client.close()
+                await producer.stop()
         except self._errors as error:
             _log.debug("a kafka producer was not stopped cleanly", sink=self._label, cause=repr(error)[:200])

@@ -19,7 +19,8 @@ import structlog
 
 from app.config import KafkaUpstreamConfig
 from app.errors import UpstreamDown
-from app.kafka.clients import client_options, kafka_package, producer_options
+from app.kafka.clients import client_options, kafka_package, leaving, producer_options
+from app.kafka.reason import reason_of
 from app.kafka.topics import make_topic
 from app.observe.tasks import TaskSet
 
@@ -29,6 +30,8 @@ _log = structlog.get_logger(__name__)
 _POLL_MS = 1000
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 """Seconds between two tries to reach a broker that is away."""
+_TELL_EVERY = 60.0
+"""Seconds between two lines that say why not."""
 _MISSES = 2
 """Questions in a row that the broker may leave unanswered."""
 
@@ -73,7 +76,7 @@ class Link:
         self._making = asyncio.Lock()
         self._next_try = 0.0
         self._pause = _FIRST_PAUSE
-        self._told = False
+        self._told_at = float("-inf")
 
     @property
     def patience(self) -> float:
@@ -126,13 +129,17 @@ class Link:
         try:
             await self._connect()
             _log.info("kafka is reached", upstream=self._name)
-            self.connected, self._pause, self._told = True, _FIRST_PAUSE, False
+            self.connected, self._pause, self._told_at = True, _FIRST_PAUSE, float("-inf")
             self.up.set()
             await self._follow()
         except self._errors as error:
-            if not self._told:
-                _log.warning("kafka is not reached", upstream=self._name, cause=repr(error)[:200])
-            self._told = True
+            if monotonic() - self._told_at >= _TELL_EVERY:
+                self._told_at = monotonic()
+                self._tasks.start(self._tell(error), f"reason of kafka of {self._name}")
+
+    async def _tell(self, error: BaseException) -> None:
+        cause = await reason_of(self._kafka, error, self._options, self._timeout)
+        _log.warning("kafka is not reached", upstream=self._name, cause=cause)
 
     async def _connect(self) -> None:
         self._topics = set()
@@ -231,10 +238,7 @@ class Link:
 
     async def _stop(self, client: Any) -> None:
         try:
-            await client.stop()
+            async with leaving(client):
+                await client.stop()
         except self._errors as error:
             _log.debug("a kafka client was not stopped cleanly", upstream=self._name, cause=repr(error)[:200])
-        finally:
-            # A consumer whose broker is away is not left as it should be: its connections stay.
-            connections = getattr(client, "client", None) or client._client
-            await connections.close()
