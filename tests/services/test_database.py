@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,22 @@ async def test_processes_that_start_at_once_make_the_tables_once(url: str) -> No
             assert [row[0] for row in rows] == ["0001"], table
     await database.close()
     assert found >= MADE["users"] | MADE["organisations"] | EVENTS
+
+
+async def test_a_file_that_somebody_writes_just_then_is_waited_for(tmp_path: Path) -> None:
+    file = tmp_path / "all.db"
+    users, events = of("users", f"sqlite:///{file}"), connect(f"sqlite:///{file}", 10.0)
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("CREATE TABLE theirs (number INTEGER)")
+        both = asyncio.gather(users.check(), migrate(events))
+        await asyncio.wait([both], timeout=0.3)
+        assert not both.done()
+        other.execute("COMMIT")
+    await both
+    assert {"theirs", "users", "tidegate_events"} <= await tables(users)
+    await users.close()
+    await events.dispose()
 
 
 async def test_a_check_that_is_given_up_leaves_the_database_usable(url: str) -> None:
