@@ -328,7 +328,13 @@ class Parts:
             for name, kind in config.generations.kinds.items()
         }
         routers = [
-            health_router(self.standing, config.server.health, version()),
+            health_router(
+                self.standing,
+                config.server.health,
+                version(),
+                self._limiting.limits(config),
+                Caller(self._verifier, insecure=True),
+            ),
             generations_router(
                 self._generations,
                 self._event_streams,

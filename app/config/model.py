@@ -104,6 +104,9 @@ class Config(Section):
             if len(units) > 1:
                 what = f"name budgets of {' and of '.join(units)}; those of a kind are of one unit"
                 raise WrongSetting(("generations", "kinds", kind, "limits"), what)
+        for place, limit in enumerate(self.server.health.limits):
+            if limit not in self.limits:
+                raise WrongSetting(("server", "health", "limits", place), _not_a_limit(limit))
         for index, route in enumerate(self.routes):
             for place, limit in enumerate(route.limits):
                 if limit not in self.limits:

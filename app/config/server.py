@@ -56,6 +56,11 @@ class HealthPagesConfig(Section):
     paths: tuple[str, ...] = ()
     """Further places of the pages: below `/healthz` there are `/healthz/live`, `/healthz/ready` and
     `/healthz/detailed`, too."""
+    auth: Literal["none", "optional"] = "none"
+    """`optional`: a token that is shown at `paths` must be valid (401)."""
+    limits: tuple[str, ...] = ()
+    """Names of tables under `[limits]` whose header fields answers at `paths` have, as those of routes do: how whoever
+    asks stands. These pages themselves are not counted, and never 429."""
 
     @field_validator("paths")
     @classmethod

@@ -7,6 +7,7 @@ it hands it to :meth:`Limits.release` at the end, and settles its reservation.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -140,6 +141,27 @@ class Limits:
             verdict.refusal = refusal
         return verdict
 
+    async def standing(self, names: Sequence[str], place: str, caller: Caller) -> tuple[Header, ...]:
+        """Return what ``caller`` is told of these limits, none of which counts him.
+
+        Nothing of those that can't be asked just now, nor how many of what may run at once do.
+        """
+        chosen, told = self._choose(names), Told()
+        asks = _asks(chosen, place, caller)
+        budgets = self.budgets(names, place, caller)
+        for name, limit in chosen:
+            if limit.concurrent is not None:
+                told.concurrent(name, limit.concurrent, full=False)
+        with contextlib.suppress(BrokerUnavailable):
+            if budgets and self._budgets is not None:
+                for named, level in zip(budgets, await self._budgets.levels(budgets), strict=True):
+                    unit = self._limits[named.name].unit or "tokens"
+                    told.budget(named.name, unit, named.budget.limit, named.budget.window, level)
+            if asks:
+                for (name, ask), count in zip(asks, await self._windows.look([ask for _, ask in asks]), strict=True):
+                    told.requests(name, ask, count)
+        return told.headers()
+
     async def extend(self, reservation: Reservation) -> bool:
         """Reserve more for a call that goes on; False where there is no more, or nobody can be asked who must be."""
         assert self._budgets is not None, "somebody gave it"
@@ -258,22 +280,28 @@ class Limits:
         return _exhausted(reservation, least)
 
     async def _count(self, chosen: _Chosen, place: str, caller: Caller, told: Told) -> TidegateError | None:
-        limits = [(name, limit) for name, limit in chosen if limit.requests is not None]
-        if not limits:
+        asks = _asks(chosen, place, caller)
+        if not asks:
             return None
-        asks = [
-            Ask(f"{name}:{share_of(limit, place, caller)}", limit.requests or 0, limit.window) for name, limit in limits
-        ]
         try:
-            counts = await self._windows.take(asks)
+            counts = await self._windows.take([ask for _, ask in asks])
         except BrokerUnavailable as error:
-            return error if any(limit.without_redis == "closed" for _, limit in limits) else None
-        for (name, _), ask, count in zip(limits, asks, counts, strict=True):
+            return error if any(self._limits[name].without_redis == "closed" for name, _ in asks) else None
+        for (name, ask), count in zip(asks, counts, strict=True):
             told.requests(name, ask, count)
-        violated = [name for (name, _), count in zip(limits, counts, strict=True) if count.wait > 0]
+        violated = [name for (name, _), count in zip(asks, counts, strict=True) if count.wait > 0]
         if not violated:
             return None
         return RateLimited(retry_after=max(count.wait for count in counts), violated=violated)
+
+
+def _asks(chosen: _Chosen, place: str, caller: Caller) -> list[tuple[str, Ask]]:
+    """What the limits of requests in a window are asked, each with its name."""
+    return [
+        (name, Ask(f"{name}:{share_of(limit, place, caller)}", limit.requests, limit.window))
+        for name, limit in chosen
+        if limit.requests is not None
+    ]
 
 
 def _exhausted(reservation: Reservation, least: int) -> BudgetExhausted:

@@ -44,6 +44,9 @@ class Windows(Protocol):
         Raises :exc:`~app.errors.BrokerUnavailable` when the counts cannot be asked.
         """
 
+    async def look(self, asks: Sequence[Ask]) -> list[Count]:
+        """Say how they stand, and count nothing; ``wait`` is that of one more. Raises as :meth:`take`."""
+
 
 class MemoryWindows:
     """:class:`Windows` of one process. ``clock`` returns seconds; at most ``most`` counts are kept, the latest used."""
@@ -63,6 +66,11 @@ class MemoryWindows:
                 while len(log) > ask.limit:
                     log.popleft()
         return [_count(log, ask, wait, now) for log, ask, wait in zip(logs, asks, waits, strict=True)]
+
+    async def look(self, asks: Sequence[Ask]) -> list[Count]:
+        now = self._clock()
+        logs = [self._logs.get(ask.key) or deque() for ask in asks]
+        return [_count(log, ask, _wait(log, ask, now), now) for log, ask in zip(logs, asks, strict=True)]
 
     def _log(self, key: str) -> deque[float]:
         log = self._logs.get(key)

@@ -64,6 +64,18 @@ async def test_several_counts_admit_together_or_not_at_all(pair: Pair) -> None:
     assert refused[0].remaining == 4, "what was refused by one is not counted by the other"
 
 
+async def test_who_looks_is_told_what_the_next_one_would_be_and_counts_nothing(pair: Pair) -> None:
+    narrow, wide = Ask("narrow", 1, 30.0), Ask("wide", 5, 30.0)
+    for side in (pair.a, pair.b):
+        assert await side.windows.look([narrow, wide]) == [(1, 0, 0), (5, 0, 0)]
+    await pair.a.windows.take([narrow, wide])
+    for side in (pair.a, pair.b):
+        full, some = await side.windows.look([narrow, wide])
+        assert (full.remaining, some.remaining, some.wait) == (0, 4, 0)
+        assert 0 < full.wait <= 30
+        assert full.reset == pytest.approx(full.wait, abs=0.01)
+
+
 async def test_a_limit_that_was_made_smaller_holds_at_once(pair: Pair) -> None:
     for _ in range(5):
         await pair.a.windows.take([Ask("k", 5, 30.0)])

@@ -16,7 +16,9 @@ from app.auth.development import mint
 from app.config import load_config
 from tests.support.demo import Demo
 from tests.support.front_end import FrontEnd
+from tests.support.gateway import running
 from tests.support.screenshot import data_url, draw_page, png
+from tests.support.upstream import scripted
 
 PRESET = "screenshot-to-code"
 SECRET = load_config(None, {}, preset=PRESET).auth.secret.get_secret_value()
@@ -110,6 +112,81 @@ async def test_endpoints_want_a_token_and_say_how_many_requests_are_left(demo, c
         answer = await client.get(path)
         assert answer.status_code == 200
         assert any(name.startswith(("ratelimit", "x-ratelimit")) for name in answer.headers), answer.headers
+
+
+async def test_the_health_page_tells_how_the_caller_stands_and_whether_a_token_is_good(demo, client):
+    """Its page on troubleshooting asks it for both."""
+
+    async def left(**headers: str) -> int:
+        answer = await client.get("/api/v1/health", headers=headers)
+        assert answer.status_code == 200
+        assert answer.headers["x-ratelimit-limit"] == FAST["RATE_LIMIT_REQUESTS"]
+        return int(answer.headers["x-ratelimit-remaining"])
+
+    before, theirs = await left(), await left(Authorization="")
+    await client.get("/api/v1/code/variants")
+    assert [await left() for _ in range(3)] == [before - 1] * 3
+    assert await left(Authorization="") == theirs
+    assert (await client.get("/api/v1/health", headers={"Authorization": "Bearer no"})).status_code == 401
+    assert (await client.get("/health", headers={"Authorization": "Bearer no"})).status_code == 200
+
+
+async def test_the_documented_requests_are_answered_as_they_stand(client):
+    """The picture of its example ends in dots: what is wrong with it is said."""
+    example = {
+        "image": "data:image/jpeg;base64,/9j/4AAQSkZJRgABAQEAYABgAAD...",
+        "code_stack": "react_tailwind",
+        "generation_type": "create",
+        "should_generate_images": True,
+    }
+    cut = await client.post("/api/v1/code/generate", json=example)
+    assert (cut.status_code, cut.json()["detail"][0]["loc"]) == (422, ["body", "image"])
+    example = {
+        "prompt": "A modern web interface with clean design",
+        "provider": "dalle3",
+        "size": "1024x1024",
+        "num_images": 1,
+    }
+    begun = (await client.post("/api/v1/images/generate", json=example)).json()
+    made = await ended(client, f"/api/v1/images/generation/{begun['generation_id']}")
+    assert (made["status"], made["size"], len(made["artifacts"])) == ("completed", "1024x1024", 1)
+
+
+async def test_the_documented_socket_says_who_it_is_and_that_there_is_no_such_generation(open_demo):
+    async with connect(f"ws://127.0.0.1:{open_demo.port}/api/v1/ws?connection_id=client123") as socket:
+        await socket.send(json.dumps({"type": "subscribe_generation", "generation_id": "gen_123"}))
+        async with asyncio.timeout(30):
+            told = [json.loads(await socket.recv()) for _ in range(2)]
+    assert (told[0]["type"], told[0]["connection_id"]) == ("connected", "client123")
+    assert (told[1]["type"], told[1]["code"]) == ("error", "not_found")
+
+
+@pytest.mark.parametrize("strategy", ["round_robin", "weighted_round_robin", "least_connections", "random"])
+async def test_several_code_generators_share_the_work_by_each_strategy(strategy):
+    asked: dict[str, int] = {"a": 0, "b": 0}
+
+    def generator(name: str):
+        async def script(call) -> None:
+            asked[name] += 1
+            await call.head(b"application/json")
+            await call.send(b'{"variants": []}')
+            await call.end()
+
+        return scripted(script)
+
+    async with generator("a") as a, generator("b") as b:
+        weight = " weight=3" if strategy == "weighted_round_robin" else ""
+        environ = {"CODE_GENERATOR_SERVICE_URL": f"{a.url}{weight}, {b.url}", "LOAD_BALANCING_STRATEGY": strategy}
+        open_to_all = {"ENABLE_AUTHENTICATION": "false", "GATEWAY_SERVER__PORT": "0", "LOG_LEVEL": "CRITICAL"}
+        config = load_config(None, {**environ, **open_to_all}, preset=PRESET)
+        async with running(config) as front, httpx.AsyncClient(base_url=front.http, timeout=60) as client:
+            for _ in range(40):
+                assert (await client.get("/api/v1/code/variants")).status_code == 200
+    assert sum(asked.values()) == 40
+    if strategy.endswith("round_robin"):
+        assert asked == ({"a": 30, "b": 10} if strategy.startswith("weighted") else {"a": 20, "b": 20})
+    else:
+        assert min(asked.values()) > 0
 
 
 async def updates(demo: Demo, url: str, path: str, body: dict[str, Any]) -> list[str]:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
+from starlette.types import Receive, Scope, Send
 
-from app.config import HealthPagesConfig
+from app.auth.identity import Identity
+from app.config import HealthPagesConfig, RateLimitConfig
+from app.errors import Unauthenticated
+from app.http.api.caller import Caller
 from app.http.api.health import health_router
+from app.limits.limits import Limits
+from app.observe.request_context import KEY, RequestContext
+from app.observe.trace_context import new_trace
+from app.streams.windows import MemoryWindows
 
 
 class Source:
@@ -49,10 +58,30 @@ def source() -> Source:
     return Source()
 
 
+class Tokens:
+    """One is good."""
+
+    async def verified(self, token: str) -> Identity:
+        if token != "good":
+            raise Unauthenticated
+        return Identity("ann")
+
+    def check(self, identity: Identity) -> None:
+        """It is."""
+
+
 def client(source: Source, **config: Any) -> httpx.AsyncClient:
+    limits = Limits({"few": RateLimitConfig(requests=3)}, MemoryWindows(time.monotonic))
+    page = HealthPagesConfig.model_validate(config)
     api = FastAPI()
-    api.include_router(health_router(source, HealthPagesConfig.model_validate(config), "9.9"))
-    return httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://gateway")
+    api.include_router(health_router(source, page, "9.9", limits, Caller(Tokens(), insecure=True)))
+    api.add_exception_handler(Unauthenticated, lambda _, __: Response(status_code=401))
+
+    async def edge(scope: Scope, receive: Receive, send: Send) -> None:
+        context = RequestContext(b"1", new_trace(1, share=0), 0.0, "203.0.113.9", b"", "http", b"gateway")
+        await api({**scope, KEY: context}, receive, send)
+
+    return httpx.AsyncClient(transport=httpx.ASGITransport(edge), base_url="http://gateway")
 
 
 async def test_it_says_what_is_configured_in_that_order(source):
@@ -113,3 +142,18 @@ async def test_the_pages_are_at_further_places_and_shown_once(source):
             assert statuses == ["healthy", "alive", "healthy", "healthy"]
             assert (await it.get(place + "/detailed")).json()["sockets"] == 3
         assert len((await it.get("/openapi.json")).json()["paths"]) == 4
+
+
+async def test_further_places_tell_of_limits_and_refuse_a_wrong_token_where_that_is_wanted(source):
+    said = {"Authorization": "Bearer good"}, {}, {"Authorization": "Bearer bad"}
+    async with client(source, paths=["/api/health"], limits=["few"], auth="optional") as it:
+        for below in ("", "/live", "/ready", "/detailed"):
+            answers = [await it.get("/api/health" + below, headers=headers) for headers in said]
+            assert [answer.status_code for answer in answers] == [200, 200, 401]
+            assert [answer.headers.get("x-ratelimit-remaining") for answer in answers] == ["3", "3", None]
+            for headers in said:
+                probe = await it.get("/health" + below, headers=headers)
+                assert (probe.status_code, "ratelimit" in probe.headers) == (200, False)
+    async with client(source, paths=["/api/health"]) as it:
+        answer = await it.get("/api/health", headers=said[2])
+        assert (answer.status_code, "ratelimit" in answer.headers) == (200, False)

@@ -82,9 +82,31 @@ async def test_every_answer_says_what_is_left_and_a_refusal_when_to_come_back():
     assert dict(third.headers)[b"ratelimit"].startswith(b'"burst";r=0;t=10,"daily";r=98')
 
 
+async def test_who_asks_how_he_stands_is_told_and_not_counted():
+    made = limits(burst={"requests": 2, "window": 10}, few={"concurrent": 3})
+    await made.admit(["burst"], "/a", ALICE)
+    for _ in range(5):
+        assert dict(await made.standing(["burst", "few"], "/a", ALICE)) == {
+            b"ratelimit-policy": b'"few";q=3;qu="concurrent-requests","burst";q=2;w=10',
+            b"ratelimit": b'"burst";r=1;t=10',
+            b"x-ratelimit-limit": b"2",
+            b"x-ratelimit-remaining": b"1",
+            b"x-ratelimit-reset": b"10",
+        }
+    assert dict(await made.standing(["burst"], "/a", BOB))[b"x-ratelimit-remaining"] == b"2"
+    assert await made.standing([], "/a", BOB) == ()
+
+
 class Away:
     async def take(self, asks):
         raise BrokerUnavailable
+
+    look = take
+
+
+async def test_how_somebody_stands_is_not_told_where_nobody_can_be_asked():
+    made = Limits({"one": RateLimitConfig(requests=1, without_redis="closed")}, Away())
+    assert await made.standing(["one"], "/a", ALICE) == ()
 
 
 @pytest.mark.parametrize(("policies", "passes"), [(["open"], True), (["closed"], False), (["open", "closed"], False)])

@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
-from fastapi import APIRouter
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Depends
+from starlette.requests import Request
+from starlette.responses import Response
 
+from app.auth.identity import ANONYMOUS
 from app.config import HealthPagesConfig
+from app.http.api.caller import Caller
+from app.http.limits import counted_caller
+from app.limits.limits import Limits
 
 __all__ = ["HealthSource", "health_router"]
 
@@ -38,8 +44,13 @@ class HealthSource(Protocol):
     def figures(self) -> dict[str, Any]: ...
 
 
-def health_router(source: HealthSource, config: HealthPagesConfig, version: str) -> APIRouter:
-    """Return the pages, at ``/health`` and wherever else ``config`` has them. ``version`` is the gateway's own."""
+def health_router(
+    source: HealthSource, config: HealthPagesConfig, version: str, limits: Limits, caller: Caller
+) -> APIRouter:
+    """Return the pages, at ``/health`` and wherever else ``config`` has them. ``version`` is the gateway's own.
+
+    ``caller`` says who asks, where he shows a token.
+    """
     router = APIRouter(tags=["health"])
     document = _Document(source, config, version)
 
@@ -49,22 +60,31 @@ def health_router(source: HealthSource, config: HealthPagesConfig, version: str)
     async def live() -> dict[str, str]:
         return {"status": "alive"}
 
-    async def ready() -> JSONResponse:
+    async def ready(response: Response) -> dict[str, Any]:
         """503 while draining. 200 with `degraded` while Redis is away, or Kafka, which `unavailable` then names the
         upstreams and the sinks of events of, and where that is configured any upstream: own streams go on."""
         away = await document.away()
-        told = {"status": document.state(bool(away)), "unavailable": away} if away else {"status": document.state()}
-        return JSONResponse(told, status_code=503 if source.draining() else 200)
+        response.status_code = 503 if source.draining() else 200
+        return {"status": document.state(bool(away)), "unavailable": away} if away else {"status": document.state()}
 
     async def detailed() -> dict[str, Any]:
         return {**await document.of(_ALL), **source.figures()}
 
+    async def standing(request: Request, response: Response) -> None:
+        """Tell whoever asks how he stands with the limits, of which these pages take nothing."""
+        identity = await caller(request) if config.auth == "optional" else ANONYMOUS
+        told = await limits.standing(config.limits, request.url.path, counted_caller(request.scope, identity))
+        response.headers.update({name.decode(): value.decode() for name, value in told})
+
     for path in ("/health", *config.paths):
         shown = path == "/health"
-        router.add_api_route(path, health, summary="Basic health", include_in_schema=shown)
-        router.add_api_route(f"{path}/live", live, summary="Liveness: the process answers", include_in_schema=shown)
-        router.add_api_route(f"{path}/ready", ready, summary="Readiness: may it get traffic?", include_in_schema=shown)
-        router.add_api_route(f"{path}/detailed", detailed, summary="Health of every part", include_in_schema=shown)
+        asked = not shown and (config.limits or config.auth == "optional")
+        dependencies = [Depends(standing)] if asked else []
+        add = partial(router.add_api_route, include_in_schema=shown, dependencies=dependencies)
+        add(path, health, summary="Basic health")
+        add(f"{path}/live", live, summary="Liveness: the process answers")
+        add(f"{path}/ready", ready, summary="Readiness: may it get traffic?")
+        add(f"{path}/detailed", detailed, summary="Health of every part")
     return router
 
 

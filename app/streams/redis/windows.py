@@ -40,10 +40,16 @@ class RedisWindows:
         self._tasks = TaskSet()
 
     async def take(self, asks: Sequence[Ask]) -> list[Count]:
+        return await self._asked(asks, 1)
+
+    async def look(self, asks: Sequence[Ask]) -> list[Count]:
+        return await self._asked(asks, 0)
+
+    async def _asked(self, asks: Sequence[Ask], taken: int) -> list[Count]:
         loop = asyncio.get_running_loop()
         question = _Question(
             [self._layout.window(ask.key) for ask in asks],
-            [bound for ask in asks for bound in (ask.limit, round(ask.window * _MICROSECONDS))],
+            [*(bound for ask in asks for bound in (ask.limit, round(ask.window * _MICROSECONDS))), taken],
             loop.create_future(),
         )
         if not self._turn:

@@ -1,9 +1,9 @@
 -- Count one more in each of several logs of moments, or in none of them.
--- KEYS: the logs, latest moment first. ARGV: for each its limit and its window in microseconds.
+-- KEYS: the logs, latest moment first. ARGV: for each its limit and its window in microseconds; 1 to count, 0 to look.
 -- Returns for each: how many may be admitted now, the microseconds until one more may, and until this one may (0: it was).
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
-local waits, admitted = {}, true
+local waits, admitted = {}, ARGV[2 * #KEYS + 1] == '1'
 for index, key in ipairs(KEYS) do
   local limit, window = tonumber(ARGV[2 * index - 1]), tonumber(ARGV[2 * index])
   -- A clock that was set back must not let anybody in early.
