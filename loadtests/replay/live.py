@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 __all__ = ["View", "show"]
 
 _FAULTS = ("lost", "doubled", "reordered", "leaked", "receipts_wrong", "unfinished", "resumes_failed")
 _MILLISECONDS = 1000
+_WIDE = 80
+"""Columns of a terminal from which on four figures stand in a line."""
 
 
 class View:
@@ -34,6 +37,11 @@ class View:
         if self._live is not None:
             self._live.stop()
 
+    def refresh(self) -> None:
+        """Draw now."""
+        if self._live is not None:
+            self._live.refresh()
+
     def told(self, figures: dict[str, Any]) -> None:
         """Show the sums of all processes."""
         elapsed, messages = figures["elapsed"], figures.get("messages", 0)
@@ -43,7 +51,7 @@ class View:
         if self._quiet:
             return
         if self._live is not None:
-            self._live.update(_table(figures, self._rate))
+            self._live.update(_table(figures, self._rate, self._console.width))
         elif elapsed - self._printed >= 5.0:
             self._printed = elapsed
             self._console.print(_line(figures, self._rate), highlight=False)
@@ -54,31 +62,27 @@ def _line(figures: dict[str, Any], rate: float) -> str:
     return f"{figures['elapsed']:6.0f} s: {figures.get('open', 0)} open, {rate:,.0f} messages/s, {faults}"
 
 
-def _table(figures: dict[str, Any], rate: float) -> Table:
-    table = Table.grid(padding=(0, 3))
-    for _ in range(4):
-        table.add_column()
+def _table(figures: dict[str, Any], rate: float, width: int) -> Group:
+    """Return the figures in as many columns as ``width`` has room for, and what is wrong in a line below."""
     get = figures.get
 
     def time(name: str) -> str:
         return f"{get(f'{name}_p99', 0) / _MILLISECONDS:,.1f} ms"
 
-    table.add_row(
+    cells = [
         f"[bold]{figures['elapsed']:.0f} s[/]", f"{get('open', 0):,} open", f"{get('users', 0):,} users",
-        f"{get('finished_users', 0):,} done",
-    )  # fmt: skip
-    table.add_row(
-        f"{rate:,.0f} messages/s", f"{get('delivered', 0):,} delivered", f"{get('streams', 0):,} streams",
-        f"{get('completed', 0):,} completed",
-    )  # fmt: skip
-    table.add_row(
-        f"{get('drops', 0):,} drops", f"{get('resumes_right', 0):,} resumed", f"{get('gaps', 0):,} gaps told",
-        f"{get('receipts_right', 0):,} receipts right",
-    )  # fmt: skip
-    bad = [f"{get(name, 0):,} {name.replace('_', ' ')}" for name in _FAULTS if get(name, 0)]
-    table.add_row("p99:", f"first token {time('first_token')}", f"added {time('added')}", f"own lag {time('lag')}")
-    table.add_row(*([f"[bold red]{each}[/]" for each in bad[:4]] or ["[green]nothing lost, nothing doubled[/]"]))
-    return table
+        f"{get('finished_users', 0):,} done", f"{rate:,.0f} messages/s", f"{get('delivered', 0):,} delivered",
+        f"{get('streams', 0):,} streams", f"{get('completed', 0):,} completed", f"{get('drops', 0):,} drops",
+        f"{get('resumes_right', 0):,} resumed", f"{get('gaps', 0):,} gaps told",
+        f"{get('receipts_right', 0):,} receipts right", "99th percentile:", f"first token {time('first_token')}",
+        f"added {time('added')}", f"own lag {time('lag')}",
+    ]  # fmt: skip
+    columns = 4 if width >= _WIDE else 2
+    table = Table.grid(padding=(0, 3 if columns > 2 else 1))
+    for start in range(0, len(cells), columns):
+        table.add_row(*cells[start : start + columns])
+    bad = ", ".join(f"{get(name, 0):,} {name.replace('_', ' ')}" for name in _FAULTS if get(name, 0))
+    return Group(table, Text(bad, "bold red") if bad else Text("nothing lost, nothing doubled", "green"))
 
 
 def show(console: Console, verdict: dict[str, Any]) -> None:

@@ -81,7 +81,7 @@ def _tiles(verdict: Verdict) -> str:
     tiles += [(name.replace("_", " "), f"{get(name, 0):,}", "bad" if get(name, 0) else "good") for name in _FAULTS]
     tiles += [
         ("receipts right", f"{get('receipts_right', 0):,}", ""),
-        ("resumes right", f"{get('resumes_right', 0):,} of {get('resumes', 0):,}",
+        (f"resumes right, of {get('resumes', 0):,}", f"{get('resumes_right', 0):,}",
          "bad" if get("resumes", 0) > get("resumes_right", 0) else ""),
         ("gaps announced", f"{get('gaps', 0):,}", ""),
         ("drops", f"{get('drops', 0):,}", ""),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from loadtests.cli import app
 from loadtests.replay.crew import Outcome, Restart
+from loadtests.replay.live import View
 from loadtests.replay.options import Options
 from loadtests.replay.report import write_report
 from loadtests.replay.tally import Tally
@@ -133,6 +136,26 @@ def test_clocks_that_differ_and_ports_that_run_short_make_a_run_void() -> None:
     assert [each for each in verdict["doubts"] if "99% of its core" in each]
     assert verdict["warnings"] == ["false: exit status 1"]
     assert "hidden" not in json.dumps(verdict), "a verdict is shown to others"
+
+
+@pytest.mark.parametrize(("width", "lines"), [(100, 5), (80, 5), (45, 9)])
+def test_the_live_view_fits_its_terminal_and_hides_no_fault(width: int, lines: int) -> None:
+    faults = dict.fromkeys(("lost", "doubled", "reordered", "leaked", "unfinished"), 7)
+    for figures, says in ((faults, "7 lost, 7 doubled, 7 reordered, 7 leaked, 7 unfinished"), ({}, "nothing lost")):
+        console = Console(file=io.StringIO(), width=width, height=40, force_terminal=True, color_system=None)
+        with View(console, quiet=False) as view:
+            view.told({"elapsed": 61.0, "messages": 123_456, "delivered": 1_234_567, "added_p99": 12_300, **figures})
+            view.refresh()
+            assert isinstance(console.file, io.StringIO)
+            shown = [
+                line for line in re.sub(r"\x1b\[[0-9?]*[A-Za-z]", "", console.file.getvalue()).splitlines() if line
+            ]
+        shown = shown[-lines - (width < 60 and bool(figures)) :]
+        text = " ".join(" ".join(shown).split())
+        assert says in text, text
+        assert "1,234,567 delivered" in text
+        assert "added 12.3 ms" in text
+        assert max(map(len, shown)) <= width
 
 
 def test_the_report_is_one_page_that_fits_a_phone_and_runs_nothing(tmp_path: Path) -> None:
