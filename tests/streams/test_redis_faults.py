@@ -198,6 +198,9 @@ async def test_a_redis_without_memory_refuses_publications_and_stops_no_stream(a
         with pytest.raises(BrokerUnavailable) as refused:
             await a.broker.publish("room:1", b"2", size=5, ttl=30.0)
         assert refused.value.retryable
+        for number in range(3):
+            with pytest.raises(BrokerUnavailable):
+                await a.broker.publish(f"room:new:{number}", b"1", size=5, ttl=30.0)
         with pytest.raises(BrokerUnavailable):
             await own(a, "gen:2")
         await stream_tokens(a, owned, 500)

@@ -9,7 +9,6 @@ local deadline = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[5]
 local server = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
 redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'token', ARGV[2], 'node', ARGV[3], 'info', ARGV[4],
   'top', 0, 'closed', 0, 'lease', deadline, 'server', server)
--- After it: a script that has deleted something may write on when memory is full, and a new stream had better not.
-redis.call('DEL', KEYS[1])
+redis.call('DEL', KEYS[1])  -- Not first: a script that has deleted something may write on when memory is full.
 redis.call('PEXPIRE', KEYS[2], ARGV[6])
 return 1

@@ -28,8 +28,8 @@ if ARGV[2] ~= '0' then
   epoch = succeed(KEYS[1], KEYS[2], ARGV[6], ARGV[11], ARGV[12])
   if not epoch then
     epoch = ARGV[6]
-    redis.call('DEL', KEYS[1])
     redis.call('HSET', KEYS[2], 'epoch', epoch)
+    redis.call('DEL', KEYS[1])  -- Not first: a script that has deleted something may write on when memory is full.
     succeed(KEYS[1], KEYS[2], epoch)
   end
   offset = redis.call('HINCRBY', KEYS[2], 'top', 1)
