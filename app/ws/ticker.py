@@ -10,6 +10,7 @@ import asyncio
 import heapq
 from collections.abc import Callable
 from itertools import count
+from math import inf
 from typing import Any, Protocol
 
 import structlog
@@ -20,6 +21,8 @@ _log = structlog.get_logger(__name__)
 
 Entry = list[Any]
 """When, a number that no other entry has (so that two are never compared further), and what; None once forgotten."""
+_FEW = 64
+"""Forgotten entries that are not worth a search."""
 
 
 class Ticked(Protocol):
@@ -28,7 +31,7 @@ class Ticked(Protocol):
     tick_entry: Entry | None
 
     def due(self) -> float:
-        """Return when :meth:`tick` has something to do, in seconds of the ticker's clock."""
+        """Return when :meth:`tick` has something to do, in seconds of the ticker's clock; ``inf`` for never."""
 
     def tick(self, now: float) -> None: ...
 
@@ -39,6 +42,8 @@ class Ticker:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._heap: list[Entry] = []
+        self._forgotten = 0
+        """Entries in the heap that are nobody's, at most."""
         self._numbers = count(1)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
@@ -50,14 +55,14 @@ class Ticker:
         if entry is not None:
             if entry[0] <= due:
                 return  # It is looked at anew when the earlier time comes.
-            entry[2] = None
+            self._drop(entry)
         self._push(ticked, due)
         self._arm()
 
     def forget(self, ticked: Ticked) -> None:
         """Watch no more, and keep no reference. Idempotent."""
         if ticked.tick_entry is not None:
-            ticked.tick_entry[2] = None
+            self._drop(ticked.tick_entry)
             ticked.tick_entry = None
 
     def close(self) -> None:
@@ -66,7 +71,19 @@ class Ticker:
             self._timer.cancel()
             self._timer = None
 
+    def _drop(self, entry: Entry) -> None:
+        """Let an entry be nobody's. It stays where it is until many do: its time may be days away."""
+        entry[2] = None
+        self._forgotten += 1
+        if self._forgotten > _FEW and 2 * self._forgotten > len(self._heap):
+            self._heap = [each for each in self._heap if each[2] is not None]
+            heapq.heapify(self._heap)
+            self._forgotten = 0
+
     def _push(self, ticked: Ticked, due: float) -> None:
+        if due == inf:
+            ticked.tick_entry = None
+            return
         ticked.tick_entry = entry = [due, next(self._numbers), ticked]
         heapq.heappush(self._heap, entry)
 
@@ -88,6 +105,7 @@ class Ticker:
             entry = heapq.heappop(self._heap)
             ticked = entry[2]
             if ticked is None:
+                self._forgotten -= 1
                 continue
             try:
                 ticked.tick(now)

@@ -50,6 +50,40 @@ async def test_each_is_called_when_it_is_due_and_again(ticker):
     assert all(late >= 0 for alarm in alarms for late in alarm.rung)
 
 
+async def test_those_who_come_and_go_leave_nothing_until_a_time_that_is_far_away(ticker):
+    stays = [Alarm(3600) for _ in range(100)]
+    for alarm in stays:
+        ticker.watch(alarm)
+    for number in range(5000):
+        alarm = Alarm(3600 + number)
+        ticker.watch(alarm)
+        alarm.times.insert(0, time.monotonic() + 60)
+        ticker.watch(alarm)
+        ticker.forget(alarm)
+        assert len(ticker._heap) < 400
+    soon = Alarm(UNIT)
+    ticker.watch(soon)
+    async with asyncio.timeout(5):
+        await soon.done.wait()
+    for alarm in stays:
+        ticker.forget(alarm)
+    assert len(ticker._heap) < 100
+
+
+async def test_who_has_no_deadline_is_not_kept_and_can_get_one(ticker):
+    alarm = Alarm(UNIT)
+    alarm.due = lambda: float("inf")
+    ticker.watch(alarm)
+    assert (ticker._heap, alarm.tick_entry) == ([], None)
+    del alarm.due
+    ticker.watch(alarm)
+    async with asyncio.timeout(5):
+        await alarm.done.wait()
+    alarm.due = lambda: float("inf")
+    alarm.times = [0.0]
+    ticker.forget(alarm)
+
+
 async def test_an_earlier_deadline_counts_once_it_is_announced(ticker):
     alarm = Alarm(3600)
     ticker.watch(alarm)
