@@ -30,18 +30,24 @@ class Sessions:
             return
         self._all.add(session)
         if session.protocol.admitted:
-            self._by_user.setdefault(session.identity.user_id, {})[session] = None
+            user = session.identity.user_id
+            if user is not None:
+                self._take(None, session)  # It may have been nobody's until now.
+            self._by_user.setdefault(user, {})[session] = None
 
     def discard(self, session: Session) -> None:
         """Forget a session that is over."""
         self._all.discard(session)
-        user = session.identity.user_id
+        self._take(session.identity.user_id, session)
+
+    def of(self, user: str | None) -> list[Session]:
+        """Return the sessions of a user, the oldest first."""
+        return list(self._by_user.get(user, ()))
+
+    def _take(self, user: str | None, session: Session) -> None:
+        """Let ``session`` be no longer among those of ``user``."""
         theirs = self._by_user.get(user)
         if theirs is not None:
             theirs.pop(session, None)
             if not theirs:
                 del self._by_user[user]
-
-    def of(self, user: str | None) -> list[Session]:
-        """Return the sessions of a user, the oldest first."""
-        return list(self._by_user.get(user, ()))

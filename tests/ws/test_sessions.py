@@ -36,6 +36,18 @@ def test_who_was_not_let_in_yet_is_nobodys(sessions):
     assert sessions.of("alice") == list(sessions) == [session]
 
 
+def test_who_was_nobody_and_signs_in_is_no_longer_nobody(sessions):
+    session, other = Stub(None), Stub(None)
+    for each in (session, other):
+        sessions.add(each)
+    session.identity = Identity("alice")
+    sessions.add(session)
+    assert (sessions.of(None), sessions.of("alice")) == ([other], [session])
+    for each in (session, other):
+        sessions.discard(each)
+    assert not sessions._by_user, "a session that is over is kept"
+
+
 def test_who_is_over_does_not_come_back(sessions):
     session = Stub("alice")
     session.closed = True
