@@ -20,7 +20,7 @@ def serve(port: int) -> None:
 
     app.ws("/*", {"compression": CompressOptions.DISABLED, "open": opened, "message": message, "idle_timeout": 120})
     app.listen({"host": "127.0.0.1", "port": port})
-    app.run()
+    app.loop.uv_loop.run()  # app.run() would look for work all the time, for asyncio's sake: idling would count as work
 
 
 if __name__ == "__main__":
