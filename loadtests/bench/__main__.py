@@ -50,7 +50,7 @@ _SCENARIOS: dict[str, Callable[[Plan], Coroutine[Any, Any, list[Row]]]] = {
 }
 _WITH_VALKEY = ("replicas", "limited")
 _EXAMPLES = """examples:
-  python -m loadtests.bench                          everything, about a quarter of an hour
+  python -m loadtests.bench                          everything, 15 to 25 minutes (--rounds 2: a third less)
   python -m loadtests.bench --quick                  everything, smaller and once, within two minutes
   python -m loadtests.bench tokens latency --rounds 5
   python -m loadtests.bench --write                  and put table and plots into docs

@@ -109,11 +109,15 @@ async def cut(plan: Plan) -> list[Row]:
 
 async def _cut(lab: Lab, target: Target, followers: Followers) -> list[Figure]:
     """Return what was lost or doubled, how many did not come back, the seconds that it took, and the CPU of each."""
-    await followers.start()
-    async with followers.publishing(rate=5.0), Meter([target.pid], lab.load_pids) as meter:
-        await followers.cut()
-    await followers.settle()
-    followers.close()
+    try:
+        await followers.start()
+        async with followers.publishing(rate=5.0), Meter([target.pid], lab.load_pids) as meter:
+            await followers.cut()
+        await followers.settle()
+    except OSError as error:
+        return [Figure(math.nan, (f"broken off: {error}",))] * 4
+    finally:
+        followers.close()
     doubts, count = meter.doubts(closed=True), len(followers.everybody)
     back = [seconds for seconds in followers.back if seconds is not None]
     p95 = percentile(back, 0.95) if back else math.inf

@@ -77,6 +77,7 @@ class Followers:
         """Publish ``rate`` messages a second from a socket of its own while the block lasts, and a second before.
 
         Some more follow after it: whoever has missed what was published at its end shows by those that come then.
+        Raises :exc:`ConnectionError` when the server has closed the publisher's socket: nothing would be missed then.
         """
         publisher = self._kind(self._target, "publisher", follows=False)
         await publisher.connect()
@@ -96,7 +97,10 @@ class Followers:
             task.cancel()
             await asyncio.wait([task])
             await asyncio.sleep(0.2)
+            there = publisher.connected
             publisher.cut()
+        if not there:
+            raise ConnectionResetError("the publisher's socket was closed")
 
     def close(self) -> None:
         for each in self.everybody:
@@ -130,6 +134,10 @@ class Follower(asyncio.Protocol):
                 while self.took is None:
                     with contextlib.suppress(OSError):
                         await self._attempt()
+
+    @property
+    def connected(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
 
     def cut(self) -> None:
         transport, self._transport = self._transport, None

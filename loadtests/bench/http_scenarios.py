@@ -24,7 +24,7 @@ _CONNECTIONS = 16
 async def sse(plan: Plan) -> list[Row]:
     """Streams of ``/v1/chat/completions`` that are passed on: as many as a core carries, and few enough for all."""
     many, length = plan.of(200), plan.of(150)
-    few, longer = plan.of(20), plan.of(400)
+    few, longer = plan.of(20), plan.of(350)
     return [
         *await _streamed(plan, many, length, [peer for peer in peers_for("proxy") if peer.name == "nginx"]),
         *await _streamed(plan, few, longer, [*peers_for("proxy"), *peers_for("models")]),

@@ -63,6 +63,6 @@ class _SocketIo(_Plain):
 
 
 RETURNING: Mapping[str, type[Follower]] = MappingProxyType(
-    {"Socket.IO": _SocketIo, "python-socketio": _SocketIo, "Node ws": _Plain, "FastAPI": _Plain}
+    {"uWebSockets": _Plain, "Node ws": _Plain, "Socket.IO": _SocketIo, "FastAPI": _Plain}
 )
-"""By the server's name."""
+"""By the server's name. python-socketio is not among them: what is published to all meanwhile fills its core alone."""

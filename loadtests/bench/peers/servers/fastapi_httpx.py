@@ -24,5 +24,7 @@ async def proxy(request: Request) -> StreamingResponse:
 
 
 if __name__ == "__main__":
-    client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{sys.argv[2]}", timeout=None, limits=httpx.Limits())
+    client = httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{sys.argv[2]}", timeout=None, limits=httpx.Limits(max_keepalive_connections=20)
+    )
     uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), loop="uvloop", log_level="error", access_log=False)

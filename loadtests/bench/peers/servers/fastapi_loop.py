@@ -1,5 +1,6 @@
 """The loop of FastAPI's tutorial: a list of sockets, and an await for each."""
 
+import contextlib
 import sys
 
 import uvicorn
@@ -18,7 +19,8 @@ async def talk(socket: WebSocket) -> None:
         while True:
             text = await socket.receive_text()
             for each in everybody.copy():
-                await each.send_text(text)
+                with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # or one that has gone ends this one, too
+                    await each.send_text(text)
     except WebSocketDisconnect:
         pass
     finally:
