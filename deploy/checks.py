@@ -21,6 +21,8 @@ __all__ = ["main"]
 
 _PATIENCE = 120.0
 """Seconds for one answer: a picture is made while its request waits."""
+_SETTLING = 30.0
+"""Seconds in which services that have just started must be found well: the gateway looks at them now and then."""
 
 
 class CheckFailed(Exception):
@@ -76,12 +78,16 @@ def _fetch(request: urllib.request.Request) -> Answer:
 
 
 def check_health(system: System) -> None:
-    """The gateway and each service behind it are well."""
-    answer = system.ask("GET", "/healthz")
-    services = answer.field("services")
-    for name, state in services.items():
-        print(f"       {name:20} {state}")
-    ill = [name for name, state in services.items() if state not in ("healthy", "not_configured")]
+    """The gateway and each service behind it are well, or soon are."""
+    ends = time.monotonic() + _SETTLING
+    while True:
+        services = system.ask("GET", "/healthz").field("services")
+        for name, state in services.items():
+            print(f"       {name:20} {state}")
+        ill = [name for name, state in services.items() if state not in ("healthy", "not_configured")]
+        if not ill or time.monotonic() > ends:
+            break
+        time.sleep(1.0)
     if ill:
         raise CheckFailed(f"not healthy: {', '.join(ill)}. Look at: make logs")
 
