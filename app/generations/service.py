@@ -47,6 +47,8 @@ from app.streams.recovery import Recovery
 __all__ = ["CancelStatus", "Generation", "Generations"]
 
 _log = structlog.get_logger(__name__)
+_LOG_BEHIND = 6.0
+"""Seconds by which a log may be late before a reader who is ahead of it must begin again: Redis's own patience."""
 _RULE = EventMergeRule()
 
 CancelStatus = Literal["cancelled", "cancelling", "finished"]
@@ -236,13 +238,13 @@ class Generations:
     async def _place(self, record: Record, since: Position) -> Position | None:
         if since.epoch and not continues(since, record.epoch, record.past):
             return None
-        for pause in PAUSES:
-            if record.closed or since.offset <= record.top:
-                break
-            await asyncio.sleep(pause)
+        loop = asyncio.get_running_loop()
+        deadline, pauses = loop.time() + _LOG_BEHIND, iter(PAUSES)
+        while not record.closed and since.offset > record.top:
+            if loop.time() >= deadline:
+                return None
+            await asyncio.sleep(next(pauses, PAUSES[-1]))
             record = await self._ledger.record(record.stream) or record
-        else:
-            return None
         if record.closed and since.offset >= record.top:
             history = await self._broker.history(record.stream, record.top - 1)
             last = history.batches[-1].items[-1] if history.batches else b""

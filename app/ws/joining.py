@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -27,6 +28,8 @@ __all__ = ["check_subscriptions", "generate", "put", "remove", "reply", "resume"
 
 _log = structlog.get_logger(__name__)
 _NEVER_MERGE = NeverMerge()
+_PATIENCE = (0.1, 0.5, 2.0)
+"""Seconds between attempts to follow a stream again that was resumed while Redis was late."""
 
 
 async def generate(asker: Asker, action: Generate) -> None:
@@ -144,7 +147,10 @@ async def resume(asker: Asker, action: Resume) -> None:
 
 
 async def _follow(asker: Asker, channel: str, start: Position) -> None:
-    """Send what a resumed stream has missed. The reply is out: what goes wrong now is told as a gap."""
+    """Send what a resumed stream has missed. The reply is out: what goes wrong now is told as a gap.
+
+    Where only Redis was late nothing is lost, and it is tried again before he is sent back to the beginning.
+    """
 
     def gap(text: str, **fields: Any) -> None:
         asker.send(text_frame(message("gap", **channel_fields(channel), **fields, message=text)))
@@ -155,10 +161,13 @@ async def _follow(asker: Asker, channel: str, start: Position) -> None:
             gap("It begins again after this offset.", subscribed=True, epoch=at.epoch, offset=at.offset)
         _send_recovery(asker, channel, recovery, None)
 
-    try:
-        await _watch(asker, channel, start, send)
-    except TidegateError as error:
-        gap(error.message, subscribed=False, code=error.code)
+    for pause in (*_PATIENCE, None):
+        try:
+            return await _watch(asker, channel, start, send)
+        except TidegateError as error:
+            if pause is None or not isinstance(error, BrokerUnavailable):
+                return gap(error.message, subscribed=False, code=error.code)
+        await asyncio.sleep(pause)
 
 
 async def _watch(asker: Asker, channel: str, since: Position | None, send: Callable[[Recovery], None]) -> None:
