@@ -23,6 +23,7 @@ from tests.support.upstream import DONE, Call, chunk, scripted
 from tests.support.valkey import ValkeyServer
 
 VERSIONS = {"5": ["ai@5.0.277", "@ai-sdk/react@2.0.280"], "7": ["ai@7.0.173", "@ai-sdk/react@4.0.177"]}
+FOR_PAGES = ["react@19.2.1", "react-dom@19.2.1", "esbuild@0.25.12"]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tidegate-tests"
 TEXTS = ["Grü", "ße ", "😀 ", *(f"tok{number} " for number in range(60)), "end"]
 
@@ -36,9 +37,9 @@ def install(version: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "node_modules" / "@ai-sdk" / "react").exists():
+        if not all((folder / "node_modules" / name).exists() for name in ("@ai-sdk/react", "react-dom", "esbuild")):
             flags = ["--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder)]
-            command = ["npm", "install", *flags, *packages, "react@19"]
+            command = ["npm", "install", *flags, *packages, *FOR_PAGES]
             done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=100, cwd=folder)
             if done.returncode:
                 pytest.skip(f"npm could not get the AI SDK: {done.stderr.strip()[-200:]}")
