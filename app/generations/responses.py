@@ -7,7 +7,7 @@ A generation's own log has what was answered and nothing of the question. A resp
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -28,6 +28,7 @@ from app.generations.lifecycle import State
 from app.generations.receipt import Snapshot
 from app.generations.served import IMAGE_FORMATS, Served, Target
 from app.generations.service import Generation, Generations
+from app.limits.shares import Caller
 from app.streams.broker import Keys
 
 __all__ = ["Asked", "Responses", "generation_of", "response_id", "response_of"]
@@ -70,13 +71,13 @@ class Responses:
         self._served = served
 
     async def start(
-        self, identity: Identity, body: Mapping[str, Any], *, policy: str, key: str | None = None
+        self, caller: Caller, body: Mapping[str, Any], *, policy: str, key: str | None = None
     ) -> tuple[str, Asked, Target]:
-        """Start a generation for a request's body and return its id.
+        """Start a generation of ``caller`` for a request's body and return its id.
 
         Raises :exc:`~app.errors.BadRequest`, ``PreviousNotFound``, and what :meth:`Generations.start` raises.
         """
-        target = self._served.find(body.get("model"))
+        identity, target = caller.identity, self._served.find(body.get("model"))
         messages = messages_of_input(body.get("input"))
         previous = body.get("previous_response_id")
         if previous is not None:
@@ -90,7 +91,7 @@ class Responses:
         else:
             policy = "continue" if background else policy
             start = self._served.chat(target, chat_body(body, messages), policy=policy, key=key)
-        generation_id, _ = await self._generations.start(identity, start)
+        generation_id, _ = await self._generations.start(identity, replace(start, caller=caller))
         if keep:
             await self._keep(generation_id, asked, target.kept_for)
         return generation_id, asked, target

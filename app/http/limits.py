@@ -6,11 +6,10 @@ from starlette.types import Message, Scope, Send
 
 from app.auth.identity import Identity
 from app.http.routes import Route
+from app.limits.callers import counted_caller
 from app.limits.limits import Limits, Verdict, Wanted
-from app.limits.shares import Caller
-from app.observe.request_context import context_of
 
-__all__ = ["admit_request", "counted_caller", "telling"]
+__all__ = ["admit_request", "telling"]
 
 _HEADS = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 
@@ -20,12 +19,6 @@ async def admit_request(
 ) -> Verdict:
     """Ask all limits that the route of a request (scope type ``http`` or ``websocket``) names."""
     return await limits.admit(route.config.limits, route.label, counted_caller(scope, identity), wanted)
-
-
-def counted_caller(scope: Scope, identity: Identity) -> Caller:
-    """Return by what the caller of a request is counted."""
-    key = next((value for name, value in scope["headers"] if name == b"x-api-key"), None)
-    return Caller(identity, context_of(scope).client, key)
 
 
 def telling(send: Send, verdict: Verdict) -> Send:

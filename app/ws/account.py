@@ -9,6 +9,7 @@ class Account:
     """One session's. Times are the services' clock."""
 
     __slots__ = (
+        "api_key",
         "by_client",
         "client",
         "code",
@@ -39,5 +40,7 @@ class Account:
         self.delivered_bytes = 0
         """Of live messages, as far as their subscriptions are over."""
         self.client = ""
+        """The address of who opened it; ``api_key`` is what came with that as ``X-API-Key``."""
+        self.api_key: bytes | None = None
         self.request_id = b""
         self.trace_id = ""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from app.errors import TidegateError
+from app.limits.callers import counted_caller
 from app.observe.counts import SocketCounts
 from app.observe.families import Snapshot
-from app.observe.request_context import RequestContext
+from app.observe.request_context import context_of
 from app.ws.account import Account
 from app.ws.session import Session
 
@@ -28,12 +29,12 @@ class Book:
         self._clock = clock
         self._line = line
 
-    def opened(self, session: Session, context: RequestContext | None) -> None:
-        """A socket was let in by the request of ``context``."""
-        account = session.account
+    def opened(self, session: Session, scope: Mapping[str, Any]) -> None:
+        """A socket was let in by the request of ``scope``."""
+        account, context = session.account, context_of(scope)
         account.protocol = self._protocol
-        if context is not None:
-            account.client, account.request_id, account.trace_id = context.client, context.id, context.trace.trace_id
+        account.client, account.request_id, account.trace_id = context.client, context.id, context.trace.trace_id
+        account.api_key = counted_caller(scope, session.identity).api_key
         self._counts.opened(self._protocol)
 
     def closed(self, session: Session) -> None:

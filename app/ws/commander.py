@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from app.auth.identity import Identity
 from app.errors import TidegateError
+from app.limits.shares import Caller
 from app.streams.hub import Listener, Subscription
 from app.ws.services import Services, SocketEncoder
 from app.ws.ticker import Ticked
@@ -26,6 +27,8 @@ class Asker(Listener, Ticked, Protocol):
     def services(self) -> Services: ...
     @property
     def identity(self) -> Identity: ...
+    @property
+    def caller(self) -> Caller: ...
     @property
     def subscriptions(self) -> dict[str, Subscription | None]: ...
     @property

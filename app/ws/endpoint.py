@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from app.auth.identity import ANONYMOUS, Identity
 from app.auth.origins import Origins
 from app.errors import InvalidToken, PermissionDenied, TidegateError
-from app.observe.request_context import RequestContext, context_of
+from app.observe.request_context import context_of
 from app.observe.sampling import Sampled
 from app.ws.admission import Held
 from app.ws.book import Book
@@ -108,11 +108,11 @@ class Endpoint:
             raise
         connection = scope["extensions"][EXTENSION]
         track = None if self._services.recorder is None else self._track(self._services.recorder, scope, handshake)
-        self._open(context_of(scope), connection, handshake, identity, error, held, track)
+        self._open(scope, connection, handshake, identity, error, held, track)
 
     def _open(
         self,
-        context: RequestContext | None,
+        scope: dict[str, Any],
         connection: Any,
         handshake: Handshake,
         identity: Identity | None,
@@ -127,7 +127,7 @@ class Endpoint:
                 identity, error = None, revoked
         seen: ConnectionPort = connection if track is None else RecordedConnection(connection, track)
         session = self._begin(seen, handshake, identity, error, self._end)
-        self._book.opened(session, context)
+        self._book.opened(session, scope)
         if session.closed:
             self._book.closed(session)
             self._services.admission.release(held)

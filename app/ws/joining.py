@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -35,7 +36,8 @@ _PATIENCE = (0.1, 0.5, 2.0)
 async def generate(asker: Asker, action: Generate) -> None:
     """Start a generation, or attach to the one that runs, and answer."""
     check_subscriptions(asker, 1)  # first: nobody would learn of a generation that was started and can't be watched
-    generation_id, _ = await asker.services.generations.start(asker.identity, action.request)
+    request = replace(action.request, caller=asker.caller)
+    generation_id, _ = await asker.services.generations.start(asker.identity, request)
     channel = GENERATION_PREFIX + generation_id
     if channel in asker.subscriptions:
         reply(asker, action.id, generation_id=generation_id, channel=channel, **_standing(asker, channel))

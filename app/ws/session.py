@@ -13,6 +13,7 @@ from typing import Any
 
 from app.auth.identity import Identity
 from app.errors import SlowConsumer, TidegateError
+from app.limits.shares import Caller
 from app.observe.sampling import Sampled
 from app.streams.hub import Subscription
 from app.streams.position import Position
@@ -79,6 +80,11 @@ class Session(Outlet):
     @property
     def identity(self) -> Identity:
         return self.protocol.identity
+
+    @property
+    def caller(self) -> Caller:
+        """By what it is counted where it starts something."""
+        return Caller(self.identity, self.account.client or None, self.account.api_key)
 
     def run(self, actions: Sequence[Any]) -> None:
         """Carry out what the protocol decided."""

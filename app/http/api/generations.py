@@ -27,7 +27,7 @@ from app.http.api.forms import form_route
 from app.http.api.generation_bodies import report_body, start_body
 from app.http.api.models import CancelAnswer, GenerationAnswer, StartAnswer, StartBody
 from app.http.event_stream import EventStreams, SseListener, parse_event_id
-from app.http.limits import counted_caller
+from app.limits.callers import counted_caller
 from app.observe.request_context import context_of
 from app.streams.position import Position
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from app.http.api.caller import Caller
 from app.http.api.documented import BEARER, problems
 from app.http.api.models import UsageAnswers
-from app.http.limits import counted_caller
+from app.limits.callers import counted_caller
 from app.limits.limits import Limits
 
 __all__ = ["usage_router"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from app.errors import BadRequest, NotFound, PermissionDenied
@@ -32,7 +33,7 @@ async def call(client: Client, method: str, data: Any) -> dict[str, Any]:
 
 async def _generate(client: Client, data: dict[str, Any]) -> dict[str, Any]:
     """The asker subscribes to the channel next, from the position that he gets."""
-    request = StartRequest.parse(data, attended=False)
+    request = replace(StartRequest.parse(data, attended=False), caller=client.session.caller)
     generation_id, position = await client.session.services.generations.start(client.protocol.identity, request)
     return {"generation_id": generation_id, "channel": GENERATION_PREFIX + generation_id, **position._asdict()}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import structlog
@@ -20,7 +20,7 @@ from app.errors import (
     TidegateError,
     UnsupportedData,
 )
-from app.observe.request_context import RequestContext, context_of
+from app.observe.request_context import context_of
 from app.ws.admission import Held
 from app.ws.book import Book
 from app.ws.centrifuge.endpoint import Opener
@@ -168,7 +168,7 @@ class StreamOpener:
         if connection.gone:
             admission.release(held)
         else:
-            await self._serve(transport, connection, commands, held, context_of(request.scope))
+            await self._serve(transport, connection, commands, held, request.scope)
         await request.end()
 
     def _asked_for(self, request: Request) -> Transport:
@@ -190,7 +190,7 @@ class StreamOpener:
         connection: HttpConnection,
         commands: bytes,
         held: Held,
-        context: RequestContext | None,
+        scope: Mapping[str, Any],
     ) -> None:
         """Run a session until its end."""
         services = self._opener.services
@@ -207,7 +207,7 @@ class StreamOpener:
         told = {"session": session_id, "node": self._node}
         session = self._opener.open(stream, transport.codec, None, None, ended, told)
         session.held = held
-        self._book.opened(session, context)
+        self._book.opened(session, scope)
         self._posts.enter(session_id, stream)
         session.let_in()
         try:

@@ -7,6 +7,7 @@ client that leaves cancels.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import orjson
 
@@ -64,7 +65,8 @@ class CodeSockets:
             self._served.chat(target, code_body(params, variant, own=target.format == "json-lines"), policy="cancel")
             for variant, target in enumerate(targets)
         ]
-        started = [(await self._generations.start(socket.identity, each))[0] for each in asked]
+        starts = [replace(each, caller=socket.caller) for each in asked]
+        started = [(await self._generations.start(socket.identity, each))[0] for each in starts]
         await socket.send(frame("variantCount", 0, str(len(kinds))))
         for variant in range(len(kinds)):
             await socket.send(frame("status", variant, _STATUS))

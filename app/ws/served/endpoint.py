@@ -12,6 +12,7 @@ from app.auth.api_keys import ApiKeys
 from app.auth.identity import ANONYMOUS, Identity
 from app.auth.origins import Origins
 from app.errors import PermissionDenied, TidegateError, TokenRevoked, Unauthenticated
+from app.limits.callers import counted_caller
 from app.observe.request_context import context_of
 from app.ws.connection import EXTENSION, Connection
 from app.ws.endpoint import Problem, Receive, Send, TicketOffice
@@ -82,7 +83,7 @@ class ServedEndpoint:
             raise
         connection: Connection = scope["extensions"][EXTENSION]
         connection.admit_messages(self._max_message)
-        socket = ServedSocket(connection, identity, services.clock())
+        socket = ServedSocket(connection, counted_caller(scope, identity), services.clock())
         self._sockets.open.add(socket)
         socket.task = services.tasks.start(self._live(socket), "a served socket")
         socket.task.add_done_callback(lambda _: services.admission.release(held))

@@ -151,8 +151,7 @@ class _Lanes:
                 raise BadRequest(f"{name} is not served over a WebSocket here.")
         policy = self._sockets.served.config.openai.socket_on_last_disconnect
         body = {name: value for name, value in event.items() if name not in {"type", "stream_id"}}
-        responses, identity = self._sockets.responses, self._socket.identity
-        generation_id, asked, _ = await responses.start(identity, body, policy=policy)
+        generation_id, asked, _ = await self._sockets.responses.start(self._socket.caller, body, policy=policy)
         await self._stream(generation_id, asked, -1, lane)
 
     async def _resume(self, generation_id: str, after: int, lane: str | None) -> None:

@@ -6,8 +6,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from app.auth.identity import Identity
 from app.errors import TidegateError, TokenExpired
+from app.limits.shares import Caller
 from app.ws.frames import text_frame
 from app.ws.ports import ConnectionPort
 
@@ -22,9 +22,10 @@ _UNSUPPORTED = 1003
 class ServedSocket:
     """:class:`~app.ws.ports.SessionPort` of a connection whose one task awaits messages and room to write."""
 
-    def __init__(self, connection: ConnectionPort, identity: Identity, now: float) -> None:
+    def __init__(self, connection: ConnectionPort, caller: Caller, now: float) -> None:
         """``now`` is in seconds since 1970: the socket ends with its token."""
-        self.identity = identity
+        self.caller = caller
+        self.identity = identity = caller.identity
         self.gone = False
         """Whether nothing can be sent any more."""
         self.leaving = False

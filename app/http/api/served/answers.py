@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import wraps
 from typing import Any
 
@@ -20,6 +21,7 @@ from app.generations.waiting import Waiter
 from app.http.api.served.caller import ServedCaller
 from app.http.problems import GATEWAY_ERROR, problem
 from app.http.served_stream import LIMIT, RULE, ServedAnswer, ServedListener, ServedStream, ServedStreams
+from app.limits.callers import counted_caller
 from app.streams.merge import MergeRule
 
 __all__ = ["GENERATION_ID", "Answers", "json_answer", "json_body", "openai_errors", "openai_refusal"]
@@ -38,8 +40,9 @@ class Answers:
         self.caller = caller
         self._streams = streams
 
-    async def start(self, identity: Identity, asked: StartRequest) -> str:
+    async def start(self, request: Request, identity: Identity, asked: StartRequest) -> str:
         """Return the generation's id. Raises what :meth:`Generations.start` raises."""
+        asked = replace(asked, caller=counted_caller(request.scope, identity))
         generation_id, _ = await self.generations.start(identity, asked)
         return generation_id
 

@@ -56,7 +56,7 @@ class _Routes:
         target = answers.served.find(body.get("model"))
         key = request.headers.get("idempotency-key") or None
         asked = answers.served.chat(target, body, policy=config.on_last_disconnect, key=key)
-        generation_id = await answers.start(identity, asked)
+        generation_id = await answers.start(request, identity, asked)
         id_, model, now = _chat_id(generation_id), str(body["model"]), int(self._clock())
         if stream:
             wire = ChatStream(id_, model, now, usage=told)

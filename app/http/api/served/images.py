@@ -38,7 +38,7 @@ def images_router(answers: Answers, clock: Callable[[], float]) -> APIRouter:
         target = answers.served.find(body.get("model"))
         key = request.headers.get("idempotency-key") or None
         asked = answers.served.image(target, body, policy=config.on_last_disconnect, key=key)
-        generation_id, now = await answers.start(identity, asked), int(clock())
+        generation_id, now = await answers.start(request, identity, asked), int(clock())
         if stream:
             wire = ImageStream(now, body, partial)
             limit = 2 * target.max_bytes

@@ -16,6 +16,7 @@ from app.generations.responses import Asked, Responses, generation_of, response_
 from app.http.api.documented import BEARER
 from app.http.api.served.answers import GENERATION_ID, Answers, json_answer, json_body, openai_errors
 from app.http.api.served.documented import MODEL, OF_OPENAI, asked, streamed
+from app.limits.callers import counted_caller
 from app.streams.merge import NeverMerge
 
 __all__ = ["responses_router"]
@@ -39,7 +40,8 @@ class _Routes:
             if body.get(name) not in (None, True, False):
                 raise BadRequest(f"{name} must be true or false.")
         key = request.headers.get("idempotency-key") or None
-        generation_id, asked, target = await self._responses.start(identity, body, policy=policy, key=key)
+        caller = counted_caller(request.scope, identity)
+        generation_id, asked, target = await self._responses.start(caller, body, policy=policy, key=key)
         if body.get("stream"):
             return await self._stream(identity, generation_id, asked, -1, 2 * target.max_bytes)
         if body.get("background"):

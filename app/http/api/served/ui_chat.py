@@ -69,7 +69,7 @@ class _Routes:
             asked = StartRequest.parse(fields, attended=True)
         else:
             asked = served.chat(target, {"messages": ui_messages(body)}, policy=config.on_last_disconnect)
-        generation_id = await answers.start(identity, asked)
+        generation_id = await answers.start(request, identity, asked)
         await self._keys.put(_name(identity, chat), generation_id.encode(), target.kept_for)
         return await self._stream(identity, chat, generation_id, 2 * target.max_bytes)
 
