@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import tracemalloc
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -13,6 +16,7 @@ import pytest
 from tests.http.uploads.support import BOUNDARY, JPEG, PNG, SVG, field, form, part
 from tests.support.gateway import bearer, running, settings
 from tests.support.upstream import Call, Upstream, scripted
+from tests.support.ws import eventually
 
 START = "/api/v1/generations"
 FORM = {"content-type": f"multipart/form-data; boundary={BOUNDARY.decode()}"}
@@ -25,11 +29,11 @@ async def writes(call: Call) -> None:
 
 
 @asynccontextmanager
-async def started() -> AsyncIterator[tuple[httpx.AsyncClient, Upstream]]:
+async def started(**upload: int) -> AsyncIterator[tuple[httpx.AsyncClient, Upstream]]:
     fields = {"text": "text", "done": "type=end"}
     kinds = {"code": {"upstream": "chat", "format": "json-lines", "path": "/generate", "fields": fields}}
     async with scripted(writes) as upstream:
-        config = settings(upstream.url, generations={"kinds": kinds, "upload": {"max_file_bytes": 100_000}})
+        config = settings(upstream.url, generations={"kinds": kinds, "upload": {"max_file_bytes": 100_000, **upload}})
         async with (
             running(config) as gateway,
             httpx.AsyncClient(base_url=gateway.http, headers=bearer(), timeout=30) as client,
@@ -59,6 +63,67 @@ async def test_fields_and_files_are_the_input() -> None:
             "more": [f"data:image/jpeg;base64,{jpeg}", f"data:image/png;base64,{png}"],
             "options": {"dark": True},
         }
+
+
+@pytest.mark.parametrize("memory", [0, 1, 1000, 100_000])
+async def test_what_is_held_on_disk_is_the_same(memory: int) -> None:
+    pictures = [PNG + bytes([number]) * (900 * number + number) for number in range(8)]
+    async with started(memory=memory) as (client, upstream):
+        answer = await client.post(
+            f"{START}?wait=true",
+            data={"kind": "code", "prompt": "ü" * 700, "input": '{"variants": 2}'},
+            files=[("image", (f"{number}.png", picture)) for number, picture in enumerate(pictures)],
+        )
+        assert answer.status_code == 200, answer.text
+        urls = [f"data:image/png;base64,{b64encode(picture).decode()}" for picture in pictures]
+        assert upstream.calls[0].body == {"variants": 2, "prompt": "ü" * 700, "image": urls}
+
+
+async def test_a_form_that_comes_slowly_is_not_held_in_memory_and_is_gone_when_its_client_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    size, before = 8_000_000, _on_disk(tmp_path)
+
+    async with started(max_file_bytes=size + 100, memory=10_000) as (client, upstream):
+        tracemalloc.start()
+        try:
+            gone = asyncio.Event()
+
+            async def body() -> AsyncIterator[bytes]:
+                yield form(field(b"code", "kind"), part(PNG)).removesuffix(b"\r\n--%b--\r\n" % BOUNDARY)
+                for _ in range(size // 80_000):
+                    yield bytes(80_000)
+                await gone.wait()
+
+            start = tracemalloc.get_traced_memory()[0]
+            asking = asyncio.create_task(client.post(START, content=body(), headers=FORM))
+            await eventually(lambda: _on_disk(tmp_path) - before > size - 500_000)
+            assert tracemalloc.get_traced_memory()[0] - start < size / 4
+            asking.cancel()
+            await asyncio.wait([asking])
+            await eventually(lambda: _on_disk(tmp_path) == before)
+        finally:
+            tracemalloc.stop()
+        assert upstream.calls == []
+
+
+def _on_disk(folder: Path) -> int:
+    """Return the bytes of this process's open files in ``folder`` that have no name any more."""
+    size = 0
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if str(folder) in str(link.readlink()):
+                size += link.stat().st_size
+    return size
+
+
+async def test_a_disk_that_takes_nothing_is_a_problem_that_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere/at/all")
+    async with started(memory=10) as (client, upstream):
+        answer = await client.post(START, data={"kind": "code"}, files=[("image", ("a.png", PNG))])
+        assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+        assert upstream.calls == []
 
 
 async def test_json_is_taken_as_ever_and_a_repeated_form_attaches() -> None:

@@ -7,7 +7,6 @@ a file. What comes several times is a list.
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -22,6 +21,7 @@ from app.errors import InvalidUpload, UnsupportedFile
 from app.http.uploads.inspector import Inspector, file_type
 from app.http.uploads.multipart import Data, MultipartReader, Part, boundary_of
 from app.http.uploads.sniffing import WINDOW
+from app.http.uploads.spool import Spool
 
 __all__ = ["form_route"]
 
@@ -55,9 +55,12 @@ async def _as_json(config: UploadConfig, request: Request) -> Request:
     if len(types) > 1 or any(name == b"content-encoding" for name, _ in headers):
         raise UnsupportedFile("Send the form as it is, with one Content-Type and without a Content-Encoding.")
     form = _Form(config, boundary)
-    async for piece in request.stream():
-        form.feed(piece)
-    body = orjson.dumps(form.end())
+    try:
+        async for piece in request.stream():
+            await form.feed(piece)
+        body = orjson.dumps(await form.end())
+    finally:
+        form.close()
     kept = [(name, value) for name, value in headers if name not in (b"content-type", b"content-length")]
     told = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     left = [body]
@@ -77,57 +80,64 @@ class _Form:
         self._config = config
         self._inspector = Inspector(config, boundary)
         self._reader = MultipartReader(boundary)
-        self._parts: list[tuple[Part, bytearray]] = []
+        self._parts: list[Part] = []
+        self._spool = Spool(config.memory)
 
-    def feed(self, data: bytes) -> None:
+    async def feed(self, data: bytes) -> None:
         self._inspector.feed(data)
         for event in self._reader.feed(data):
             if isinstance(event, Part):
-                self._parts.append((event, bytearray()))
+                self._parts.append(event)
+                self._spool.begin()
             elif isinstance(event, Data):
-                self._parts[-1][1].extend(event.raw)
+                await self._spool.write(event.raw)
 
-    def end(self) -> dict[str, Any]:
+    async def end(self) -> dict[str, Any]:
         """Return what the form asks for."""
         self._inspector.end()
         start: dict[str, Any] = {}
         several: dict[str, list[Any]] = {}
         given: dict[str, Any] = {}
-        for part, content in self._parts:
+        for number, part in enumerate(self._parts):
             if part.file is None and part.name in _OWN | {"input"}:
+                content = self._spool.whole(number)
                 if part.name in start or (part.name == "input" and given):
                     raise InvalidUpload("This field comes twice.", field=part.name)
                 if part.name == "input":
                     given = _object(part, content)
                 else:
                     start[part.name] = _text(part, content)
-            elif part.file is None or part.file or content:  # Else a file field in which nothing was chosen.
-                several.setdefault(part.name, []).append(self._value(part, content))
+            elif part.file is None or part.file or self._spool.head(number, 1):  # Else nothing was chosen in it.
+                several.setdefault(part.name, []).append(await self._value(part, number))
         given |= {name: values[0] if len(values) == 1 else values for name, values in several.items()}
         return {**start, "input": given}
 
-    def _value(self, part: Part, content: bytearray) -> Any:
+    def close(self) -> None:
+        self._spool.close()
+
+    async def _value(self, part: Part, number: int) -> Any:
         if part.file is not None:
-            kind = file_type(self._config, part, bytes(content[:WINDOW]))
-            return f"data:{kind};base64,{b64encode(content).decode()}"
+            kind = file_type(self._config, part, self._spool.head(number, WINDOW))
+            return f"data:{kind};base64,{await self._spool.in_base64(number)}"
+        content = self._spool.whole(number)
         return _json(part, content) if part.type == "application/json" else _text(part, content)
 
 
-def _text(part: Part, content: bytearray) -> str:
+def _text(part: Part, content: bytes) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError:
         raise InvalidUpload("The value is no UTF-8.", field=part.name) from None
 
 
-def _json(part: Part, content: bytearray) -> Any:
+def _json(part: Part, content: bytes) -> Any:
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
         raise InvalidUpload("The value is no JSON.", field=part.name) from None
 
 
-def _object(part: Part, content: bytearray) -> dict[str, Any]:
+def _object(part: Part, content: bytes) -> dict[str, Any]:
     value = _json(part, content)
     if not isinstance(value, dict):
         raise InvalidUpload("The value must be a JSON object.", field=part.name)
