@@ -194,8 +194,8 @@ class GenerationsConfig(Section):
     preview_ttl: float = Field(300.0, gt=0)
     """How long such a link is good. Only the last preview of each result is kept."""
     file_rollup: float = Field(0.25, ge=0, le=5)
-    """How long small changes of a file are gathered into one event; the first one after a pause is told at once.
-    0 tells each by itself."""
+    """How long small changes of a file are gathered into one event; the first one after a pause is told at once, and
+    those of less than 1,000 characters after twice as long. 0 tells each by itself."""
     on_last_disconnect: str = "continue"
     """When nobody listens any more and the client did not say: `continue`, `cancel`, `cancel_after:<seconds>`."""
     upload: UploadConfig = UploadConfig()

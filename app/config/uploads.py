@@ -48,8 +48,8 @@ class UploadConfig(Section):
     max_field_bytes: int = Field(1024 * 1024, ge=0)
     """Largest value of another field."""
     memory: int = Field(256 * 1024, ge=0)
-    """Of a start that is a form: bytes of it that are held in memory while it comes; more waits on disk, where temporary
-    files are (`TMPDIR`)."""
+    """Of a start that is a form: bytes of it that are held in memory while it comes; more waits on disk, where
+    temporary files are (`TMPDIR`)."""
     other_bodies: bool = False
     """Whether bodies of other media types pass as well, unchecked; else they are answered 415."""
 

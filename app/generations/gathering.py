@@ -2,8 +2,8 @@
 
 A model writes a file in steps of twenty characters, and an event around each of them is ten times as long. So a file's
 first change is told at once, and what follows it within ``window`` seconds is told as one change, when the window is
-over or when it has become long. This stands before the relay gives offsets: what is gathered is one message in the log,
-for every replica and every reader.
+over or when it has become long; one that is short waits for another window. This stands before the relay gives
+offsets: what is gathered is one message in the log, for every replica and every reader.
 
 All else is told at once. What is told of files before it is not overtaken by it, but by what says nothing of them: a
 piece of text, a preview, a report whose stage is the last one's.
@@ -20,6 +20,8 @@ __all__ = ["Gathering"]
 
 _LONG = 4096
 """Characters of a change that does not wait any longer."""
+_SHORT = 1000
+"""Characters of a change that waits twice as long: the event around it is a fourth of that."""
 _FILES = (FileSet, FilePatch)
 
 
@@ -31,11 +33,13 @@ class Gathering:
         self._waiting: dict[str, FileSet | FilePatch] = {}
         self._told: dict[str, float] = {}
         """When each file's last change was told."""
+        self._short: set[str] = set()
+        """Files whose change has waited for one window and was too short to be told."""
         self._stage: str | None = None
 
     @property
     def waits(self) -> bool:
-        """Whether something is to be told by :meth:`flush`, within the window."""
+        """Whether something is to be told by :meth:`due`, when the window is over."""
         return bool(self._waiting)
 
     def take(self, events: Sequence[Event], now: float) -> Sequence[Event]:
@@ -52,16 +56,29 @@ class Gathering:
                 told.append(event)
         return told
 
+    def due(self, now: float) -> list[Event]:
+        """Return what of that which waits is to be told at the end of a window; call it at the end of each."""
+        told: list[Event] = []
+        for path, change in list(self._waiting.items()):
+            if path in self._short or _length(change) >= _SHORT:
+                del self._waiting[path]
+                self._tell(change, now, told)
+            else:
+                self._short.add(path)
+        return told
+
     def flush(self, now: float) -> list[Event]:
         """Return all that waits."""
         told: list[Event] = list(self._waiting.values())
         self._told.update(dict.fromkeys(self._waiting, now))
         self._waiting.clear()
+        self._short.clear()
         return told
 
     def forget(self) -> None:
         """All that was said is void."""
         self._waiting.clear()
+        self._short.clear()
         self._told.clear()
 
     def _take_change(self, change: FileSet | FilePatch, now: float, told: list[Event]) -> None:
@@ -76,13 +93,14 @@ class Gathering:
                 self._tell(waiting, now, told)
             else:
                 change_ = both
-        if len(change_.text if isinstance(change_, FileSet) else change_.inserted) >= _LONG:
+        if _length(change_) >= _LONG:
             self._tell(change_, now, told)
         else:
             self._waiting[path] = change_
 
     def _tell(self, change: FileSet | FilePatch, now: float, told: list[Event]) -> None:
         self._told[change.path] = now
+        self._short.discard(change.path)
         told.append(change)
 
     def _passes(self, event: Event) -> bool:
@@ -90,3 +108,7 @@ class Gathering:
             stage, self._stage = self._stage, event.stage
             return stage == event.stage
         return isinstance(event, Delta | Preview)
+
+
+def _length(change: FileSet | FilePatch) -> int:
+    return len(change.text if isinstance(change, FileSet) else change.inserted)

@@ -151,8 +151,7 @@ class Relay:
             return
         clock = asyncio.get_running_loop()
         self._emit(events if self.ended else self._gathering.take(events, clock.time()))
-        if self._flush is None and self._gathering.waits:
-            self._flush = clock.call_later(self._gathering.window, self._tell_gathered)
+        self._wait_for_gathered()
 
     def switch(self, to: str, mode: Mode, code: str, usage: Usage | None, *, reset: bool) -> None:
         """As :meth:`~app.generations.sources.port.Outlet.switch`."""
@@ -209,7 +208,13 @@ class Relay:
     def _tell_gathered(self) -> None:
         self._flush = None
         if not self.ended:
-            self._emit_aside(self._gathered())
+            self._emit_aside(self._gathering.due(asyncio.get_running_loop().time()))
+        self._wait_for_gathered()
+
+    def _wait_for_gathered(self) -> None:
+        if self._flush is None and self._gathering.waits and not self.ended:
+            clock = asyncio.get_running_loop()
+            self._flush = clock.call_later(self._gathering.window, self._tell_gathered)
 
     def _gathered(self) -> Sequence[Event]:
         """Return what was gathered and is to be told now."""

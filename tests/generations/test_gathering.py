@@ -61,6 +61,34 @@ def test_a_change_that_has_become_long_does_not_wait() -> None:
     assert changes([*told, *gathering.flush(0.1)]) == dict(files.texts)
 
 
+def test_a_short_change_waits_for_two_windows_and_a_longer_one_for_one() -> None:
+    files, gathering = Files(), Gathering(WINDOW)
+    events = [files.append(path, "x") for path in ("slow", "fast")]
+    assert gathering.take(events, 0.0) == events
+    assert gathering.take([files.append("slow", "y" * 20), files.append("fast", "y" * 1000)], 0.01) == []
+    (fast,) = gathering.due(0.1)
+    assert (fast.path, gathering.waits) == ("fast", True)
+    assert gathering.take([files.append("slow", "z"), files.append("fast", "z")], 0.11) == []
+    (slow,) = gathering.due(0.2)
+    assert isinstance(slow, FilePatch)
+    assert (slow.path, slow.inserted) == ("slow", "y" * 20 + "z")
+    (fast,) = gathering.due(0.3)
+    assert (fast.path, gathering.waits) == ("fast", False)
+    assert changes([*events, slow]).keys() == {"slow", "fast"}
+
+
+def test_a_model_that_writes_two_thousand_characters_a_second_is_told_of_in_a_thousand_at_a_time() -> None:
+    files, gathering = Files(), Gathering(0.25)
+    told: list[Event] = []
+    for number in range(2000):  # Twenty seconds of it, a step each hundredth of a second.
+        now = number / 100
+        told += gathering.take([files.append("f", "0123456789" * 2)], now)
+        if number % 25 == 24:
+            told += gathering.due(now)
+    assert changes([*told, *gathering.flush(20.0)]) == dict(files.texts)
+    assert len(told) <= 1 + 40_000 / 1000
+
+
 def test_texts_previews_and_reports_of_the_same_stage_pass_what_waits_and_all_else_does_not() -> None:
     files, gathering = Files(), Gathering(WINDOW)
     first, second = files.append("f", "a"), files.append("f", "b")
@@ -96,7 +124,7 @@ def test_whatever_is_written_whenever_readers_end_with_the_same_files(
     for path, text, wait in writes:
         now += wait * WINDOW / 3
         if gathering.waits and wait == 4:
-            told += gathering.flush(now)
+            told += gathering.due(now)
         event = files.append(path, text) if grows else files.write(path, text)
         if event is not None:
             told += gathering.take([event], now)
