@@ -15,7 +15,7 @@ from starlette.responses import Response
 from app.auth.identity import ANONYMOUS
 from app.config import HealthPagesConfig
 from app.http.api.caller import Caller
-from app.http.limits import counted_caller
+from app.limits.callers import counted_caller
 from app.limits.limits import Limits
 
 __all__ = ["HealthSource", "health_router"]
