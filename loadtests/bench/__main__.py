@@ -20,6 +20,7 @@ from loadtests.bench import machine
 from loadtests.bench.channel_scenarios import connect, cut, publish
 from loadtests.bench.http_scenarios import models, sse
 from loadtests.bench.job_scenarios import previews, progress
+from loadtests.bench.kafka_scenarios import kafka
 from loadtests.bench.lab import floor_folder, has_valkey
 from loadtests.bench.peers.catalogue import PEERS, installed_version
 from loadtests.bench.process import ROOT, StartFailed
@@ -47,6 +48,7 @@ _SCENARIOS: dict[str, Callable[[Plan], Coroutine[Any, Any, list[Row]]]] = {
     "cut": cut,
     "progress": progress,
     "previews": previews,
+    "kafka": kafka,
 }
 _WITH_VALKEY = ("replicas", "limited")
 _EXAMPLES = """examples:
@@ -58,7 +60,8 @@ _EXAMPLES = """examples:
 
 Other servers are measured beside the gateway where they are installed: make bench-peers. TIDEGATE_PEERS names another
 folder than .peers for them. TIDEGATE_FLOOR names a folder with reference floor servers (floor/*.py); without it
-../shared/bench is looked for, and without that the servers of loadtests/bench/floor.py are the floor."""
+../shared/bench is looked for, and without that the servers of loadtests/bench/floor.py are the floor. TIDEGATE_KAFKA
+names a broker (host:port) to measure with; without it librdkafka's mocked one is."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -156,6 +156,14 @@ class Lab:
             started[peer.name] = Target(port, pid, "/", b"\r\n\r\n", self._token_for)
         return started
 
+    def kafka(self) -> Path:
+        """Start a broker, with a service behind it; return a file with the broker's address."""
+        port = free_port()
+        file = self._folder / f"kafka-{port}"
+        pid = self._start(["-m", "loadtests.bench.kafka", "--port", port, "--file", file], port, machine.LOAD_CORE)
+        self.load_pids.append(pid)
+        return file
+
     def valkey(self) -> tuple[int, str]:
         """Start a Valkey server; return its process id and URL. Raises :exc:`StartFailed` where there is none."""
         binary, port = _valkey_binary(), free_port()

@@ -20,10 +20,13 @@ from app.http.transport import HttpTransport
 from tests.events.support import events
 from tests.support.apache_kafka import PASSWORD, USER, ApacheKafka, NoKafka, apache_kafka
 from tests.support.client import connected
+from tests.support.compose import SERVICES, Compose, variables
 from tests.support.gateway import bearer, running, settings
-from tests.support.kafka import Service, Wire, eventually, kafka_service, make_topics, read_there
+from tests.support.kafka import Service, Wire, eventually, kafka_service, make_topics, read_all, read_there
 from tests.support.librdkafka import answering
+from tests.support.postgres import PostgresServer
 from tests.support.upstream import DONE, chunk
+from tests.support.valkey import ValkeyServer
 
 pytestmark = pytest.mark.filterwarnings("default::ResourceWarning")
 """A client that is left in the middle of a TLS handshake leaves it to uvloop, which ends it with the loop."""
@@ -204,6 +207,35 @@ def gateway_of(apache: ApacheKafka, mark: str, outbox: Path) -> Config:
     routes = [{"path": "/v1/*", "upstream": "chat", "analytics": "chat"}]
     plain = settings("http://127.0.0.1:1", routes=routes)
     return plain.model_copy(update={"upstreams": told.upstreams, "events": told.events})
+
+
+def test_the_broker_of_the_containers_is_told_what_this_one_takes(tmp_path: Path, apache: ApacheKafka) -> None:
+    told = variables(SERVICES["kafka"])
+    properties = {name.removeprefix("KAFKA_").lower().replace("_", "."): it for name, it in told.items()}
+    cluster = properties.pop("cluster.id")
+    assert Path(properties["log.dirs"]) == Path(SERVICES["kafka"]["volumes"][0].partition(":")[2])
+    apache.format(tmp_path, {**properties, "log.dirs": str(tmp_path / "data")}, cluster)
+    assert (tmp_path / "data" / "meta.properties").exists()
+
+
+async def test_the_commands_of_the_profile_start_and_find_each_other_and_the_broker(
+    tmp_path: Path, apache: ApacheKafka, valkey: ValkeyServer, postgres_server: PostgresServer
+) -> None:
+    hosts = {"redis://valkey:6379/0": valkey.url, "kafka:29092": apache.address()}
+    for name in ("organisations", "chatui"):
+        url = await postgres_server.create_database()
+        hosts[f"postgres:postgres@postgres/{name}"] = url.partition("://")[2]
+    compose = Compose("chat-kafka", tmp_path, {"JWT_SECRET": "a-secret-of-this-test-that-is-long-enough"}, hosts)
+    async with compose.running(), httpx.AsyncClient(base_url=compose.url("chat-kafka"), timeout=60) as http:
+        async with asyncio.timeout(60):
+            while (await http.get("/api/chat/settings/")).status_code != 200:
+                await asyncio.sleep(0.1)
+        signed = await http.post("/v1/client/sign-up", json={"email": "ann@example.com", "password": "password123"})
+        assert signed.status_code == 201
+        token = {"Authorization": f"Bearer {signed.json()['access_token']}"}
+        assert (await http.get("/api/chat/conversations/", headers=token)).status_code == 200
+        assert len(await read_all(apache.address(), "auth-events", 1)) >= 1
+    assert "Traceback" not in "".join(compose.said(name) for name in compose.addresses)
 
 
 async def test_a_broker_that_is_killed_and_comes_back_loses_no_reply_no_stream_and_no_event(

@@ -151,6 +151,7 @@ def test_each_new_scenario_runs_small_and_finds_nothing_missing(tmp_path: Path) 
         "publish",
         "connect",
         "models",
+        "kafka",
         "--scale",
         "0.004",
         "--rounds",
@@ -162,6 +163,7 @@ def test_each_new_scenario_runs_small_and_finds_nothing_missing(tmp_path: Path) 
     assert "did not arrive" not in done.stdout
     assert "completions: whole ones, 16 connections, requests, 1/s" in done.stdout
     assert "answers were errors" not in done.stdout
+    assert "Kafka: time added to a request and its answer, p50" in done.stdout
 
 
 def test_a_short_soak_loses_nothing(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cryptography import x509
@@ -76,6 +76,12 @@ class ApacheKafka:
 
     async def restart(self) -> None:
         await asyncio.to_thread(self.start)
+
+    def format(self, folder: Path, properties: Mapping[str, str], cluster: str) -> None:
+        """Make the log of another broker in ``folder``, which fails for properties that cannot be."""
+        file = folder / "other.properties"
+        file.write_text("\n".join(f"{name}={value}" for name, value in properties.items()))
+        self._run("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(file))
 
     def _told(self, listener: str) -> int:
         return self.port if listener == "WIRED" else self.ports[listener]

@@ -116,6 +116,6 @@ class Compose:
         """Put real addresses into a variable's value."""
         gateway = {"gateway:8080": self.addresses[self._profile]} if self._profile in self.addresses else {}
         for host, address in {**self._hosts, **gateway}.items():
-            whole = "://" in host or host.startswith("/") or re.search(rf"(//|@){re.escape(host)}\b", value)
+            whole = host[0] == "/" or "://" in host or value == host or re.search(rf"(//|@){re.escape(host)}\b", value)
             value = value.replace(host, address) if whole else value
         return value
