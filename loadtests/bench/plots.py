@@ -14,6 +14,8 @@ from loadtests.bench.report import Figure, Row, number
 __all__ = ["Bar", "Plot", "plots", "write_plots"]
 
 _SERVERS = {"native protocol": "Tidegate, native", "Centrifuge JSON": "Tidegate, Centrifuge"}
+_BASE = " (floor: without)"
+"""Is in the name of a figure whose floor is what it is added to, and no server's own."""
 _WIDTH, _LEFT, _RIGHT, _TOP, _LINE, _MARGIN = 760, 180, 90, 62, 26, 14
 _CLIPPED = 8.0
 """So many times the gateway's own figure is the longest bar; longer ones are broken, and their number says the rest."""
@@ -54,7 +56,10 @@ class Plot:
 
 
 def plots(rows: Iterable[Row]) -> list[Plot]:
-    """Return a plot for each figure that has other servers beside it; both protocols of the gateway share one."""
+    """Return a plot for each figure that has other servers beside it; both protocols of the gateway share one.
+
+    One without a bar that is longer than nothing is none.
+    """
     found: dict[tuple[str, str], list[Bar]] = {}
     for row in rows:
         if not row.peers:
@@ -67,14 +72,14 @@ def plots(rows: Iterable[Row]) -> list[Plot]:
     return [
         Plot(title, unit, sorted(bars, key=lambda bar: bar.value, reverse=unit == "1/s"), more=unit == "1/s")
         for (title, unit), bars in found.items()
-        if len(bars) > 1 and all(math.isfinite(bar.value) for bar in bars)
+        if len(bars) > 1 and all(math.isfinite(bar.value) for bar in bars) and any(bar.value for bar in bars)
     ]
 
 
 def _beside(row: Row) -> list[Bar]:
     """Return the bars of the others that have a figure."""
     figures = [(name, figure, "peer") for name, figure in row.peers.items()]
-    if row.floor is not None:
+    if row.floor is not None and _BASE not in row.what:
         figures.append(("the floor", Figure(row.floor, row.doubts), "floor"))
     return [
         Bar(name, figure.value, kind, bool(figure.doubts))
@@ -133,4 +138,4 @@ def _without_protocol(what: str) -> tuple[str, str]:
     for protocol in _SERVERS:
         if f", {protocol}" in what:
             return what.replace(f", {protocol}", ""), protocol
-    return what, ""
+    return what.replace(_BASE, ""), ""

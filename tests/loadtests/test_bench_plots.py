@@ -39,8 +39,14 @@ def test_of_rates_the_best_is_first() -> None:
 
 
 def test_a_figure_that_nobody_else_has_is_no_plot() -> None:
-    assert plots([Row("cut: lost", "", 0.0, peers={"Node ws": None})]) == []
+    assert plots([Row("cut: lost", "", 1.0, peers={"Node ws": None})]) == []
+    assert plots([Row("cut: lost", "", 0.0, peers={"Node ws": Figure(0.0)})]) == []
     assert plots([Row("cut: p95", "s", math.nan, peers=PEERS)]) == []
+
+
+def test_what_a_figure_is_added_to_is_no_bar() -> None:
+    (plot,) = plots([Row("REST: time added, p50 (floor: without)", "ms", 0.5, 0.1, peers={"nginx": Figure(0.2)})])
+    assert (plot.title, [bar.name for bar in plot.bars]) == ("REST: time added, p50", ["nginx", "Tidegate"])
 
 
 def test_a_plot_is_right_xml_whose_longest_bars_are_broken() -> None:
