@@ -48,7 +48,7 @@ class Native:
         self._handlers: dict[str, Callable[[dict[str, Any], int], None]] = {
             "publication": self._publication, "reply": self._reply, "error": self._error, "gap": self._gap,
             "connected": lambda message, now: self._seat.signed_in(now),
-            "token_expiring": lambda message, now: self._seat.refresh(),
+            "token_expiring": self._expiring,
             "goaway": lambda message, now: self._seat.leave(message.get("reconnect_in_ms", 0) / 1000),
             "subscribed": self._subscribed, "moved": self._moved,
             "unsubscribed": lambda message, now: self._unsubscribed(message),
@@ -222,6 +222,10 @@ class Native:
         self._desk.tally.note("gap_reasons", why)
         kind, member = ("subscribe_generation", "generation_id") if stream.generation else ("subscribe", "channel")
         self._send(Command(kind, {"type": kind, member: name}, now))
+
+    def _expiring(self, message: dict[str, Any], now: int) -> None:
+        """Refresh in good time, but not at once: of a very short token the next one is warned of as well."""
+        self._seat.later(message.get("expires_in", 0) / 4, self._seat.refresh)
 
     def _moved(self, message: dict[str, Any], now: int) -> None:
         stream = self._desk.streams.get(message.get("generation_id") or message["channel"])

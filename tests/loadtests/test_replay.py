@@ -105,7 +105,7 @@ async def test_tokens_that_expire_are_refreshed_or_their_sockets_come_back(tmp_p
 
     refreshed, expired = await asyncio.gather(run("a.jsonl"), run("b.jsonl", "--no-refresh"))
     right(refreshed, 3)
-    assert refreshed["refreshes"] >= 3
+    assert 3 <= refreshed["refreshes"] < 200, "a short token is not refreshed without a pause"
     assert expired["lost"] == expired["doubled"] == expired["unfinished"] == 0
     assert expired["receipts_right"] == 3
     assert sum(count for code, count in expired["close_codes"].items() if code.startswith("4401")) >= 3
