@@ -1,7 +1,7 @@
 """The services that several systems have in common, made as a demo needs them.
 
 What was made ends with the demo, unless the environment names a place for it. Nobody but this gateway knows the
-services' ports, so that the roles that it hands on can be trusted.
+services' ports, so that the roles that it hands on can be trusted; where clients know them, too, tokens alone are.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def _summarizer(around: Surroundings) -> Any:
 def _kept(around: Surroundings, prefix: str) -> dict[str, object]:
     """What a service that keeps what it makes is told."""
     folder = str(around.folder / prefix.lower().rstrip("_"))
-    return around.unless_set(prefix, public_url=around.gateway_url, trust_roles=True, storage=folder)
+    trusted = {"jwt_secret": around.secret} if around.direct else {"trust_roles": True}
+    return around.unless_set(prefix, public_url=around.gateway_url, storage=folder, **trusted)
 
 
 chat = Companion("chat completions, from a small model of its own", _chat)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from pydantic import SecretStr
@@ -28,6 +29,7 @@ from app.serving import refuse_taken_port, uvicorn_config
 __all__ = ["run"]
 
 _LOOPBACK = "127.0.0.1"
+_HERE = ("localhost", _LOOPBACK)
 
 
 def run(preset: str, environ: Mapping[str, str], port: int | None = None) -> None:
@@ -57,9 +59,9 @@ class _Demo:
         configure_logging(config.server.log_level, config.server.log_format)
         for name in ("uvicorn.error", "alembic"):  # How so many servers start is more than anybody wants to know.
             logging.getLogger(name).setLevel(logging.WARNING)
-        listeners = {name: stack.enter_context(_listener()) for name, _ in self._wanted(config)}
+        listeners = {name: stack.enter_context(self._listener(name, config)) for name, _ in self._wanted(config)}
         environ = {**stack.enter_context(self.system.backdrop(folder, self.environ)), **self.environ}
-        around = _surroundings(config, folder, environ, listeners)
+        around = replace(_surroundings(config, folder, environ, listeners), direct=self.system.direct)
         around = replace(around, environ={**self.system.variables(around), **environ})
         companions = [(self.system.companions[name].create(around), listener) for name, listener in listeners.items()]
         config = self._config(around.environ)
@@ -70,6 +72,16 @@ class _Demo:
         """The preset; on the loopback interface where the environment does not say otherwise."""
         host = None if environ.get("GATEWAY_SERVER__HOST") else _LOOPBACK
         return load_config(None, environ, {"server.port": self.port, "server.host": host}, self.preset)
+
+    def _listener(self, name: str, config: Config) -> socket.socket:
+        """Where a companion listens: on any free port, or where its upstream is said to be."""
+        upstream = load_config(None, {}, preset=self.preset).upstreams.get(name)
+        for target in upstream.targets if self.system.direct and upstream is not None else ():
+            found = urlsplit(target)
+            if found.hostname in _HERE and found.port not in (None, config.server.port):
+                with contextlib.suppress(OSError):
+                    return socket.create_server((_LOOPBACK, found.port))
+        return socket.create_server((_LOOPBACK, 0))
 
     def _wanted(self, config: Config) -> Iterator[tuple[str, Companion]]:
         named = self._strangers(config)
@@ -86,10 +98,6 @@ class _Demo:
             if name not in plain
             or (it.targets, it.kafka.bootstrap_servers) != (plain[name].targets, plain[name].kafka.bootstrap_servers)
         }
-
-
-def _listener() -> socket.socket:
-    return socket.create_server((_LOOPBACK, 0))
 
 
 def _surroundings(

@@ -32,6 +32,8 @@ class Surroundings:
     """With what tokens are signed that the gateway takes."""
     key: str
     """A key of the gateway's server API, which this demo alone knows."""
+    direct: bool = False
+    """Whether clients may reach the companions: then who asks is known by his token alone."""
 
     def unless_set(self, prefix: str, **defaults: object) -> dict[str, object]:
         """Those of ``defaults`` that the environment says nothing about as ``<prefix><NAME>``."""
@@ -79,3 +81,6 @@ class System:
     backdrop: Backdrop = field(default=_nothing)
     variables: Callable[[Surroundings], Mapping[str, str]] = field(default=_no_variables)
     """Variables for the preset and the services; those that the environment has already stay as they are."""
+    direct: bool = False
+    """Clients reach the companions, too: each listens where the preset has its upstream, if that is on this machine
+    and nobody else is there."""

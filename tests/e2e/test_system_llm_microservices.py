@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import httpx
 import pytest
 
 from tests.support.platform import Places, platform
-from tests.support.s3 import object_store
+from tests.support.s3 import mortal_store, object_store
 
 VARIABLES = {"users": "USERS_SERVICE_URL", "image": "IMAGE_SERVICE_URL", "speech": "SPEECH_SERVICE_URL"}
 ALL = VARIABLES | {"summarizer": "SUMMARIZE_SERVICE_URL", "chat": "CHAT_SERVICE_URL"}
@@ -120,3 +121,83 @@ async def test_an_object_store_that_goes_away_is_told_and_loses_nothing(
                 link = (await it.client.get(f"/image/{item}/download")).json()["url"]
                 async with httpx.AsyncClient() as plain:
                     assert (await plain.get(link)).content.startswith(b"\x89PNG")
+
+
+class Maker:
+    """Asks for one thing after the other, and keeps what was answered."""
+
+    def __init__(self, client: httpx.AsyncClient, path: str, ask: dict[str, Any], headers: dict[str, str]) -> None:
+        self.client = client
+        self.path = path
+        self.ask = ask
+        self.headers = headers
+        self.made: list[str] = []
+        self.refused: list[httpx.Response] = []
+        self.ending = False
+
+    async def run(self) -> None:
+        while not self.ending:
+            answer = await self.client.post(f"{self.path}/generate", json=self.ask, headers=self.headers)
+            if answer.status_code == 200:
+                self.made.append(answer.json()["id"])
+            else:
+                self.refused.append(answer)
+            await asyncio.sleep(0.1)
+
+
+async def until(said: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not said():
+            await asyncio.sleep(0.02)
+
+
+async def test_an_object_store_that_is_killed_in_the_middle_loses_nothing_that_was_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = Places.below(tmp_path)
+    async with mortal_store(tmp_path) as store:
+        for name, value in store.environ.items():
+            monkeypatch.setenv(name, value)
+        places.images = await store.make_bucket("llmhist-image-dev")
+        places.audios = await store.make_bucket("llmhist-tts-dev")
+        async with platform("llm-microservices", places, VARIABLES) as it, asyncio.TaskGroup() as group:
+            user = bearer((await it.client.post("/auth/register", json=USER)).json())
+            picture, words = {"prompt": "a lake", "size": "64x64", "steps": 1}, {"prompt": "Hello"}
+            makers = [
+                Maker(it.client, "/image", picture, user),
+                Maker(it.client, "/image", picture, {}),
+                Maker(it.client, "/tts", words, user),
+            ]
+            tasks = [group.create_task(maker.run()) for maker in makers]
+            await until(lambda: all(len(maker.made) >= 3 for maker in makers))
+            await store.kill()
+            await until(lambda: all(len(maker.refused) >= 2 for maker in makers))
+            health = (await it.client.get("/healthz")).json()["services"]
+            assert (health["image"], health["speech"], health["users"]) == ("unhealthy", "unhealthy", "healthy")
+            before = [len(maker.made) for maker in makers]
+            await store.start()
+            await until(lambda: all(len(maker.made) >= had + 2 for maker, had in zip(makers, before, strict=True)))
+            for maker in makers:
+                maker.ending = True
+            await asyncio.wait(tasks)
+            await kept(it.client, makers, user)
+
+
+async def kept(client: httpx.AsyncClient, makers: list[Maker], user: dict[str, str]) -> None:
+    """Everything that was acknowledged is there and listed; what was not was told to come again."""
+    listed = set()
+    for page in ("/admin/images", "/admin/audios"):
+        listed |= {record["id"] for record in (await client.get(f"{page}?limit=100", headers=user)).json()["data"]}
+    for maker in makers:
+        told = {
+            (it.status_code, it.headers.get("retry-after"), it.text[:300] * (it.status_code != 503))
+            for it in maker.refused
+        }
+        assert told == {(503, "1", "")}
+        for made in maker.made:
+            assert (await client.get(f"{maker.path}/{made}", headers=maker.headers)).json()["status"] == "completed"
+            link = (await client.get(f"{maker.path}/{made}/download", headers=maker.headers)).json()["url"]
+            async with httpx.AsyncClient() as plain:
+                assert len((await plain.get(link)).content) > 100
+        if maker.headers:
+            assert set(maker.made) <= listed

@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
-__all__ = ["ObjectStore", "object_store"]
+from tests.support.gateway import free_port
+
+__all__ = ["MortalStore", "ObjectStore", "mortal_store", "object_store"]
 
 
 class ObjectStore:
@@ -70,6 +76,52 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             await writer.drain()
     with contextlib.suppress(OSError, RuntimeError):
         writer.write_eof()
+
+
+class MortalStore(ObjectStore):
+    """A server in a process of its own, which can be killed. Back again it has what it answered, from a recording."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(free_port())
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> None:
+        """Start it, with all that it was asked before."""
+        recording = self._folder / "recording"
+        known = {"MOTO_ENABLE_RECORDING": "1", "MOTO_RECORDER_FILEPATH": str(recording)}
+        command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(self._server)]
+        with (self._folder / "s3.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=self._folder, env={**os.environ, **known}, stdout=log, stderr=log
+            )
+        place = f"http://127.0.0.1:{self._server}/moto-api"
+        async with asyncio.timeout(60), httpx.AsyncClient(timeout=60) as client:
+            while True:
+                with contextlib.suppress(httpx.TransportError):
+                    await client.get(f"{place}/data.json")
+                    break
+                await asyncio.sleep(0.05)
+            if recording.exists():
+                assert (await client.post(f"{place}/recorder/replay-recording")).status_code == 200
+        await self.mend()
+
+    async def kill(self) -> None:
+        """By SIGKILL, with all that is under way."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        await self.cut()
+
+
+@contextlib.asynccontextmanager
+async def mortal_store(folder: Path) -> AsyncIterator[MortalStore]:
+    store = MortalStore(folder)
+    await store.start()
+    try:
+        yield store
+    finally:
+        await store.kill()
 
 
 @contextlib.asynccontextmanager

@@ -11,4 +11,5 @@ SYSTEM = System(
         'curl {url}/auth/register --json \'{{"email": "test@example.com", "password": "password123"}}\'',
         'curl {url}/image/generate --json \'{{"prompt": "a red boat"}}\'',
     ),
+    direct=True,
 )
