@@ -392,3 +392,11 @@ def test_an_unknown_preset_is_a_wrong_command_line(run):
     status, out, err = run("serve", "--preset", "demmo")
     assert (status, out) == (2, "")
     assert "Did you mean demo?" in err
+
+
+def test_no_path_of_the_routes_is_cut_off_where_the_window_is_narrow(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    code, output, _ = run("routes", "--preset", "llm-platform")
+    assert code == 0
+    assert "…" not in output
+    assert "/api/chat/sessions/{session_id}" in "".join(re.findall(r"^│ (\S*) *│", output, re.MULTILINE))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from app.auth.discovery import discovery_url
 from app.auth.tokens import TokenVerifier
@@ -79,8 +79,15 @@ def _refuse_unreachable(config: Config) -> None:
         raise ConfigError("\n".join(faults))
 
 
+def _whole(name: str) -> Column:
+    """Return a column that is folded where it finds no room, and never cut off."""
+    return Column(name, overflow="fold")
+
+
 def _issuers(config: Config) -> Table:
-    table = Table("issuer", "iss", "algorithms", "keys", title="Issuers of tokens", title_justify="left")
+    table = Table(
+        "issuer", _whole("iss"), "algorithms", _whole("keys"), title="Issuers of tokens", title_justify="left"
+    )
     for issuer in TokenVerifier(config.auth).issuers:
         each = issuer.config
         keys = (
@@ -98,7 +105,7 @@ def _secrets(issuer: IssuerConfig) -> str:
 
 
 def _routes(config: Config) -> Table:
-    table = Table("path", "methods", "token", "goes to", title="Routes", title_justify="left")
+    table = Table(_whole("path"), _whole("methods"), "token", _whole("goes to"), title="Routes", title_justify="left")
     for route in config.routes:
         hosts = "".join(f"{host} " for host in route.hosts)
         table.add_row(f"{hosts}{route.path}", _methods(route), _demands(route), _goal(route))
@@ -129,14 +136,14 @@ def _goal(route: RouteConfig) -> str:
 
 
 def _generations(config: Config) -> Table:
-    table = Table("kind", "format", "path", "upstream", title="Generations", title_justify="left")
+    table = Table("kind", "format", _whole("path"), "upstream", title="Generations", title_justify="left")
     for kind, generation in config.generations.kinds.items():
         table.add_row(kind, generation.format, generation.path_or_default, generation.upstream)
     return table
 
 
 def _upstreams(config: Config) -> Table:
-    table = Table("upstream", "targets", "health", title="Upstreams", title_justify="left")
+    table = Table("upstream", _whole("targets"), "health", title="Upstreams", title_justify="left")
     for name, upstream in config.upstreams.items():
         if upstream.over_kafka:
             table.add_row(

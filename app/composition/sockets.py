@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.auth.origins import Origins, origin_allowed
 from app.auth.peer import Peers
-from app.auth.tickets import Tickets
-from app.auth.tokens import TokenVerifier
+from app.composition.credentials import Credentials
 from app.composition.served_sockets import SocketFormats
 from app.config import Config, LimitsConfig, ServerConfig
 from app.config.recorder import RecorderConfig
@@ -19,7 +19,10 @@ from app.errors import NotFound
 from app.generations.merging import EventMergeRule
 from app.generations.service import Generations
 from app.http.problems import problem
-from app.observe.counts import SocketCounts
+from app.http.sockets.proxy import PassedOn, SocketProxy
+from app.http.transport import HttpTransport
+from app.limits.limits import Limits
+from app.observe.outcomes import Outcomes
 from app.observe.recorder import FileRecorder
 from app.observe.tasks import TaskSet
 from app.streams.backend import Backend
@@ -27,7 +30,7 @@ from app.streams.control import Replicas
 from app.streams.hub import Hub
 from app.streams.slotkeeper import SlotKeeper
 from app.ws.admission import Admission
-from app.ws.book import Book, SocketLine
+from app.ws.book import Book
 from app.ws.centrifuge import endpoint as centrifuge
 from app.ws.control import LocalSessions
 from app.ws.drain import Drain
@@ -41,6 +44,9 @@ from app.ws.rates import Rate
 from app.ws.services import Services
 from app.ws.sessions import Sessions
 from app.ws.ticker import Ticker
+
+if TYPE_CHECKING:
+    from app.composition.observing import Observing
 
 __all__ = ["Sockets"]
 
@@ -75,22 +81,19 @@ class Sockets:
         config: Config,
         replicas: Replicas,
         node: str,
-        verifier: TokenVerifier,
+        credentials: Credentials,
         generations: Generations,
         hub: Hub,
         backend: Backend,
         slots: SlotKeeper,
-        tickets: Tickets,
         drain: Drain,
         tasks: TaskSet,
-        counts: SocketCounts,
-        line: SocketLine,
+        observing: Observing,
     ) -> None:
-        realtime, server = config.realtime, config.server
+        realtime, server, verifier = config.realtime, config.server, credentials.verifier
         self.gate = Gate(server.storm, Peers(server.trusted_proxies, server.forwarded_header))
         self.ticker, self.sessions = Ticker(time.time), Sessions()
-        self.admission = Admission(realtime.limits, slots)
-        self._recorder = _recorder(config.recorder)
+        self.admission, self._recorder = Admission(realtime.limits, slots), _recorder(config.recorder)
         services = Services(
             config=realtime,
             verifier=verifier,
@@ -105,14 +108,17 @@ class Sockets:
             encoder=NativeEncoder(),
             rule=EventMergeRule(),
             clock=time.time,
-            counts=counts,
+            counts=observing.tallies.sockets,
             rates=_rates(realtime.limits),
             recorder=self._recorder,
+            tracing=observing.tracing,
         )
         opener = centrifuge.Opener(services, verifier, backend.presence, backend.archive, {}, realtime.presence_ttl)
         origins = self._origins = socket_origins(server)
-        door = (tickets, origins, problem)
-        book: Callable[[str], Book] = partial(Book, counts=counts, clock=services.clock, line=line)
+        door = (credentials.tickets, origins, problem)
+        book: Callable[[str], Book] = partial(
+            Book, counts=services.counts, clock=services.clock, line=observing.socket_ended
+        )
         self._native = Endpoint(services, *door, book("native"))
         self._centrifuge = Endpoint(services, *door, book("centrifuge"), centrifuge.SUBPROTOCOLS, opener)
         self.endpoints: dict[str, Callable[..., Awaitable[None]]] = {
@@ -120,7 +126,7 @@ class Sockets:
             _CENTRIFUGE_PATH: self._centrifuge,
         }
         """ASGI applications of type ``websocket``, by path."""
-        self.formats = SocketFormats(services, tickets, backend.keys, lambda: self._origins)
+        self.formats = SocketFormats(services, credentials.tickets, backend.keys, lambda: self._origins)
         self._served = self.formats.endpoints(config)
         self.doors: dict[str, Callable[..., Awaitable[None]]] = {}
         """Those of type ``http``, which stand in for sockets."""
@@ -142,6 +148,33 @@ class Sockets:
     def origin_allowed(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
         """Whether the page that asks may open a socket."""
         return origin_allowed(headers, self._origins)
+
+    def passed_on(
+        self,
+        config: Config,
+        transport: HttpTransport,
+        credentials: Credentials,
+        limits: Limits,
+        outcomes: Outcomes,
+        drain: Drain,
+        ended: Callable[[PassedOn, float], None],
+    ) -> SocketProxy:
+        """Return what passes sockets of routes on, which count and leave as these do."""
+        return SocketProxy(
+            transport,
+            credentials.verifier,
+            credentials.service_keys,
+            credentials.tickets,
+            self.admission,
+            limits,
+            config.realtime,
+            origin_allowed=self.origin_allowed,
+            clock=time.time,
+            clockwork=self.ticker,
+            delay=drain.delay,
+            outcomes=outcomes,
+            ended=ended,
+        )
 
     def beside(self, others: ASGIApp) -> ASGIApp:
         """Return an application that answers where sockets are, or stood in for, and leaves the rest to ``others``."""

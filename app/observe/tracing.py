@@ -6,12 +6,13 @@ spans. With them, what goes upstream names the gateway's span as its parent. Nee
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from random import getrandbits
 from typing import TYPE_CHECKING, Any, Literal
 
 from app.config.observability import TracingConfig
-from app.errors import ConfigError
+from app.errors import ConfigError, TidegateError
 from app.observe.trace_context import TraceContext
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ __all__ = ["PUBLISH", "Span", "Tracing", "create_tracing"]
 Kind = Literal["server", "client", "internal", "producer", "consumer"]
 PUBLISH = {"messaging.system": "tidegate", "messaging.operation.name": "publish", "messaging.operation.type": "send"}
 """Attributes of spans of publishing, by OpenTelemetry's conventions."""
+_LONGEST = 256
+"""Characters of a channel's name that a span has."""
 _BATCH = 512
 _TIMEOUT = 5.0
 """Seconds that the collector has to take a batch, and that spans at the end have to be sent."""
@@ -123,6 +126,22 @@ class Tracing:
             context = _parent(trace)
         span = self._tracer.start_span(name, context=context or _nothing(), kind=self._kinds[kind], start_time=began)
         return Span(span, trace.below(f"{span.get_span_context().span_id:016x}"))
+
+    @contextmanager
+    def publishing(self, channel: str, trace: TraceContext) -> Iterator[None]:
+        """Make a span of publishing one message, if ``trace`` is sampled."""
+        span = self.begin("publish", trace, "producer")
+        if span is None:
+            yield
+            return
+        span.note({**PUBLISH, "messaging.destination.name": channel[:_LONGEST]})
+        try:
+            yield
+        except TidegateError as error:
+            span.fail(error.code)
+            raise
+        finally:
+            span.end()
 
     def close(self) -> None:
         """Send what waits, as far as it is taken in time."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from app.observe.trace_context import TraceContext
+
 __all__ = ["Account"]
 
 
@@ -21,6 +23,7 @@ class Account:
         "request_id",
         "sent_bytes",
         "sent_frames",
+        "trace",
         "trace_id",
     )
 
@@ -44,3 +47,5 @@ class Account:
         self.api_key: bytes | None = None
         self.request_id = b""
         self.trace_id = ""
+        self.trace: TraceContext | None = None
+        """Where spans of what the client does belong; None where none are made."""

@@ -35,6 +35,7 @@ class Book:
         account.protocol = self._protocol
         account.client, account.request_id, account.trace_id = context.client, context.id, context.trace.trace_id
         account.api_key = counted_caller(scope, session.identity).api_key
+        account.trace = None if context.span is None else context.trace
         self._counts.opened(self._protocol)
 
     def closed(self, session: Session) -> None:

@@ -9,6 +9,7 @@ from app.auth.identity import Identity
 from app.errors import TidegateError
 from app.limits.shares import Caller
 from app.streams.hub import Listener, Subscription
+from app.ws.account import Account
 from app.ws.services import Services, SocketEncoder
 from app.ws.ticker import Ticked
 
@@ -31,6 +32,8 @@ class Asker(Listener, Ticked, Protocol):
     def caller(self) -> Caller: ...
     @property
     def subscriptions(self) -> dict[str, Subscription | None]: ...
+    @property
+    def account(self) -> Account: ...
     @property
     def closed(self) -> bool: ...
     async def admit(self, identity: Identity) -> None: ...

@@ -11,6 +11,7 @@ from app.config import RealtimeConfig
 from app.generations.service import Generations
 from app.observe.counts import SocketCounts
 from app.observe.tasks import TaskSet
+from app.observe.tracing import Tracing
 from app.streams.broker import Broker
 from app.streams.hub import Encoder, Hub
 from app.streams.merge import MergeRule
@@ -64,5 +65,7 @@ class Services:
     pacer: Pacer = field(default_factory=Pacer)
     recorder: Recorder | None = None
     """Writes down what chosen sockets carry; None for none."""
+    tracing: Tracing | None = None
+    """Makes spans of what clients publish; None for none."""
     rates: tuple[Rate, Rate] | None = None
     """How many commands and bytes a socket may send; None for any number."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import json
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -19,11 +20,12 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from websockets.asyncio.client import connect
 
 from app.config import Config
 from tests.http.support import answers, ok, raw_server, read_request
 from tests.support.client import connected
-from tests.support.gateway import bearer, free_port, running, settings
+from tests.support.gateway import bearer, free_port, running, settings, token
 from tests.support.upstream import Call, scripted
 from tests.support.valkey import ValkeyServer
 from tests.support.ws import eventually
@@ -176,6 +178,31 @@ async def test_what_back_ends_publish_has_a_span_of_a_producer(name: str) -> Non
         assert found["messaging.batch.message_count"].int_value == 2
     assert b"canary" not in collector.raw
     assert b"eyJ" not in collector.raw, "a token is in a trace"
+
+
+async def test_what_clients_publish_over_sockets_has_a_span_of_a_producer() -> None:
+    namespaces = {"news": {"allow_subscribe": True, "allow_publish": True}}
+    async with (
+        collecting() as collector,
+        running(traced("http://127.0.0.1:1", collector, realtime={"namespaces": namespaces})) as gateway,
+    ):
+        trace_id, span_id, headers = browser()
+        url = f"ws://127.0.0.1:{gateway.port}/connection/websocket"
+        for told in (headers, {"traceparent": headers["traceparent"][:-2] + "00"}):
+            async with connect(url, additional_headers=told, proxy=None) as socket:
+                await socket.send(json.dumps({"id": 1, "connect": {"token": token()}}))
+                assert "connect" in json.loads(await socket.recv())
+                for number, channel in ((2, "news:a"), (3, "gen:mine")):
+                    publish = {"channel": channel, "data": {"text": "canary"}}
+                    await socket.send(json.dumps({"id": number, "publish": publish}))
+                    assert ("error" in json.loads(await socket.recv())) == (number == 3)
+        await eventually(lambda: len(collector.spans) == 2, timeout=20)
+        (published,) = [span for span in collector.spans if span.kind == Span.SPAN_KIND_PRODUCER]
+        (served,) = [span for span in collector.spans if span.kind == Span.SPAN_KIND_SERVER]
+    assert (published.name, published.trace_id.hex(), published.parent_span_id) == ("publish", trace_id, served.span_id)
+    assert served.parent_span_id.hex() == span_id
+    assert attributes_of(published)["messaging.destination.name"].string_value == "news:a"
+    assert b"canary" not in collector.raw
 
 
 async def test_a_request_has_a_span_between_the_clients_and_the_upstreams() -> None:

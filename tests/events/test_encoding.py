@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,3 +40,10 @@ def test_whatever_text_a_token_holds_the_event_can_be_written_without_nul(text):
     written = orjson.dumps(plain(event(user_id=text, company_id=text, model=text)))
     assert b"\\u0000" not in written
     assert len(orjson.loads(written)["user_id"]) == len(text)
+
+
+@given(st.floats(0, 4e9))
+def test_a_moment_is_read_again_to_the_millisecond(moment):
+    text = plain(event(timestamp=moment))["timestamp"]
+    assert len(text) == len("2027-01-15T08:00:01.125Z")
+    assert -1e-6 <= moment - datetime.fromisoformat(text).timestamp() < 0.001 + 1e-6

@@ -300,7 +300,7 @@ async def test_the_library_reads_the_close_codes_too():
 async def test_what_comes_before_the_handshake_is_answered_is_not_lost(valkey, prefix, kind):
     broker = {"redis_url": valkey.url, "key_prefix": prefix}
     async with serving(settings(NOWHERE, broker=broker, realtime={"ping_interval": 0.2})) as served:
-        ticket = await served.parts._tickets.issue(Identity("alice"))
+        ticket = await served.parts._credentials.tickets.issue(Identity("alice"))
         valkey.pause()
         early = {"text": command("ping", id=9), "binary": frame(BINARY, b"x"), "close": frame(CLOSE)}[kind]
 

@@ -109,7 +109,7 @@ class ResponseCache:
                     return given
             if demand.only_if_cached:
                 raise NotCached
-            why = b"fwd=stale" if entry is not None else b"fwd=uri-miss"
+            why = self._why(entry)
             if request.head or self._is_passing(place):
                 return await self._pass(request, passing, why, "miss")
             flight = self._flights.get(place.target, {}).get(place.key)
@@ -173,6 +173,12 @@ class ResponseCache:
     ) -> Answer:
         self._served(request, outcome, 0)
         return passed_on(await passing(), why)
+
+    def _why(self, entry: Entry | None) -> bytes:
+        """Return why the upstream is asked (RFC 9211 section 2.2), now that ``entry`` is not good for a request."""
+        if entry is None:
+            return b"fwd=uri-miss"
+        return b"fwd=request" if use(entry, NOTHING, self._clock()) is Use.FRESH else b"fwd=stale"
 
     def _start(
         self, request: Request, place: Place, old: Entry | None, fetch: Fetch, why: bytes, *, detached: bool = False

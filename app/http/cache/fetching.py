@@ -131,7 +131,7 @@ class Fetching:
                 response.abort()
                 entry = refreshed(old, response.headers, self.rule, asked_at=asked_at, now=now)
                 await self._keep(place, entry, now)
-                flight.finish(entry, b"fwd=stale; fwd-status=304; stored")
+                flight.finish(entry, flight.why + b"; fwd-status=304; stored")
             else:
                 await self._take(flight, place, exposure, response, asked_at, now, nothing_to_store)
         except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import orjson
@@ -113,7 +114,9 @@ class CentrifugeCommander:
         place = client.protocol.places.get(channel)
         item = enveloped(command.data, info=info_of(client.protocol) if place is None else place.info)
         broker = client.session.services.broker
-        await broker.publish(channel, item, size=settings.history_size, ttl=settings.history_ttl)
+        tracing, trace = client.session.services.tracing, client.session.account.trace
+        with nullcontext() if tracing is None or trace is None else tracing.publishing(channel, trace):
+            await broker.publish(channel, item, size=settings.history_size, ttl=settings.history_ttl)
         client.answer(command.id, "publish")
 
     async def _presence(self, command: Presence) -> None:

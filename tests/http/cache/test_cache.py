@@ -49,6 +49,15 @@ async def test_a_fresh_answer_is_given_again_with_its_age_and_asked_for_anew_whe
         assert (await at.ask()).body == b"2"
 
 
+async def test_why_the_upstream_is_asked_is_told():
+    async with site(revalidating("Cache-Control: max-age=60")) as at:
+        await at.ask()
+        wanted = await at.ask("/", "Cache-Control: no-cache")
+        assert wanted.fields["cache-status"] == "tidegate; fwd=request; fwd-status=304; stored"
+        at.pass_time(61)
+        assert (await at.ask()).fields["cache-status"] == "tidegate; fwd=stale; fwd-status=304; stored"
+
+
 @pytest.mark.parametrize("fields", [(), ("Cache-Control: no-store",), (FRESH, "Vary: *"), (FRESH, "Set-Cookie: a=b")])
 async def test_what_may_not_be_stored_is_asked_for_each_time(fields):
     async with site(numbered(*fields)) as at:
