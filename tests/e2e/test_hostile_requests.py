@@ -60,12 +60,16 @@ def port(services: Services) -> Iterator[int]:
         process.wait(20)
 
 
-def told(port: int, *pieces: bytes, pause: float = 0.0) -> bytes:
-    """Return all that comes until the gateway closes the connection."""
+def told(port: int, *pieces: bytes, before: int = 0) -> bytes:
+    """Return all that comes until the gateway closes the connection, on which ``before`` requests were answered."""
     with socket.create_connection(("127.0.0.1", port), timeout=WITHIN) as connection:
+        for _ in range(before):
+            connection.sendall(b"GET /api/chat/models HTTP/1.1\r\nHost: a\r\n\r\n")
+            head = connection.recv(65536)
+            while not head.endswith(b"ok"):
+                head += connection.recv(65536)
         for piece in pieces:
             connection.sendall(piece)
-            time.sleep(pause)
         answer = b""
         while data := connection.recv(65536):
             answer += data
@@ -82,18 +86,22 @@ def statuses(answer: bytes) -> list[int]:
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answer)]
 
 
-def test_what_must_be_refused_is_refused_and_closed_and_no_service_hears_of_it(port: int, services: Services) -> None:
-    before = len(services.seen)
+@pytest.mark.parametrize("before", [0, 3])
+def test_what_must_be_refused_is_refused_and_closed_and_no_service_hears_of_it(
+    port: int, services: Services, before: int
+) -> None:
+    """``before``: so many requests were answered on its connection, with the same lines."""
+    seen = len(services.seen)
 
     def refused(name: str) -> tuple[str, list[int]] | None:
         request, expected = CORPUS[name]
-        found = statuses(told(port, at_the_preset(request) + LAST))
+        found = statuses(told(port, at_the_preset(request) + LAST, before=before))
         return None if found == [expected] else (name, found)
 
     with ThreadPoolExecutor(16) as pool:
         wrong = [each for each in pool.map(refused, CORPUS) if each is not None]
     assert not wrong
-    assert services.seen[before:] == []
+    assert services.seen[seen:] == [(b"GET", b"/chat/models", b"")] * before * len(CORPUS)
     assert not services.broken
 
 
@@ -144,13 +152,13 @@ def requests(draw: st.DrawFn) -> bytes:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(parts=st.lists(requests(), min_size=1, max_size=3), cut=st.integers(0, 200))
+@given(parts=st.lists(requests(), min_size=1, max_size=3), cut=st.integers(0, 200), warm=st.integers(0, 4))
 def test_services_get_what_another_parser_reads_and_never_more(
-    port: int, services: Services, parts: list[bytes], cut: int
+    port: int, services: Services, parts: list[bytes], cut: int, warm: int
 ) -> None:
     sent = b"".join([*parts, LAST])
-    before = len(services.seen)
-    answer = told(port, sent[:cut], sent[cut:])
+    before = len(services.seen) + warm
+    answer = told(port, sent[:cut], sent[cut:], before=warm)
     read = list(_as_h11_reads(sent))
     arrived = services.seen[before:]
     assert len(arrived) <= len(read)

@@ -5,8 +5,6 @@ request in the middle of another one's answer, takes trailers for headers and th
 a request, and forgets what came together with a WebSocket handshake. Here all of that is mended. Whoever is refused
 gets one problem document, after the answers that are due before it, and his connection is closed: nothing behind the
 place where it went wrong is looked at.
-
-Nothing here costs a usual request a timer: deadlines run only while part of a request is missing.
 """
 
 from __future__ import annotations
@@ -18,8 +16,8 @@ import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
 from app.config import RequestsConfig
-from app.errors import BadRequest, HeadTooLarge, RequestTimeout, TidegateError
-from app.http.edge.answering import Answering
+from app.errors import BadRequest, HeadTooLarge, TidegateError
+from app.http.edge.deadlines import DEFAULTS, Deadlines
 from app.http.edge.heads import check_head, origin_form, wants_websocket, without_upgrade
 from app.http.edge.parts import Enough, Part
 from app.http.edge.refusing import meaning, refusal, tell_refusal, too_large
@@ -31,7 +29,6 @@ __all__ = ["STATE_KEY", "Guard"]
 STATE_KEY = "tidegate.requests"
 """Key of the lifespan's state under which connections find their :class:`~app.config.RequestsConfig`."""
 
-_DEFAULTS = RequestsConfig()
 _LINGER = 2.0
 """Seconds for which a refused client may go on sending: closing at once would reset it, and he would never read why."""
 _FAREWELL = 0.5
@@ -43,36 +40,26 @@ _FIELD_COST = 4
 _log = Sampled(__name__)
 
 
-class Guard(Answering):
+class Guard(Deadlines):
     """One HTTP connection."""
 
-    _limits = _DEFAULTS
-    _part = Part.NOTHING
-    _begun = 0
-    """Requests that began in the bytes that are being read."""
     _fields = 0
     """Bytes of the head's lines."""
     _unfinished = 0
     """Bytes that came of a head whose end has not."""
-    _body = 0
-    """Bytes of a body that came since its deadline was set, or of one that nobody wants any more."""
     _upgrade_to_websocket = False
     _other_upgrade = False
     _why: TidegateError | None = None
     """What a refused client is told; None to close without a word."""
-    _deadline: asyncio.TimerHandle | None = None
-    _deadline_of: Part | None = None
     _repeated: Repeated | None = None
     _lines = b""
     """Of the last request's head, if it had a plain one."""
-    _held_up = False
-    """Whether the client had to wait for the gateway when the deadline was set."""
 
     # What the loop calls.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._limits = cast(RequestsConfig, self.app_state.get(STATE_KEY, _DEFAULTS))
+        self._limits = cast(RequestsConfig, self.app_state.get(STATE_KEY, DEFAULTS))
         self._set_deadline(Part.HEAD)
 
     def data_received(self, data: bytes) -> None:
@@ -179,10 +166,6 @@ class Guard(Answering):
         if self._part is Part.REFUSED and not self.due and not self.transport.is_closing():
             self._say_farewell()
 
-    @property
-    def patience(self) -> float:
-        return self._limits.idle_timeout
-
     # Reading.
 
     def _take_again(self, repeated: Repeated, data: bytes) -> bool:
@@ -240,54 +223,6 @@ class Guard(Answering):
             self._unfinished += size
         if self._unfinished > self._limits.max_head + _FIELD_COST:
             self._refuse(too_large(self._limits))
-
-    # Time.
-
-    def _watch(self) -> None:
-        """See to it that there is a deadline while part of a request is missing, and none otherwise."""
-        part: Part | None = self._part
-        if part is Part.NOTHING:
-            part = Part.HEAD if self.running is None else None
-        elif part is Part.REFUSED:
-            return
-        if part is None:
-            self._clear_deadline()
-            if not self.due and not self.idle:  # Empty lines are no request.
-                self.idle.begin(self._limits.head_timeout)
-        elif self._begun or part is not self._deadline_of:
-            self._set_deadline(part)
-
-    def _set_deadline(self, part: Part) -> None:
-        self._clear_deadline()
-        seconds = self._limits.body_timeout if part is Part.BODY else self._limits.head_timeout
-        self._deadline = self.loop.call_later(seconds, self._late)
-        self._deadline_of = part
-        self._held_up = self._holds_up()
-
-    def _clear_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = self._deadline_of = None
-
-    def _late(self) -> None:
-        self._deadline = self._deadline_of = None
-        if self._part is Part.NOTHING:
-            self.transport.close()
-        elif self._held_up or self._holds_up() or (self._part is Part.BODY and self._keeps_up()):
-            self._body = 0
-            self._set_deadline(self._part)
-        else:
-            self._refuse(RequestTimeout())
-
-    def _keeps_up(self) -> bool:
-        """Whether a body is as quick as it must be."""
-        return self._body >= self._limits.body_rate * self._limits.body_timeout
-
-    def _holds_up(self) -> bool:
-        """Whether the client waits for the gateway: to read on, or to tell it to send its body."""
-        cycle = self.cycle if self._part is Part.BODY else None
-        asked = cycle is not None and cycle.waiting_for_100_continue and not cycle.response_complete
-        return self.flow.read_paused or asked
 
     # Refusing.
 
