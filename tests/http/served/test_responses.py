@@ -21,8 +21,11 @@ from tests.support.valkey import ValkeyServer
 @pytest.mark.parametrize("name", ["openai-chat", "anthropic", "ollama", "openai-responses"])
 async def test_a_response_of_every_family_streams_its_items_in_order(name: str) -> None:
     kinds = {"chat": {"upstream": "chat", "format": name, "model": "m1"}}
-    async with scripted(recorded(name)) as upstream, running(served(upstream.url, kinds=kinds)) as gateway:
-        client = openai(gateway)
+    async with (
+        scripted(recorded(name)) as upstream,
+        running(served(upstream.url, kinds=kinds)) as gateway,
+        openai(gateway) as client,
+    ):
         async with client.responses.stream(model="chat", input="Hello", instructions="Be brief.") as stream:
             events = [event async for event in stream]
             final = await stream.get_final_response()
@@ -46,7 +49,6 @@ async def test_a_response_of_every_family_streams_its_items_in_order(name: str) 
         assert whole.output_text == final.output_text
         assert [item.type for item in whole.output] == [item.type for item in final.output]
         assert "Be brief." in repr(upstream.calls[0].body)
-        await client.close()
 
 
 async def test_a_response_follows_another_one_on_the_other_replica(valkey: ValkeyServer, prefix: str) -> None:
@@ -122,8 +124,7 @@ async def test_a_background_response_is_polled_and_cancelled() -> None:
         await call.send(chunk("first"))
         await call.closed.wait()
 
-    async with scripted(script) as upstream, running(served(upstream.url)) as gateway:
-        client = openai(gateway)
+    async with scripted(script) as upstream, running(served(upstream.url)) as gateway, openai(gateway) as client:
         started = await client.responses.create(model="chat", input="Hello", background=True)
         assert started.status in {"queued", "in_progress"}
         call = await upstream.call()
@@ -136,7 +137,6 @@ async def test_a_background_response_is_polled_and_cancelled() -> None:
         assert (await client.responses.cancel(started.id)).status == "cancelled"
         with pytest.raises(library.NotFoundError):
             await client.responses.retrieve("resp_unknown")
-        await client.close()
 
 
 async def test_a_limit_is_incomplete_and_a_cut_is_a_failed_response() -> None:
@@ -147,8 +147,7 @@ async def test_a_limit_is_incomplete_and_a_cut_is_a_failed_response() -> None:
             await call.send(chunk(finish="length") + DONE)
             await call.end()
 
-    async with scripted(script) as upstream, running(served(upstream.url)) as gateway:
-        client = openai(gateway)
+    async with scripted(script) as upstream, running(served(upstream.url)) as gateway, openai(gateway) as client:
         long = await client.responses.create(model="chat", input="long", max_output_tokens=2)
         assert long.status == "incomplete"
         assert long.incomplete_details is not None
@@ -159,12 +158,10 @@ async def test_a_limit_is_incomplete_and_a_cut_is_a_failed_response() -> None:
         assert (failed.type, failed.response.status) == ("response.failed", "failed")
         assert failed.response.error.code == "upstream_truncated"
         assert failed.sequence_number == len(events) - 1
-        await client.close()
 
 
 async def test_tools_formats_and_items_reach_the_upstream_in_the_words_of_chat_completions() -> None:
-    async with scripted(texts) as upstream, running(served(upstream.url)) as gateway:
-        client = openai(gateway)
+    async with scripted(texts) as upstream, running(served(upstream.url)) as gateway, openai(gateway) as client:
         parameters: dict[str, object] = {"type": "object", "properties": {}, "additionalProperties": False}
         await client.responses.create(
             model="chat",
@@ -195,7 +192,6 @@ async def test_tools_formats_and_items_reach_the_upstream_in_the_words_of_chat_c
             with pytest.raises(library.BadRequestError) as refused:
                 await client.responses.create(model="chat", input="x", extra_body=wrong)
             assert refused.value.param == param
-        await client.close()
 
 
 async def image(call: Call) -> None:
@@ -212,8 +208,11 @@ IMAGES = {"image": {"upstream": "chat", "format": "openai-images", "model": "m1"
 
 
 async def test_images_stream_as_many_looks_as_were_asked_for_and_the_whole_one() -> None:
-    async with scripted(image) as upstream, running(served(upstream.url, kinds=IMAGES)) as gateway:
-        client = openai(gateway)
+    async with (
+        scripted(image) as upstream,
+        running(served(upstream.url, kinds=IMAGES)) as gateway,
+        openai(gateway) as client,
+    ):
         stream = await client.images.generate(
             model="image", prompt="a lake", stream=True, partial_images=2, size="1024x1024"
         )
@@ -234,12 +233,14 @@ async def test_images_stream_as_many_looks_as_were_asked_for_and_the_whole_one()
             await client.images.generate(model="image", prompt="a lake", n=2)
         with pytest.raises(library.NotFoundError):
             await client.chat.completions.create(model="image", messages=[{"role": "user", "content": "x"}])
-        await client.close()
 
 
 async def test_an_image_comes_as_an_item_of_a_response_too() -> None:
-    async with scripted(image) as upstream, running(served(upstream.url, kinds=IMAGES)) as gateway:
-        client = openai(gateway)
+    async with (
+        scripted(image) as upstream,
+        running(served(upstream.url, kinds=IMAGES)) as gateway,
+        openai(gateway) as client,
+    ):
         tools: Any = [{"type": "image_generation", "partial_images": 3}]
         stream = await client.responses.create(model="image", input="a lake", tools=tools, stream=True)
         events = [event async for event in stream]
@@ -247,7 +248,6 @@ async def test_an_image_comes_as_an_item_of_a_response_too() -> None:
         assert [look.partial_image_index for look in looks] == [0, 1, 2]
         last: Any = events[-1]
         assert [item.result for item in last.response.output] == [PIXEL]
-        await client.close()
 
 
 async def test_an_image_that_fails_is_an_error_in_the_stream() -> None:
@@ -256,8 +256,11 @@ async def test_an_image_that_fails_is_an_error_in_the_stream() -> None:
         facts = {"output_format": "png", "b64_json": PIXEL}
         await call.send(named({"type": "image_generation.partial_image", "partial_image_index": 0, **facts}))
 
-    async with scripted(script) as upstream, running(served(upstream.url, kinds=IMAGES)) as gateway:
-        client = openai(gateway)
+    async with (
+        scripted(script) as upstream,
+        running(served(upstream.url, kinds=IMAGES)) as gateway,
+        openai(gateway) as client,
+    ):
         stream = await client.images.generate(model="image", prompt="x", stream=True, partial_images=1)
         seen = []
 
@@ -268,4 +271,3 @@ async def test_an_image_that_fails_is_an_error_in_the_stream() -> None:
         with pytest.raises(library.APIError, match="stopped before"):
             await read()
         assert len(seen) == 1
-        await client.close()
