@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Sequence
+
 from starlette.types import Message, Scope, Send
 
 from app.auth.identity import Identity
 from app.http.routes import Route
 from app.limits.callers import counted_caller
+from app.limits.fields import Header
 from app.limits.limits import Limits, Verdict, Wanted
 
-__all__ = ["admit_request", "telling"]
+__all__ = ["admit_request", "telling", "told"]
 
 _HEADS = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 
@@ -26,12 +29,16 @@ def telling(send: Send, verdict: Verdict) -> Send:
 
     An upstream's own fields of these names go: they are about the gateway's quota there, not the caller's here.
     """
-    ours = {name for name, _ in verdict.headers}
 
-    async def tell(message: Message) -> None:
+    def tell(message: Message) -> Awaitable[None]:
         if message["type"] in _HEADS:
-            kept = [header for header in message["headers"] if header[0] not in ours]
-            message["headers"] = [*kept, *verdict.headers]
-        await send(message)
+            message["headers"] = told(message["headers"], verdict)
+        return send(message)
 
     return tell
+
+
+def told(headers: Sequence[Header], verdict: Verdict) -> list[Header]:
+    """Return an answer's headers with those of ``verdict``, see :func:`telling`."""
+    ours = {name for name, _ in verdict.headers}
+    return [*(header for header in headers if header[0] not in ours), *verdict.headers]

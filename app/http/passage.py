@@ -17,12 +17,14 @@ from app.http.answers import or_refuse, pass_on
 from app.http.client_watch import ClientWatch, Watches
 from app.http.edge.repeated import Repeated
 from app.http.headers import response_headers
+from app.http.limits import telling, told
 from app.http.routes import Route
 from app.http.upstream_response import UpstreamResponse
 from app.http.upstreams.attempt import Attempt
 from app.http.upstreams.deadline import in_time
 from app.http.upstreams.exchange import Exchange
 from app.http.upstreams.plan import Request
+from app.limits.limits import Verdict
 from app.observe.outcomes import Ended, Outcome, Outcomes
 
 __all__ = ["Client", "Passage", "Work"]
@@ -50,7 +52,18 @@ class Client(Protocol):
 class Passage:
     """One request. It waits for its answer, and :class:`~app.http.client_watch.Watches` look how long that takes."""
 
-    __slots__ = ("_attempt", "_client", "_exchange", "_outcomes", "_over", "_request", "_route", "_watches", "outcome")
+    __slots__ = (
+        "_attempt",
+        "_client",
+        "_exchange",
+        "_outcomes",
+        "_over",
+        "_request",
+        "_route",
+        "_verdict",
+        "_watches",
+        "outcome",
+    )
 
     def __init__(
         self,
@@ -62,8 +75,11 @@ class Passage:
         outcome: Outcome,
         outcomes: Outcomes,
         watches: Watches,
+        verdict: Verdict | None,
     ) -> None:
+        """``verdict`` is what the route's limits said."""
         self.outcome = outcome
+        self._verdict = verdict
         self._client = client
         self._route = route
         self._exchange = exchange
@@ -113,6 +129,8 @@ class Passage:
         edit = self._route.headers.response
         if edit is not None:
             headers = edit(headers)
+        if self._verdict is not None:
+            headers = told(headers, self._verdict)
         self._over = True
         if not self._client.answer(status, headers, body):
             return False
@@ -123,6 +141,7 @@ class Passage:
         return True
 
     async def _go_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        send = send if self._verdict is None else telling(send, self._verdict)
         try:
             await or_refuse(self._rest(receive, send), send, self.outcome)
         finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from asyncio import get_running_loop
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 from starlette.types import Receive, Scope, Send
@@ -34,6 +35,7 @@ from app.http.transport import HttpTransport
 from app.http.uploads.body import checked_body
 from app.http.upstreams.exchange import Exchange
 from app.http.upstreams.plan import Plan, Request
+from app.limits.callers import counted_caller
 from app.limits.limits import Limits, Verdict
 from app.observe.outcomes import Outcome, Outcomes
 from app.observe.request_context import context_of
@@ -52,6 +54,16 @@ class _Lane(NamedTuple):
     route: Route
     plan: Plan
     exchange: Exchange | None
+
+
+class _Begun(NamedTuple):
+    """A request without a task."""
+
+    scope: Scope
+    match: Match
+    client: Client
+    identity: Identity
+    outcome: Outcome
 
 
 class _Admitted(NamedTuple):
@@ -116,28 +128,15 @@ class Proxy:
         outcome = Outcome(context_of(scope), route.config, route.label, scope["method"], match.path)
         try:
             identity = self._callers.known(route.config, scope["headers"])
-            path, (headers, lines) = _target(scope, match), _prepared(scope, route, identity, lane.exchange, client)
         except TidegateError:
             return False  # Whoever waits where that helps will find the same, and tells the client.
         outcome.user_id, outcome.company_id = identity.user_id, identity.company_id
-        exchange, within = lane.exchange, lane.plan.timeout
-        deadline = None if within is None else get_running_loop().time() + within
-        request = Request(
-            lane.plan,
-            scope["method"],
-            path,
-            headers,
-            b"",
-            exchange.idle_timeout,
-            deadline,
-            outcome=outcome,
-            lines=lines,
-        )
-        attempt = exchange.begin(request)
-        if attempt is None:
-            return False
-        Passage(client, route, exchange, request, attempt, outcome, self._outcomes, self._watches).wait()
-        return True
+        begun = _Begun(scope, match, client, identity, outcome)
+        if not route.config.limits:
+            return self._send_off(begun, None)
+        assert self._limits is not None, "a route with limits needs somebody who counts"
+        caller, go_on = counted_caller(scope, identity), partial(self._counted, begun, self._limits)
+        return self._limits.begin(route.config.limits, route.label, caller, go_on)
 
     def reload(self, limits: Limits, body_limit: int, cached: CachedRoutes | None) -> None:
         """Take other limits and routes with a cache, from the next request on."""
@@ -148,6 +147,50 @@ class Proxy:
         await self._watches.close()
 
     # Private.
+
+    def _counted(self, begun: _Begun, limits: Limits, verdict: Verdict) -> None:
+        """Go on with a request that its route's limits were asked about."""
+        if verdict.refusal is None and self._send_off(begun, verdict):
+            return
+        match, outcome = begun.match, begun.outcome
+        admitted = _Admitted(begun.identity, limits, verdict, None)
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            send = telling(send, verdict)
+            try:
+                await or_refuse(self._serve(scope, receive, send, match, admitted, outcome), send, outcome)
+            finally:
+                self._outcomes.tell(outcome)
+
+        begun.client.start(serve)
+
+    def _send_off(self, begun: _Begun, verdict: Verdict | None) -> bool:
+        """Send a request on; False where that takes a task, and then nothing was done."""
+        scope, match, client, identity, outcome = begun
+        route, lane = match.route, self._lane(match.route)
+        exchange, within = lane.exchange, lane.plan.timeout
+        if exchange is None:
+            return False
+        try:
+            path, (headers, lines) = _target(scope, match), _prepared(scope, route, identity, exchange, client)
+        except TidegateError:
+            return False
+        request = Request(
+            lane.plan,
+            scope["method"],
+            path,
+            headers,
+            b"",
+            exchange.idle_timeout,
+            None if within is None else get_running_loop().time() + within,
+            outcome=outcome,
+            lines=lines,
+        )
+        attempt = exchange.begin(request)
+        if attempt is None:
+            return False
+        Passage(client, route, exchange, request, attempt, outcome, self._outcomes, self._watches, verdict).wait()
+        return True
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send, match: Match, outcome: Outcome) -> None:
         """Find out who asks, take what his request needs of limits, serve it, and give it back."""
@@ -253,7 +296,7 @@ class Proxy:
     def _is_plain(self, route: Route, plan: Plan) -> bool:
         """Whether a request without a body needs nothing but to be passed on: nobody to ask, nothing to remember."""
         config = route.config
-        busy = config.limits or config.count_tokens or config.answer or config.cache or config.generation
+        busy = config.count_tokens or config.answer or config.cache or config.generation
         slow = plan.timeout is None or plan.timeout >= _PATIENCE
         return not (busy or config.upload or plan.hedge) and slow
 

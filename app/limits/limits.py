@@ -8,8 +8,9 @@ it hands it to :meth:`Limits.release` at the end, and settles its reservation.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from app.config import RateLimitConfig
@@ -20,7 +21,7 @@ from app.limits.shares import Caller, share_of
 from app.limits.tokens import NamedBudget, Reservation, TokenBudgets
 from app.streams.budgets import Budget, Level
 from app.streams.slotkeeper import SlotKeeper, WithoutRedis
-from app.streams.windows import Ask, Windows
+from app.streams.windows import Ask, Count, Windows
 
 __all__ = ["Counted", "Limits", "Verdict", "Wanted"]
 
@@ -30,6 +31,7 @@ _LATER = 1.0
 """Seconds after which to come again who found all slots taken: nobody knows when one is free."""
 
 _Chosen = Sequence[tuple[str, RateLimitConfig]]
+_Asks = Sequence[tuple[str, Ask]]
 
 
 class Counted(Protocol):
@@ -162,6 +164,18 @@ class Limits:
                     told.requests(name, ask, count)
         return told.headers()
 
+    def begin(self, names: Sequence[str], place: str, caller: Caller, done: Callable[[Verdict], None]) -> bool:
+        """Do what :meth:`admit` does, and call ``done`` with what that returns: at once, or from the loop.
+
+        Only where all limits are of requests in a window. False where they are not: then nothing was done.
+        """
+        chosen = self._choose(names)
+        if any(limit.requests is None for _, limit in chosen):
+            return False
+        asks = _asks(chosen, place, caller)
+        self._windows.ask([ask for _, ask in asks], partial(self._begun, chosen, asks, done))
+        return True
+
     async def extend(self, reservation: Reservation) -> bool:
         """Reserve more for a call that goes on; False where there is no more, or nobody can be asked who must be."""
         assert self._budgets is not None, "somebody gave it"
@@ -206,6 +220,19 @@ class Limits:
             self._budgets.settle(reservation, used)
 
     # Private.
+
+    def _begun(
+        self,
+        chosen: _Chosen,
+        asks: _Asks,
+        done: Callable[[Verdict], None],
+        counts: Sequence[Count] | BrokerUnavailable,
+    ) -> None:
+        told = Told()
+        refusal = self._judged(asks, counts, told)
+        if self._counted is not None:
+            self._tell(self._counted, chosen, told, refusal, tokens=False)
+        done(Verdict(told.headers(), refusal))
 
     def _tell(
         self, counted: Counted, chosen: _Chosen, told: Told, refusal: TidegateError | None, *, tokens: bool
@@ -283,10 +310,17 @@ class Limits:
         asks = _asks(chosen, place, caller)
         if not asks:
             return None
+        counts: Sequence[Count] | BrokerUnavailable
         try:
             counts = await self._windows.take([ask for _, ask in asks])
         except BrokerUnavailable as error:
-            return error if any(self._limits[name].without_redis == "closed" for name, _ in asks) else None
+            counts = error
+        return self._judged(asks, counts, told)
+
+    def _judged(self, asks: _Asks, counts: Sequence[Count] | BrokerUnavailable, told: Told) -> TidegateError | None:
+        """Tell of what was counted; return why the request is not admitted, if it is not."""
+        if isinstance(counts, BrokerUnavailable):
+            return counts if any(self._limits[name].without_redis == "closed" for name, _ in asks) else None
         for (name, ask), count in zip(asks, counts, strict=True):
             told.requests(name, ask, count)
         violated = [name for (name, _), count in zip(asks, counts, strict=True) if count.wait > 0]

@@ -13,7 +13,9 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-__all__ = ["Ask", "Count", "MemoryWindows", "Windows"]
+from app.errors import BrokerUnavailable
+
+__all__ = ["Ask", "Count", "MemoryWindows", "Told", "Windows"]
 
 
 class Ask(NamedTuple):
@@ -35,6 +37,9 @@ class Count(NamedTuple):
     wait: float
 
 
+Told = Callable[[list[Count] | BrokerUnavailable], None]
+
+
 class Windows(Protocol):
     """The counts."""
 
@@ -47,6 +52,9 @@ class Windows(Protocol):
     async def look(self, asks: Sequence[Ask]) -> list[Count]:
         """Say how they stand, and count nothing; ``wait`` is that of one more. Raises as :meth:`take`."""
 
+    def ask(self, asks: Sequence[Ask], told: Told) -> None:
+        """Do what :meth:`take` does, and call ``told`` with what that returns or raises: at once, or from the loop."""
+
 
 class MemoryWindows:
     """:class:`Windows` of one process. ``clock`` returns seconds; at most ``most`` counts are kept, the latest used."""
@@ -56,7 +64,13 @@ class MemoryWindows:
         self._most = most
         self._logs: OrderedDict[str, deque[float]] = OrderedDict()
 
+    def ask(self, asks: Sequence[Ask], told: Told) -> None:
+        told(self._take(asks))
+
     async def take(self, asks: Sequence[Ask]) -> list[Count]:
+        return self._take(asks)
+
+    def _take(self, asks: Sequence[Ask]) -> list[Count]:
         now = self._clock()
         logs = [self._log(ask.key) for ask in asks]
         waits = [_wait(log, ask, now) for log, ask in zip(logs, asks, strict=True)]

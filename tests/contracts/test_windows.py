@@ -88,3 +88,14 @@ async def test_keys_do_not_know_each_other(pair: Pair) -> None:
     assert (await pair.a.windows.take([Ask("k", 1, 30.0)]))[0].wait == 0
     assert (await pair.a.windows.take([Ask("l", 1, 30.0)]))[0].wait == 0
     assert (await pair.b.windows.take([Ask("k", 1, 30.0)]))[0].wait > 0
+
+
+async def test_who_asks_without_waiting_is_told_the_same(pair: Pair) -> None:
+    told: asyncio.Queue[object] = asyncio.Queue()
+    for side in (pair.a, pair.b, pair.a):
+        side.windows.ask([Ask("k", 2, 30.0), Ask("l", 5, 30.0)], told.put_nowait)
+    async with asyncio.timeout(10):
+        counts = [await told.get() for _ in range(3)]
+    assert sorted(one.remaining for one, _ in counts) == [0, 0, 1]
+    assert sorted(one.wait > 0 for one, _ in counts) == [False, False, True]
+    assert (await pair.b.windows.take([Ask("l", 5, 30.0)]))[0].remaining == 2

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import gc
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,13 +17,15 @@ import pytest
 import uvicorn
 
 from app.auth.identity import Identity
-from app.config import RouteConfig, ServerConfig, UpstreamConfig
-from app.errors import InvalidToken, TokenRevoked
+from app.config import RateLimitConfig, RouteConfig, ServerConfig, UpstreamConfig
+from app.errors import BrokerUnavailable, InvalidToken, TokenRevoked
 from app.http.dispatch import Dispatch
 from app.http.proxy import Proxy
 from app.http.routes import RouteTable
 from app.http.transport import HttpTransport
+from app.limits.limits import Limits
 from app.observe.outcomes import Ended, Outcome, Outcomes
+from app.streams.windows import Ask, Count, MemoryWindows, Told
 from tests.http.support import edge_server, ok, raw_server, read_head, read_request
 
 WITHIN = 20.0
@@ -79,7 +81,7 @@ async def at_once(head: bytes, writer: asyncio.StreamWriter) -> None:
 @contextlib.asynccontextmanager
 async def site(
     answering: Answering = at_once, *, shortcut: bool = True, warm: bool = True, config: ServerConfig | None = None,
-    route: dict[str, Any] | None = None, **upstream: Any,
+    route: dict[str, Any] | None = None, limits: Limits | None = None, **upstream: Any,
 ) -> AsyncIterator[Site]:  # fmt: skip
     """The upstream answers ``/warm`` at once, and all else as ``answering`` does."""
 
@@ -98,7 +100,7 @@ async def site(
     async with raw_server(handle) as behind:
         transport = HttpTransport({"u": UpstreamConfig(targets=(behind.url,), **upstream)})
         outcomes = Outcomes()
-        proxy = Proxy(transport, tokens, body_limit=1000, outcomes=outcomes)
+        proxy = Proxy(transport, tokens, limits, body_limit=1000, outcomes=outcomes)
         table = RouteTable([RouteConfig(path="/*", upstream="u", **({"auth": "optional"} | (route or {})))])
         try:
             front = edge_server(Dispatch(table, proxy, nothing), config or ServerConfig(), shortcut=shortcut)
@@ -422,6 +424,116 @@ async def test_a_server_that_goes_answers_what_it_has_begun() -> None:
         assert body == b"late"
         assert b"connection: close" in head
         assert await reader.read() == b""
+
+
+class Later(MemoryWindows):
+    """Says what it has counted after a while, or that it can't be asked."""
+
+    def __init__(self, *, away: bool = False) -> None:
+        super().__init__(lambda: 0.0)
+        self.away = away
+        self.asked = 0
+
+    def ask(self, asks: Sequence[Ask], told: Told) -> None:
+        counts = BrokerUnavailable() if self.away else self._take(asks)
+        self.asked += 1
+        asyncio.get_running_loop().call_later(0.01, told, counts)
+
+    async def take(self, asks: Sequence[Ask]) -> list[Count]:
+        counted = asyncio.get_running_loop().create_future()
+        self.ask(asks, counted.set_result)
+        counts = await counted
+        if isinstance(counts, BrokerUnavailable):
+            raise counts
+        return counts
+
+
+def limited(requests: int = 3, windows: MemoryWindows | None = None, **more: Any) -> dict[str, Any]:
+    """A route with limits, as arguments of :func:`site`."""
+    configs = {
+        "few": RateLimitConfig(requests=requests, window=60, **more),
+        "many": RateLimitConfig(requests=1000, window=60, **more),
+    }
+    limits = Limits(configs, windows or MemoryWindows(lambda: 0.0))
+    return {"limits": limits, "route": {"limits": ("few", "many")}, "warm": False}
+
+
+@pytest.mark.parametrize("at_once_", [True, False])
+async def test_a_request_with_limits_has_no_task_either_and_is_told_of_them(at_once_: bool) -> None:
+    windows = MemoryWindows(lambda: 0.0) if at_once_ else Later()
+
+    async def theirs(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(ok(b"ok", b"X-RateLimit-Limit: 7\r\nX-RateLimit-Other: 8\r\n"))
+
+    async with site(theirs, **limited(3, windows)) as it, client(it) as (reader, writer):
+        heads = []
+        for _ in range(5):
+            writer.write(b"GET /a HTTP/1.1\r\n" + LINES)
+            heads.append((await read_answer(reader))[0].lower())
+        await until(lambda: len(it.told) == 5)
+        assert [head.split()[1] for head in heads] == [b"200"] * 3 + [b"429"] * 2
+        assert [re.findall(rb"\r\nx-ratelimit-remaining: (\d+)", head) for head in heads[:3]] == [
+            [b"2"],
+            [b"1"],
+            [b"0"],
+        ]
+        assert [re.findall(rb"\r\nx-ratelimit-(?:limit|other): (\d+)", head) for head in heads[:1]] == [[b"8", b"3"]]
+        assert all(b'\r\nratelimit: "few";r=' in head for head in heads)
+        assert all(b"\r\nretry-after: 60\r\n" in head for head in heads[3:])
+        assert it.tasks == [1, 0, 0], "the first one waits for a connection to the upstream"
+    assert [(told["status"], told["attempts"], told["user_id"]) for told in it.told] == [(200, 1, "42")] * 3 + [
+        (429, 0, "42")
+    ] * 2
+    assert [told["ended"] for told in it.told] == [Ended.COMPLETE] * 3 + [Ended.REFUSED] * 2
+
+
+@pytest.mark.parametrize(("policy", "status"), [("open", b"200"), ("closed", b"503")])
+async def test_where_nobody_can_be_asked_the_configuration_decides(policy: Any, status: bytes) -> None:
+    async with site(**limited(3, Later(away=True), without_redis=policy)) as it:
+        for _ in range(4):
+            head, _ = await ask(it)
+            assert head.split()[1] == status
+            assert b"ratelimit" not in head
+        assert len(it.asked) == (4 if status == b"200" else 0)
+
+
+async def test_of_many_at_once_as_many_pass_as_may() -> None:
+    windows = Later()
+    async with site(**limited(10, windows)) as it:
+        answers = await asyncio.gather(*[ask(it) for _ in range(60)])
+        statuses = [head.split()[1] for head, _ in answers]
+        assert (statuses.count(b"200"), statuses.count(b"429")) == (10, 50)
+        assert (len(it.asked), windows.asked) == (10, 60)
+
+
+async def test_a_client_that_goes_while_limits_are_asked_leaves_nothing_behind() -> None:
+    windows = Later()
+    async with site(**limited(10, windows)) as it:
+        await ask(it)
+        for _ in range(5):
+            async with client(it) as (_, writer):
+                before = windows.asked
+                writer.write(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n")
+                await until(lambda before=before: windows.asked > before)
+        await until(lambda: len(it.told) == 6)
+        await until(lambda: not it.server.server_state.tasks)
+        assert (await ask(it))[0].split()[1] == b"200"
+
+
+@pytest.mark.parametrize("requests", [1, 5])
+async def test_nobody_can_tell_whether_a_request_with_limits_had_a_task(requests: int) -> None:
+    async def slow(head: bytes, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.08 if b"slow" in head else 0)
+        writer.write(ok())
+
+    seen = []
+    for shortcut in (True, False):
+        async with site(slow, shortcut=shortcut, **limited(requests, Later())) as it:
+            answers = [await ask(it, b"GET /slow HTTP/1.1\r\nX-Request-ID: r\r\n" + LINES) for _ in range(4)]
+            await until(lambda it=it: len(it.told) == 4)
+            told = [(one["status"], one["ended"], one["error"], one["sent"], one["attempts"]) for one in it.told]
+            seen.append([told, [VARIES.sub(rb"\1\2\3", piece) for pair in answers for piece in pair]])
+    assert seen[0] == seen[1]
 
 
 LINES = b"Host: h\r\nAuthorization: Bearer 42\r\nX-A: 1\r\nX-User-Id: me\r\nAccept-Encoding: gzip\r\n\r\n"

@@ -15,7 +15,7 @@ from app.errors import BrokerUnavailable
 from app.observe.tasks import TaskSet
 from app.streams.redis.client import Client, Script
 from app.streams.redis.layout import Layout
-from app.streams.windows import Ask, Count
+from app.streams.windows import Ask, Count, Told
 
 __all__ = ["RedisWindows"]
 
@@ -25,7 +25,7 @@ _MICROSECONDS = 1_000_000
 class _Question(NamedTuple):
     keys: list[str]
     bounds: list[int]
-    answer: asyncio.Future[list[int]]
+    told: Told
 
 
 class RedisWindows:
@@ -45,20 +45,32 @@ class RedisWindows:
     async def look(self, asks: Sequence[Ask]) -> list[Count]:
         return await self._asked(asks, 0)
 
+    def ask(self, asks: Sequence[Ask], told: Told) -> None:
+        self._put(asks, 1, told)
+
     async def _asked(self, asks: Sequence[Ask], taken: int) -> list[Count]:
-        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[list[Count]] = asyncio.get_running_loop().create_future()
+
+        def told(counts: list[Count] | BrokerUnavailable) -> None:
+            if answer.done():
+                return  # Who asked has gone.
+            if isinstance(counts, BrokerUnavailable):
+                answer.set_exception(counts)
+            else:
+                answer.set_result(counts)
+
+        self._put(asks, taken, told)
+        return await answer
+
+    def _put(self, asks: Sequence[Ask], taken: int, told: Told) -> None:
         question = _Question(
             [self._layout.window(ask.key) for ask in asks],
             [*(bound for ask in asks for bound in (ask.limit, round(ask.window * _MICROSECONDS))), taken],
-            loop.create_future(),
+            told,
         )
         if not self._turn:
-            loop.call_soon(self._send)
+            asyncio.get_running_loop().call_soon(self._send)
         self._turn.append(question)
-        told = await question.answer
-        return [
-            Count(told[at], told[at + 1] / _MICROSECONDS, told[at + 2] / _MICROSECONDS) for at in range(0, len(told), 3)
-        ]
 
     def _send(self) -> None:
         turn, self._turn = self._turn, []
@@ -74,10 +86,13 @@ class RedisWindows:
                 )
         except (BrokerUnavailable, TimeoutError):
             replies = [BrokerUnavailable() for _ in questions]
+        loop = asyncio.get_running_loop()
         for question, reply in zip(questions, replies, strict=True):
-            if question.answer.done():
-                continue  # Who asked has gone.
-            if isinstance(reply, BrokerUnavailable):
-                question.answer.set_exception(reply)
-            else:
-                question.answer.set_result(reply)
+            # Not called from here: what one of them makes of it must not keep the others waiting.
+            loop.call_soon(question.told, reply if isinstance(reply, BrokerUnavailable) else _counts(reply))
+
+
+def _counts(told: Sequence[int]) -> list[Count]:
+    return [
+        Count(told[at], told[at + 1] / _MICROSECONDS, told[at + 2] / _MICROSECONDS) for at in range(0, len(told), 3)
+    ]
