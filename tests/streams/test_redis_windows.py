@@ -57,13 +57,72 @@ class Counting(Client):
         self.trips.append(len(calls))
         return await super().each_script(script, calls)
 
+    def post(self, script, calls):
+        sent = super().post(script, calls)
+        if sent:
+            self.trips.append(len(calls))
+        return sent
+
 
 async def test_what_is_asked_in_one_turn_of_the_loop_is_one_round_trip_and_counted_exactly(valkey, prefix) -> None:
     client = Counting(standalone(valkey.url, 5.0), timeout=5.0, patience=5.0)
     windows = RedisWindows(client, Layout(prefix), patience=5.0)
     counts = await asyncio.gather(*[windows.take([Ask("same", 7, 30.0)]) for _ in range(50)])
-    assert client.trips == [50]
+    assert client.trips == [50], "which waits for the connection"
     assert sum(count.wait == 0 for [count] in counts) == 7
+    counts = await asyncio.gather(*[windows.take([Ask("other", 7, 30.0)]) for _ in range(50)])
+    assert client.trips == [50, 50]
+    assert sum(count.wait == 0 for [count] in counts) == 7
+    await client.close()
+
+
+async def test_a_server_that_has_forgotten_the_script_is_told_it_and_counts_once(valkey, prefix) -> None:
+    client = Client(standalone(valkey.url, 5.0), timeout=5.0, patience=5.0)
+    windows = RedisWindows(client, Layout(prefix), patience=5.0)
+    ask = [Ask("k", 40, 30.0)]
+    await windows.take(ask)
+    await client.command("SCRIPT", "FLUSH")
+    counts = await asyncio.gather(*[windows.take(ask) for _ in range(20)])
+    assert sorted(count.remaining for [count] in counts) == list(range(19, 39))
+    await client.close()
+
+
+async def test_what_is_on_its_way_when_the_connection_breaks_is_answered_at_once(prefix) -> None:
+    with ValkeyServer() as server:
+        client = Client(standalone(server.url, 5.0), timeout=5.0, patience=5.0)
+        windows = RedisWindows(client, Layout(prefix), patience=5.0)
+        await counted(windows)
+        server.pause()
+        waiting = [asyncio.ensure_future(windows.take(ASK)) for _ in range(3)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for link in client.links.all():
+            link.abort()
+        async with asyncio.timeout(4):
+            results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(result) for result in results] == [BrokerUnavailable] * 3
+        server.resume()
+        await counted(windows)
+        await client.close()
+
+
+async def test_one_who_fails_with_his_answer_takes_it_from_nobody_else(valkey, prefix) -> None:
+    client = Client(standalone(valkey.url, 5.0), timeout=5.0, patience=5.0)
+    windows = RedisWindows(client, Layout(prefix), patience=5.0)
+    await counted(windows)
+    failed, told = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: failed.set())
+
+    def fail(counts: object) -> None:
+        raise ValueError
+
+    windows.ask(ASK, fail)
+    windows.ask(ASK, lambda counts: told.set())
+    async with asyncio.timeout(10):
+        await failed.wait()
+        await told.wait()
+    await counted(windows)
     await client.close()
 
 

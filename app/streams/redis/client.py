@@ -13,7 +13,7 @@ from app.errors import BrokerUnavailable
 from app.observe.tasks import TaskSet
 from app.streams.redis.cluster import address_in
 from app.streams.redis.layout import slot_of
-from app.streams.redis.link import Link, pack
+from app.streams.redis.link import Callback, Link, pack
 from app.streams.redis.links import Links
 from app.streams.redis.script import Script
 from app.streams.redis.server import Master
@@ -71,6 +71,21 @@ class Client:
         commands = [("EVALSHA", script.sha, len(keys), *keys, *arguments) for keys, arguments in calls]
         sources = [("EVAL", script.source, *command[2:]) for command in commands]
         return await self._all(commands, sources)
+
+    def post(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any], Callback]]) -> bool:
+        """Run ``script`` for each (keys, arguments), in one write, and return without waiting.
+
+        Each callback gets its reply, the server's error (then nothing was done) or
+        :exc:`~app.errors.BrokerUnavailable`; nobody looks how long that takes. False where no link is up, or several
+        may be: then nothing was sent.
+        """
+        link = None if self.topology.sharded else self._links.of(0)
+        if link is None:
+            return False
+        sha = script.sha
+        packed = [pack("EVALSHA", sha, len(keys), *keys, *arguments) for keys, arguments, _ in calls]
+        link.send(b"".join(packed), [callback for _, _, callback in calls])
+        return True
 
     async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """Send ``commands`` in one round trip for each server and return their replies in order."""

@@ -8,8 +8,11 @@ In a cluster each goes by itself: one master that is away must not hold up what 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
+
+import hiredis
 
 from app.errors import BrokerUnavailable
 from app.observe.tasks import TaskSet
@@ -74,8 +77,16 @@ class RedisWindows:
 
     def _send(self) -> None:
         turn, self._turn = self._turn, []
+        trip = _Trip(turn, self._patience, self._ask_again)
+        if self._client.post(Script.WINDOWS, [(each.keys, each.bounds, partial(trip.came, each)) for each in turn]):
+            return
+        trip.end()
         for some in [[question] for question in turn] if self._client.topology.sharded else [turn]:
             self._tasks.start(self._ask(some), "limits")
+
+    def _ask_again(self, question: _Question) -> None:
+        """Redis did not do what it was asked, perhaps for want of the script."""
+        self._tasks.start(self._ask([question]), "limits")
 
     async def _ask(self, questions: list[_Question]) -> None:
         replies: list[Any]
@@ -90,6 +101,35 @@ class RedisWindows:
         for question, reply in zip(questions, replies, strict=True):
             # Not called from here: what one of them makes of it must not keep the others waiting.
             loop.call_soon(question.told, reply if isinstance(reply, BrokerUnavailable) else _counts(reply))
+
+
+class _Trip:
+    """Questions on their way, for no longer than ``patience`` seconds."""
+
+    def __init__(self, turn: list[_Question], patience: float, again: Callable[[_Question], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._left = {id(question): question for question in turn}
+        self._again = again
+        self._timer = self._loop.call_later(patience, self._late)
+
+    def came(self, question: _Question, reply: Any) -> None:
+        if self._left.pop(id(question), None) is None:
+            return  # It was given up.
+        if not self._left:
+            self.end()
+        if isinstance(reply, hiredis.ReplyError):
+            self._again(question)
+        else:
+            # Not called from here: what one of them makes of it must not keep the others waiting.
+            self._loop.call_soon(question.told, reply if isinstance(reply, BrokerUnavailable) else _counts(reply))
+
+    def end(self) -> None:
+        self._timer.cancel()
+
+    def _late(self) -> None:
+        left, self._left = self._left, {}
+        for question in left.values():
+            self._loop.call_soon(question.told, BrokerUnavailable())
 
 
 def _counts(told: Sequence[int]) -> list[Count]:
