@@ -150,7 +150,11 @@ class Proxy:
 
     def _counted(self, begun: _Begun, limits: Limits, verdict: Verdict) -> None:
         """Go on with a request that its route's limits were asked about."""
-        if verdict.refusal is None and self._send_off(begun, verdict):
+        try:
+            if verdict.refusal is None and self._send_off(begun, verdict):
+                return
+        except Exception as error:  # The loop called, and would leave the client without an answer.
+            begun.client.start(partial(_fail, error))
             return
         match, outcome = begun.match, begun.outcome
         admitted = _Admitted(begun.identity, limits, verdict, None)
@@ -299,6 +303,10 @@ class Proxy:
         busy = config.count_tokens or config.answer or config.cache or config.generation
         slow = plan.timeout is None or plan.timeout >= _PATIENCE
         return not (busy or config.upload or plan.hedge) and slow
+
+
+async def _fail(error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+    raise error
 
 
 def _headers(scope: Scope, route: Route, identity: Identity) -> Sequence[tuple[bytes, bytes]]:

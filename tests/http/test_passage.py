@@ -23,6 +23,7 @@ from app.http.dispatch import Dispatch
 from app.http.proxy import Proxy
 from app.http.routes import RouteTable
 from app.http.transport import HttpTransport
+from app.http.upstreams.exchange import Exchange
 from app.limits.limits import Limits
 from app.observe.outcomes import Ended, Outcome, Outcomes
 from app.streams.windows import Ask, Count, MemoryWindows, Told
@@ -518,6 +519,21 @@ async def test_a_client_that_goes_while_limits_are_asked_leaves_nothing_behind()
         await until(lambda: len(it.told) == 6)
         await until(lambda: not it.server.server_state.tasks)
         assert (await ask(it))[0].split()[1] == b"200"
+
+
+async def test_a_fault_behind_the_limits_leaves_nobody_without_an_answer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fault(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async with site(**limited(5, Later())) as it:
+        await ask(it)
+        monkeypatch.setattr(Exchange, "begin", fault)
+        head, _ = await ask(it)
+        assert head.startswith(b"HTTP/1.1 500 ")
+        assert "ZeroDivisionError" in caplog.text
+        await until(lambda: not it.server.server_state.tasks)
 
 
 @pytest.mark.parametrize("requests", [1, 5])
