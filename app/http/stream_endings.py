@@ -21,6 +21,8 @@ __all__ = ["StreamEnding", "boundary"]
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r)(?:\r\n|\n|\r)")
 _MOST_OPEN = 128
 """Choices, or blocks of content, that are kept track of."""
+_HIGHEST = 2**53
+"""Of the numbers of events: what JSON can hold, with one more behind it."""
 _KEPT = ("id", "created", "model", "object", "system_fingerprint")
 _LAST = frozenset({"response.completed", "response.failed", "response.incomplete", "error", "message_stop"})
 
@@ -100,7 +102,7 @@ class StreamEnding:
         if isinstance(response := value.get("response"), dict):
             self._response = response
         if type(number := value.get("sequence_number")) is int:
-            self._sequence = number
+            self._sequence = min(number, _HIGHEST)
         self._over = self._over or kind in _LAST
 
     def _finished(self, chunk: Mapping[str, Any], prompt: int, completion: int) -> bytes:

@@ -80,10 +80,14 @@ def test_what_ends_by_itself_and_what_nobody_knows_is_not_ended(values: list[dic
     assert ended(*values) is None
 
 
+NUMBERS = st.integers(-(2**63), 2**64 - 1)
+"""What is an integer when JSON has been read."""
+
+
 @given(st.lists(st.dictionaries(
     st.sampled_from(["type", "choices", "index", "response", "sequence_number", "object", "id"]),
-    st.none() | st.integers() | st.text(max_size=5) | st.sampled_from(["message_start", "response.created", "error"])
-    | st.lists(st.none() | st.dictionaries(st.sampled_from(["index", "finish_reason"]), st.integers() | st.none()))
+    st.none() | NUMBERS | st.text(max_size=5) | st.sampled_from(["message_start", "response.created", "error"])
+    | st.lists(st.none() | st.dictionaries(st.sampled_from(["index", "finish_reason"]), NUMBERS | st.none()))
     | st.dictionaries(st.text(max_size=3), st.integers(-(2**31), 2**31)),
 ), max_size=6))  # fmt: skip
 def test_nothing_that_an_upstream_sends_breaks_it(values: list[dict[str, Any]]) -> None:
