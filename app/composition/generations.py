@@ -8,13 +8,20 @@ from app.config import Config
 from app.generations.service import Generations
 from app.http.transport import HttpTransport
 from app.streams.backend import Backend
+from app.streams.control import Replicas
 from app.streams.hub import Hub
 
 __all__ = ["create_generations"]
 
 
 def create_generations(
-    config: Config, hub: Hub, backend: Backend, transport: HttpTransport, observing: Observing, limiting: Limiting
+    config: Config,
+    hub: Hub,
+    backend: Backend,
+    replicas: Replicas,
+    transport: HttpTransport,
+    observing: Observing,
+    limiting: Limiting,
 ) -> Generations:
     """Return the service."""
     return Generations(
@@ -25,6 +32,7 @@ def create_generations(
         backend.ledger,
         backend.succession,
         backend.keys,
+        replicas,
         transport,
         observing.generations,
         limiting.limits(config),

@@ -23,20 +23,26 @@ from app.generations.running import Running, job_key
 from app.generations.sources.job import usable_id
 from app.generations.sources.port import Post
 from app.generations.waiting import PAUSES
-from app.streams.broker import Broker, Keys, Ledger, Record
+from app.streams.broker import Keys, Ledger, Record
+from app.streams.control import Replicas
 
 __all__ = ["Posts"]
+
+_POST, _REPORT = "generations.post", "generations.report"
+"""Kinds of questions to other replicas."""
 
 
 class Posts:
     """``counts`` are by what became of webhooks: ``taken``, or the code of the refusal."""
 
-    def __init__(self, ledger: Ledger, broker: Broker, keys: Keys, running: Running) -> None:
+    def __init__(self, ledger: Ledger, keys: Keys, running: Running, replicas: Replicas) -> None:
         self.counts: Counter[str] = Counter()
         self._ledger = ledger
-        self._broker = broker
         self._keys = keys
         self._running = running
+        self._replicas = replicas
+        replicas.on(_POST, self._take)
+        replicas.on(_REPORT, self._report)
 
     async def report(self, generation_id: str, value: Any) -> None:
         """Publish events that an upstream reports beside what the relay reads, or all of them where it is pushed.
@@ -50,14 +56,8 @@ class Posts:
             for post in parse_posts(value):
                 await self._hand_over(record, post)
             return
-        reports = parse_reports(value)
-        relay = self._running.relays.get(record.stream)
-        if relay is not None:
-            if not relay.report(reports):
-                raise Gone("This generation has ended.")
-            return
-        message = orjson.dumps({"report": record.stream, "value": value})
-        if record.closed or not await self._broker.signal(record.node, message):
+        parse_reports(value)
+        if record.closed or not await self._ask(record, _REPORT, {"value": value}):
             raise Gone("This generation has ended.")
 
     async def webhook(self, name: str, headers: Headers, body: bytes, now: float) -> None:
@@ -70,12 +70,6 @@ class Posts:
             self.counts[error.code] += 1
             raise
         self.counts["taken"] += 1
-
-    def receive(self, command: dict[str, Any]) -> None:
-        """Take what another replica passes on. Raises :exc:`KeyError` and :exc:`TypeError` for what is no post."""
-        relay = self._running.relays.get(command["post"])
-        if relay is not None:
-            relay.take(Post(str(command["id"]), command["body"].encode()))
 
     async def _webhook(self, name: str, headers: Headers, body: bytes, now: float) -> None:
         config = self._running.config.webhooks.get(name)
@@ -104,15 +98,31 @@ class Posts:
 
     async def _hand_over(self, record: Record, post: Post) -> None:
         relay = self._running.relays.get(record.stream)
-        if record.closed or (relay is not None and relay.ended):
+        if record.closed or (relay is not None and relay.over):
             raise Gone("This generation has ended.")
-        if relay is not None:
-            taken = relay.take(post)
-        else:
-            message = orjson.dumps({"post": record.stream, "id": post.id, "body": post.body.decode("utf-8", "replace")})
-            taken = await self._broker.signal(record.node, message)
-        if not taken:
+        if not await self._ask(record, _POST, {"id": post.id, "body": post.body.decode("utf-8", "replace")}):
             raise BrokerUnavailable("Nobody can take this just now. Send it again.")
+
+    async def _ask(self, record: Record, kind: str, said: dict[str, Any]) -> bool:
+        """Return whether the relay has taken it, here or at the replica that runs it by its record.
+
+        That one may have left it to another one just now, so it is its own word that counts, not that it heard it.
+        """
+        body, relay = {"stream": record.stream, **said}, self._running.relays.get(record.stream)
+        if relay is not None and not relay.ended:
+            return self._take(body) if kind == _POST else self._report(body)
+        try:
+            return bool(await self._replicas.ask_one(record.node, kind, body))
+        except NotFound:
+            return False
+
+    def _take(self, body: dict[str, Any]) -> bool:
+        relay = self._running.relays.get(body["stream"])
+        return relay is not None and relay.take(Post(str(body["id"]), body["body"].encode()))
+
+    def _report(self, body: dict[str, Any]) -> bool:
+        relay = self._running.relays.get(body["stream"])
+        return relay is not None and relay.report(parse_reports(body["value"]))
 
     def _is_pushed(self, record: Record) -> bool:
         job = Info.decode(record.info).job

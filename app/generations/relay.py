@@ -86,6 +86,11 @@ class Relay:
         """Whether nothing more is published here."""
         return self._journal.over or self.owned.closed
 
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, and does not go on at another replica either."""
+        return self._journal.over
+
     def cancel(self, by: str) -> bool:
         """End now, upstream call included; False when it had ended before. ``by`` is as in ``Cancelled``."""
         return self._end(Cancelled(by))

@@ -17,7 +17,7 @@ import structlog
 
 from app.auth.identity import Identity
 from app.config import GenerationsConfig, RouteConfig
-from app.errors import BadRequest, Gone, Interrupted, NotFound, PermissionDenied
+from app.errors import Gone, Interrupted, NotFound, PermissionDenied
 from app.generations.channels import channel_of
 from app.generations.family import Relatives
 from app.generations.jobs import places_of
@@ -26,7 +26,6 @@ from app.generations.origin import with_files
 from app.generations.posts import Posts
 from app.generations.previews import read_preview
 from app.generations.receipt import Snapshot, fold
-from app.generations.reports import parse_reports
 from app.generations.requests import Info, StartRequest
 from app.generations.running import Running
 from app.generations.sources.port import Transport
@@ -39,6 +38,7 @@ from app.observe.outcomes import GenerationOutcomes
 from app.observe.tracing import Tracing
 from app.streams.broker import Broker, Keys, Ledger, Record, Succession
 from app.streams.catchup import join
+from app.streams.control import Replicas
 from app.streams.hub import Hub, Listener, Subscription
 from app.streams.merge import MergeRule
 from app.streams.position import Position, continues
@@ -80,6 +80,7 @@ class Generations:
         ledger: Ledger,
         succession: Succession,
         keys: Keys,
+        replicas: Replicas,
         transport: Transport,
         outcomes: GenerationOutcomes | None = None,
         limits: Limits | None = None,
@@ -103,7 +104,7 @@ class Generations:
         self._running.family = Relatives(hub, broker, ledger, self.cancel)
         self._keys = keys
         self.tracking = Tracking(ledger, keys, self._running)
-        self.posts = Posts(ledger, broker, keys, self._running)
+        self.posts = Posts(ledger, keys, self._running, replicas)
 
     def reload(self, config: GenerationsConfig, routes: Iterable[RouteConfig], limits: Limits | None = None) -> None:
         """Take other kinds and limits, from the next start on. Lease and retention stay what they were."""
@@ -277,15 +278,10 @@ class Generations:
         """Take a message of another replica."""
         try:
             command = orjson.loads(message)
-            if "post" in command:
-                self.posts.receive(command)
-                return
-            relay = self._relays.get(command.get("cancel") or command["report"])
-            if relay is not None and "cancel" in command:
+            relay = self._relays.get(command["cancel"])
+            if relay is not None:
                 relay.cancel(str(command["by"]))
-            elif relay is not None:
-                relay.report(parse_reports(command["value"]))
-        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, BadRequest):
+        except (orjson.JSONDecodeError, KeyError, TypeError):
             _log.warning("a signal that is not understood; another version?")
 
     async def close(self, grace: float) -> None:

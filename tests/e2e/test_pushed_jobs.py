@@ -20,6 +20,7 @@ from tests.support.client import Client, Stream, connected
 from tests.support.gateway import Gateway, running, settings
 from tests.support.jobs import JobServer, job_server, kind
 from tests.support.valkey import ValkeyServer
+from tests.support.ws import serving
 
 KEY = b"0123456789abcdef"
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
@@ -178,6 +179,19 @@ async def test_events_by_service_key_may_end_the_job() -> None:
         told = [kind_ for kind_ in types(stream) if kind_ != "usage"]
         assert told == ["queued", "started", "progress", "set", "artifact", "completed"]
         assert stream.files == {"variants/0/index.html": "<p>"}
+
+
+async def test_a_post_is_only_taken_by_who_still_follows_the_job(valkey: ValkeyServer, prefix: str) -> None:
+    """The replica of the record hears it still, but has just left the job to whoever finds it."""
+    async with job_server() as server:
+        shared = config(server, broker={"redis_url": valkey.url, "key_prefix": prefix})
+        async with running(shared) as second, serving(shared) as first, connected(first) as here:
+            stream = await generate(here, "p1")
+            assert (await post(second, prediction("processing", output="on"), "m1")).status_code == 202
+            await here.until(stream, lambda s: s.text == "on")
+            (relay,) = first.parts._generations.posts._running.relays.values()
+            relay.abandon()
+            assert (await post(second, prediction("succeeded", output="one"), "m2")).status_code == 503
 
 
 async def test_a_post_at_any_replica_reaches_the_one_that_follows_the_job(valkey: ValkeyServer, prefix: str) -> None:

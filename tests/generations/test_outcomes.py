@@ -12,6 +12,7 @@ from app.generations.requests import StartRequest
 from app.generations.service import Generations
 from app.http.transport import HttpTransport
 from app.observe.outcomes import GenerationOutcome, GenerationOutcomes
+from app.streams.control import Replicas
 from app.streams.hub import Hub
 from tests.support.gateway import settings
 from tests.support.upstream import DONE, Call, chunk, scripted
@@ -47,6 +48,7 @@ async def service(upstream: str):
         backend.ledger,
         backend.succession,
         backend.keys,
+        Replicas("node", backend.signals, lambda message: None),
         transport,
         GenerationOutcomes(told),
         shared=False,
