@@ -382,7 +382,7 @@ async def test_an_answer_that_came_while_the_broker_was_away_from_us_is_taken_af
 
 
 async def test_a_broker_that_hangs_is_503_and_not_a_wait_for_ever(topics: Topics, broker: Broker):
-    config = topics.config(connect_timeout=0.5)
+    config = topics.config(connect_timeout=2.0)
     async with kafka_service(topics.address, topics.requests, echo), reached(config) as transport:
         assert await whole(await ask(transport)) == b"hello"
         broker.pause()
