@@ -158,7 +158,9 @@ def test_services_get_what_another_parser_reads_and_never_more(
 ) -> None:
     sent = b"".join([*parts, LAST])
     before = len(services.seen) + warm
-    answer = told(port, sent[:cut], sent[cut:], before=warm)
+    answer = None
+    with contextlib.suppress(ConnectionError):  # Who goes on after his last request may miss its answer.
+        answer = told(port, sent[:cut], sent[cut:], before=warm)
     read = list(_as_h11_reads(sent))
     arrived = services.seen[before:]
     assert len(arrived) <= len(read)
@@ -166,7 +168,8 @@ def test_services_get_what_another_parser_reads_and_never_more(
     for method, target, body in arrived:  # in their order; others may have been refused, or answered here
         assert any((method, _service_path(path), sent_body) == (method, target, body)
                    for name, path, sent_body in others if name == method), (arrived, read)  # fmt: skip
-    assert len(arrived) <= len([status for status in statuses(answer) if status != 100])
+    if answer is not None:
+        assert len(arrived) <= len([status for status in statuses(answer) if status != 100])
     assert not services.broken
 
 

@@ -87,7 +87,7 @@ def test_what_connection_names_in_an_answer_does_not_cross(fields, named):
     received = [(b"connection", b",".join(named)), *fields, (b"set-cookie", b"a"), (b"set-cookie", b"b")]
     result = response_headers(received, 200)
     assert not {name for name, _ in result} & {*named, b"connection"}
-    if b"set-cookie" not in named:
+    if b"set-cookie" not in {name.replace(b"_", b"-") for name in named}:
         assert [value for name, value in result if name == b"set-cookie"] == [b"a", b"b"]
 
 
