@@ -56,7 +56,7 @@ class Posts:
             for post in parse_posts(value):
                 await self._hand_over(record, post)
             return
-        parse_reports(value)
+        parse_reports(value)  # What is none is refused here, whoever would take it.
         if record.closed or not await self._ask(record, _REPORT, {"value": value}):
             raise Gone("This generation has ended.")
 
@@ -108,11 +108,10 @@ class Posts:
 
         That one may have left it to another one just now, so it is its own word that counts, not that it heard it.
         """
-        body, relay = {"stream": record.stream, **said}, self._running.relays.get(record.stream)
-        if relay is not None and not relay.ended:
-            return self._take(body) if kind == _POST else self._report(body)
+        relay = self._running.relays.get(record.stream)
+        node = self._replicas.node if relay is not None and not relay.ended else record.node
         try:
-            return bool(await self._replicas.ask_one(record.node, kind, body))
+            return bool(await self._replicas.ask_one(node, kind, {"stream": record.stream, **said}))
         except NotFound:
             return False
 

@@ -96,7 +96,7 @@ class Replicas:
     """
 
     def __init__(self, node: str, signals: Signals, others: Callable[[bytes], None], *, patience: float = 2.0) -> None:
-        self._node = node
+        self.node = node
         self._patience = patience
         self._signals = signals
         self._others = others
@@ -116,7 +116,7 @@ class Replicas:
     async def ask(self, kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return every replica's answer, by node. Raises ``BrokerUnavailable`` when one of them stays silent."""
         answers = await self._question(kind, body, self._signals.signal_all)
-        if self._node not in answers:
+        if self.node not in answers:
             raise BrokerUnavailable("Not all replicas answered. Try again.")
         return answers
 
@@ -125,7 +125,7 @@ class Replicas:
 
         Raises :exc:`~app.errors.NotFound` when it is not there, ``BrokerUnavailable`` when it stays silent.
         """
-        if node == self._node:
+        if node == self.node:
             return self._handle(kind, dict(body))
         answers = await self._question(kind, body, lambda message: self._signals.signal(node, message))
         if not answers:
@@ -139,7 +139,7 @@ class Replicas:
             if "tell" in said:
                 self._handle(said["tell"], said["body"])
             elif "ask" in said:
-                answer = {"answer": said["id"], "node": self._node, "body": self._handle(said["ask"], said["body"])}
+                answer = {"answer": said["id"], "node": self.node, "body": self._handle(said["ask"], said["body"])}
                 self._tasks.start(self._answer(said["from"], orjson.dumps(answer)), "answer a replica")
             elif "answer" in said:
                 question = self._questions.get(said["answer"])
@@ -161,7 +161,7 @@ class Replicas:
         id_ = next(self._ids)
         question = self._questions[id_] = _Question()
         try:
-            question.expected = await send(orjson.dumps({"ask": kind, "body": body, "from": self._node, "id": id_}))
+            question.expected = await send(orjson.dumps({"ask": kind, "body": body, "from": self.node, "id": id_}))
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._patience):
                     while len(question.answers) < question.expected:
