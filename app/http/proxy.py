@@ -17,43 +17,29 @@ from starlette.types import Receive, Scope, Send
 from app.auth.identity import Identity
 from app.auth.service_keys import ServiceKeys
 from app.config import RouteConfig
-from app.errors import BadRequest, TidegateError
+from app.errors import TidegateError
 from app.http.answers import answer_itself, or_refuse, pass_on
 from app.http.cache.flight import Answer
 from app.http.cached_routes import CachedRoutes
 from app.http.callers import Callers, Verifier
 from app.http.client_watch import ClientWatch, Watches
-from app.http.headers import request_headers
+from app.http.lanes import Lanes
 from app.http.limits import admit_request, telling
 from app.http.metering import TokenMeter, read_ahead, uncompressed
+from app.http.onward import onward_headers, repeated_headers, target_of
 from app.http.passage import Client, Passage
-from app.http.passed import Passed
 from app.http.request_body import received_body
 from app.http.routes import Match, Route
 from app.http.tracked import TrackedAnswer, Tracker, as_client
 from app.http.transport import HttpTransport
 from app.http.uploads.body import checked_body
-from app.http.upstreams.exchange import Exchange
-from app.http.upstreams.plan import Plan, Request
+from app.http.upstreams.plan import Request
 from app.limits.callers import counted_caller
 from app.limits.limits import Limits, Verdict
 from app.observe.outcomes import Outcome, Outcomes
 from app.observe.request_context import context_of
 
 __all__ = ["Proxy"]
-
-_PATIENCE = 0.1
-"""Seconds: where answers may have to be given up earlier, each request has a task from its beginning."""
-_PASSED = 8
-"""Routes for which it is remembered what goes to their upstreams, for each connection."""
-
-
-class _Lane(NamedTuple):
-    """How the requests of a route are sent. ``exchange`` is there where they may be sent without a task."""
-
-    route: Route
-    plan: Plan
-    exchange: Exchange | None
 
 
 class _Begun(NamedTuple):
@@ -102,8 +88,7 @@ class Proxy:
         self._outcomes = outcomes or Outcomes()
         self._tracker = tracker
         self._watches = Watches()
-        self._lanes: dict[int, _Lane] = {}
-        """By the route's index; of routes of an earlier table there may be some."""
+        self._lanes = Lanes(transport)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, match: Match) -> None:
         """Serve one request of scope type ``http``.
@@ -122,7 +107,7 @@ class Proxy:
         False where that cannot be: then nothing was done, and the request is to be served by calling this proxy.
         """
         route = match.route
-        lane = None if route.config.answer is not None else self._lane(route)
+        lane = None if route.config.answer is not None else self._lanes.of(route)
         if lane is None or lane.exchange is None:
             return False
         outcome = Outcome(context_of(scope), route.config, route.label, scope["method"], match.path)
@@ -171,12 +156,13 @@ class Proxy:
     def _send_off(self, begun: _Begun, verdict: Verdict | None) -> bool:
         """Send a request on; False where that takes a task, and then nothing was done."""
         scope, match, client, identity, outcome = begun
-        route, lane = match.route, self._lane(match.route)
+        route, lane = match.route, self._lanes.of(match.route)
         exchange, within = lane.exchange, lane.plan.timeout
         if exchange is None:
             return False
         try:
-            path, (headers, lines) = _target(scope, match), _prepared(scope, route, identity, exchange, client)
+            path = target_of(scope, match)
+            headers, lines = repeated_headers(scope, route, identity, exchange.static, client.repeated)
         except TidegateError:
             return False
         request = Request(
@@ -261,11 +247,11 @@ class Proxy:
         """Return the answer when its head has come: out of the cache, or of the upstream, which is sent the request."""
         route = match.route.config
         received: Sequence[tuple[bytes, bytes]] = scope["headers"]
-        headers = _headers(scope, match.route, identity)
+        headers = onward_headers(scope, match.route, identity)
         body = await received_body(dict(received), receive, watch, route.body_limit or self._body_limit, outcome)
         if route.upload is not None:
             body = await checked_body(route.upload, received, body)
-        path, plan = _target(scope, match), self._lane(match.route).plan
+        path, plan = target_of(scope, match), self._lanes.of(match.route).plan
         ask, method = self._transport.request, scope["method"]
         cached = self._cached
         if cached is None:
@@ -287,66 +273,6 @@ class Proxy:
             return response
         return TrackedAnswer(response, self._tracker, route, identity, client)
 
-    def _lane(self, route: Route) -> _Lane:
-        known = self._lanes.get(route.index)
-        if known is None or known.route is not route:
-            plan = self._transport.plan(route.config)
-            exchange = self._transport.direct(route.config) if self._is_plain(route, plan) else None
-            if exchange is not None and exchange.quickest < _PATIENCE:
-                exchange = None
-            known = self._lanes[route.index] = _Lane(route, plan, exchange)
-        return known
-
-    def _is_plain(self, route: Route, plan: Plan) -> bool:
-        """Whether a request without a body needs nothing but to be passed on: nobody to ask, nothing to remember."""
-        config = route.config
-        busy = config.count_tokens or config.answer or config.cache or config.generation
-        slow = plan.timeout is None or plan.timeout >= _PATIENCE
-        return not (busy or config.upload or plan.hedge) and slow
-
 
 async def _fail(error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
     raise error
-
-
-def _headers(scope: Scope, route: Route, identity: Identity) -> Sequence[tuple[bytes, bytes]]:
-    """Return the headers for the upstream."""
-    config = route.config
-    headers = request_headers(
-        scope["headers"],
-        context_of(scope),
-        identity,
-        keep_authorization=config.keeps_authorization,
-        keep_service_key=config.forward_service_key,
-    )
-    return route.headers.request(headers, identity)
-
-
-def _prepared(
-    scope: Scope, route: Route, identity: Identity, exchange: Exchange, client: Client
-) -> tuple[Sequence[tuple[bytes, bytes]], bytes]:
-    """Return the headers for the upstream, and the lines that they make if that is known."""
-    context, repeated = context_of(scope), client.repeated
-    if repeated is None:
-        return _headers(scope, route, identity), b""
-    passed = repeated.passed.get(route.index)
-    if passed is not None and passed.fits(route, identity, context):
-        return passed.headers(context)
-    headers = _headers(scope, route, identity)
-    passed = Passed.of(route, identity, context, headers, exchange.static)
-    if passed is not None:
-        if len(repeated.passed) >= _PASSED:
-            repeated.passed.clear()
-        repeated.passed[route.index] = passed
-    return headers, b""
-
-
-def _target(scope: Scope, match: Match) -> str:
-    """Return path and query for the upstream."""
-    query: bytes = scope["query_string"]
-    if not query:
-        return match.path
-    try:
-        return f"{match.path}?{query.decode('ascii')}"
-    except UnicodeDecodeError:
-        raise BadRequest("The query holds characters that must be percent-encoded.") from None
