@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 
-from services.database.database import known_url
+from services.database.database import DatabaseUrl
 from services.web.settings import ServiceSettings
 
 __all__ = ["AnalyticsSettings"]
@@ -17,7 +17,7 @@ class AnalyticsSettings(ServiceSettings):
 
     prefix: ClassVar[str] = "ANALYTICS_"
 
-    database_url: str = "sqlite:///out/analytics.db"
+    database_url: DatabaseUrl = "sqlite:///out/analytics.db"
     """``sqlite:///file`` or ``postgresql://user:password@host/name``."""
     ingest_key: SecretStr | None = None
     """Whoever posts events must send it as X-API-Key. Without one, whoever reaches the service may."""
@@ -26,8 +26,3 @@ class AnalyticsSettings(ServiceSettings):
     max_events: int = Field(1000, ge=1, le=1000)
     """Of one request."""
     body_limit: int = Field(4 * 1024 * 1024, ge=1024)
-
-    @field_validator("database_url")
-    @classmethod
-    def _is_known(cls, url: str) -> str:
-        return known_url(url)

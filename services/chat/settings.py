@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr
 
-from services.web.settings import ServiceSettings
+from services.web.settings import HttpUrl, ServiceSettings
 
 __all__ = ["BUILT_IN_MODEL", "ChatSettings"]
 
@@ -17,12 +17,14 @@ class ChatSettings(ServiceSettings):
     """The service's settings. With ``base_url`` and ``api_key`` it forwards to that server instead of answering."""
 
     prefix: ClassVar[str] = "CHAT_"
+    together: ClassVar[tuple[str, ...]] = ("base_url", "api_key")
 
     tokens_per_second: float = Field(50.0, ge=0, le=100_000)
     """Pace of a stream; 0 is as fast as possible. The first token never waits."""
-    base_url: str | None = None
+    base_url: HttpUrl | None = None
     """An OpenAI-compatible server, up to and with its version: ``https://api.example.com/v1``."""
     api_key: SecretStr | None = None
+    """For a server that wants no key any word will do."""
     model: str | None = Field(None, min_length=1, max_length=200)
     """The model where a request names none. Without forwarding it is also the name of the built-in model."""
     body_limit: int = Field(1024 * 1024, ge=1024)
@@ -40,19 +42,3 @@ class ChatSettings(ServiceSettings):
     connect_timeout: float = Field(5.0, gt=0)
     read_timeout: float = Field(60.0, gt=0)
     """Forwarding: between two reads of the other server's answer."""
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_http(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
-        return url.rstrip("/") if url else None
-
-    @model_validator(mode="after")
-    def _belong_together(self) -> ChatSettings:
-        if (self.base_url is None) != (self.api_key is None):
-            raise ValueError(
-                "CHAT_BASE_URL and CHAT_API_KEY go together: set both to forward, or none; "
-                "for a server that wants no key any word will do"
-            )
-        return self

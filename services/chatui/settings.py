@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 
-from services.database.database import known_url
+from services.database.database import DatabaseUrl
 from services.web.settings import ServiceSettings
 
 __all__ = ["ChatUiSettings"]
@@ -34,7 +34,7 @@ class ChatUiSettings(ServiceSettings):
         "settings_topic": "CHAT_UI_SETTINGS_TOPIC",
     }
 
-    database_url: str = "sqlite:///out/chatui.db"
+    database_url: DatabaseUrl = "sqlite:///out/chatui.db"
     """``sqlite:///file`` or ``postgresql://user:password@host/name``."""
     jwt_secret: SecretStr = SecretStr("tidegate-development-secret-not-for-production")
     """Verifies access tokens (HS256). Also read from JWT_SECRET."""
@@ -66,11 +66,6 @@ class ChatUiSettings(ServiceSettings):
     max_tokens: int = Field(256, ge=1, le=4096)
     """Of an answer."""
     body_limit: int = Field(1024 * 1024, ge=1024)
-
-    @field_validator("database_url")
-    @classmethod
-    def _is_known(cls, url: str) -> str:
-        return known_url(url)
 
     @property
     def servers(self) -> list[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr
 
-from services.web.settings import ServiceSettings
+from services.web.settings import HttpUrl, ServiceSettings
 
 __all__ = ["CodeSettings"]
 
@@ -15,6 +15,7 @@ class CodeSettings(ServiceSettings):
     """The code service's settings. With ``base_url`` and ``api_key`` a vision model writes the code."""
 
     prefix: ClassVar[str] = "CODE_"
+    together: ClassVar[tuple[str, ...]] = ("base_url", "api_key")
 
     pieces_per_second: float = Field(200.0, ge=0, le=100_000)
     """Pace of each variant's stream; 0 is as fast as possible."""
@@ -27,26 +28,13 @@ class CodeSettings(ServiceSettings):
     queue_limit: int = Field(32, ge=0, le=10_000)
     keep: int = Field(32, ge=0, le=10_000)
     """Ended generations that are remembered, and can be refined."""
-    base_url: str | None = None
+    base_url: HttpUrl | None = None
     """An OpenAI-compatible server with a vision model, up to and with its version."""
     api_key: SecretStr | None = None
     model: str = Field("gpt-4o", min_length=1, max_length=200)
     read_timeout: float = Field(120.0, gt=0)
     max_output: int = Field(512 * 1024, ge=1024)
     """Of one variant that the vision model writes."""
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_http(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
-        return url.rstrip("/") if url else None
-
-    @model_validator(mode="after")
-    def _belong_together(self) -> CodeSettings:
-        if (self.base_url is None) != (self.api_key is None):
-            raise ValueError("CODE_BASE_URL and CODE_API_KEY go together: set both, or none")
-        return self
 
     @property
     def body_limit(self) -> int:

@@ -89,21 +89,9 @@ class Workshop:
     def document(self, job: Job) -> dict[str, Any]:
         """What the status endpoint shows; the code as far as it was written."""
         ask = self._asks.get(job.id)
-        queued = job.latest("queued") if job.status == "queued" else None
-        document = {
-            "id": job.id,
-            "generation_id": job.id,
-            "status": job.status,
-            "percent": job.percent,
-            "queue_position": queued["position"] if queued else 0,
-            "created": int(job.created),
-            **job.details,
-            **(job.result or {}),
-        }
+        document = job.document() | dict(job.result or {})
         if ask is not None and "code" not in document:
             document["partial"] = [{"index": index, "code": code} for index, code in sorted(ask.codes.items())]
-        if job.error is not None:
-            document["error"] = {"message": job.error, "code": "job_failed"}
         return document
 
     def code(self, job: Job, index: int) -> str:

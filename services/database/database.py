@@ -14,11 +14,12 @@ import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from pydantic import AfterValidator
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.event import listen
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
@@ -26,7 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from services.web.errors import Invalid, Unavailable
 
-__all__ = ["Database", "known_url"]
+__all__ = ["Database", "DatabaseUrl", "known_url"]
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 _BUSY = 5.0
@@ -47,6 +48,10 @@ def known_url(url: str) -> str:
     if driver not in _DRIVERS.values():
         raise ValueError("must begin with sqlite:/// or postgresql://")
     return parsed.set(drivername=driver).render_as_string(hide_password=False)
+
+
+DatabaseUrl = Annotated[str, AfterValidator(known_url)]
+"""The URL of a SQLite or PostgreSQL database, as a setting."""
 
 
 class Database:

@@ -6,20 +6,18 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Header, Query
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from services.image.openai_images import openai_routes
 from services.image.painter import Painting
 from services.image.prompt import SCENES, STYLES
 from services.image.requests import MODEL, BatchRequest, GenerateRequest
 from services.image.settings import ImageSettings
-from services.jobs.job import Job
 from services.storage.paths import new_id
-from services.studio.routes import event_stream, item_routes, started
+from services.studio.routes import event_stream, finished, item_routes, started, streamed
 from services.studio.studio import Studio
 from services.web.callers import caller_of
 from services.web.errors import Invalid
-from services.web.streaming import EventStream
 
 __all__ = ["create_app"]
 
@@ -101,20 +99,10 @@ async def _answer(
     painting = Painting(studio, settings, asked)
     job = studio.submit(request, painting.details, painting.work, asked.callback_url)
     if asked.stream:
-        return EventStream(job.follow_sse(), release=lambda: _cancel(studio, job))
+        return streamed(studio, job, job.follow_sse())
     if not wait:
         return started(studio, request, job.id, f"{_PREFIX}/generation/{job.id}/events")
-    if await studio.outcome(request, job) is None:
-        return Response(status_code=499)
-    document = studio.of_job(job, studio.base(request))
-    if job.status == "completed":
-        return JSONResponse(document | {"url": document["artifacts"][0]["url"]})
-    return studio.unsuccessful(job, document)
-
-
-async def _cancel(studio: Studio, job: Job) -> None:
-    """A client that leaves its stream wants the picture no more; after the end this does nothing."""
-    studio.board.cancel(job)
+    return await finished(studio, request, job)
 
 
 def _described(studio: Studio, settings: ImageSettings) -> APIRouter:

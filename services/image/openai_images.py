@@ -16,9 +16,9 @@ from services.image.painter import Painting
 from services.image.requests import MODEL, OpenAIRequest
 from services.image.settings import ImageSettings
 from services.jobs.job import Job
+from services.studio.routes import streamed
 from services.studio.studio import Studio
 from services.web.errors import ApiError, Invalid
-from services.web.streaming import EventStream
 
 __all__ = ["openai_routes"]
 
@@ -42,7 +42,7 @@ def openai_routes(studio: Studio, settings: ImageSettings) -> APIRouter:
         painting = Painting(studio, settings, asked.generation(), (asked.partial_images or 0) if asked.stream else 0)
         job = studio.submit(request, painting.details, painting.work)
         if asked.stream:
-            return EventStream(_events(job, painting, asked), release=lambda: _cancel(studio, job))
+            return streamed(studio, job, _events(job, painting, asked))
         if await studio.outcome(request, job) is None:
             return Response(status_code=499)
         _raise_failure(job)
@@ -54,10 +54,6 @@ def openai_routes(studio: Studio, settings: ImageSettings) -> APIRouter:
         return JSONResponse({"created": int(job.created), "data": data, **_facts(asked, painting), "id": job.id})
 
     return router
-
-
-async def _cancel(studio: Studio, job: Job) -> None:
-    studio.board.cancel(job)
 
 
 def _raise_failure(job: Job) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from services.library.opening import postgres_url
+from services.library.opening import PostgresUrl
 from services.web.settings import ServiceSettings
 
 __all__ = ["IngestSettings"]
@@ -20,7 +20,7 @@ class IngestSettings(ServiceSettings):
     library: str = Field("out/library", min_length=1)
     """The folder with the companies' files, and with their databases where there is no other. The query service reads
     these, too."""
-    database_url: str | None = None
+    database_url: PostgresUrl | None = None
     """``postgresql://user:password@host/name`` for the documents and their passages, the same for both services."""
     body_limit: int = Field(25 * 1024 * 1024, ge=1024)
     """Of an upload."""
@@ -40,8 +40,3 @@ class IngestSettings(ServiceSettings):
     """Documents that wait; one more is answered 429."""
     threads: int = Field(4, ge=1, le=64)
     """Calls to the database at once; 256 more may wait."""
-
-    @field_validator("database_url")
-    @classmethod
-    def _is_postgres(cls, url: str | None) -> str | None:
-        return postgres_url(url)

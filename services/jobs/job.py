@@ -115,6 +115,22 @@ class Job:
         event = self._log.get(self._latest.get(kind, 0))
         return None if event is None else event.data
 
+    def document(self) -> dict[str, Any]:
+        """What a status page shows of every job: its state, its details, and its error."""
+        queued = self.latest("queued") if self.status == "queued" else None
+        document = {
+            "id": self.id,
+            "generation_id": self.id,
+            "status": self.status,
+            "percent": self.percent,
+            "queue_position": queued["position"] if queued else 0,
+            "created": int(self.created),
+            **self.details,
+        }
+        if self.error is not None:
+            document["error"] = {"message": self.error, "code": "job_failed"}
+        return document
+
     async def wait(self) -> Job:
         """Return when the job has ended."""
         while not self.ended:

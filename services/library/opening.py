@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import AfterValidator
+
 from services.library.folder import Folder
 from services.library.port import Library
 from services.library.sqlite import SqliteLibrary
 from services.web.threads import Threads
 
-__all__ = ["open_library", "postgres_url"]
+__all__ = ["PostgresUrl", "open_library", "postgres_url"]
 
 
-def postgres_url(url: str | None) -> str | None:
+def postgres_url(url: str) -> str:
     """Return the URL. Raises ``ValueError`` for one of another database."""
-    if url is not None and not url.startswith(("postgresql://", "postgres://", "postgresql+asyncpg://")):
+    if not url.startswith(("postgresql://", "postgres://", "postgresql+asyncpg://")):
         raise ValueError("must begin with postgresql://; without it each company has a database of SQLite")
     return url
+
+
+PostgresUrl = Annotated[str, AfterValidator(postgres_url)]
+"""The URL of a PostgreSQL database, as a setting."""
 
 
 def open_library(folder: Folder, url: str | None, threads: Threads, *, has_files: bool) -> Library:

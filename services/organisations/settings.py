@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field, SecretStr
 
+from services.database.database import DatabaseUrl
 from services.users.settings import UsersSettings
 
 __all__ = ["OrganisationsSettings"]
@@ -23,7 +24,7 @@ class OrganisationsSettings(UsersSettings):
         "kafka_servers": "KAFKA_BOOTSTRAP_SERVERS",
     }
 
-    database_url: str = "sqlite:///out/organisations.db"
+    database_url: DatabaseUrl = "sqlite:///out/organisations.db"
     """``sqlite:///file`` or ``postgresql://user:password@host/name``. Also read from DATABASE_URL."""
     jwt_secret: SecretStr = SecretStr("tidegate-development-secret-not-for-production")
     """Signs access tokens (HS256): the gateway's secret. Also read from JWT_SECRET."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr
 
-from services.library.opening import postgres_url
-from services.web.settings import ServiceSettings
+from services.library.opening import PostgresUrl
+from services.web.settings import HttpUrl, ServiceSettings
 
 __all__ = ["BUILT_IN_MODEL", "QuerySettings"]
 
@@ -18,10 +18,11 @@ class QuerySettings(ServiceSettings):
     """The query service's settings. With ``base_url`` and ``api_key`` a language model writes the answers."""
 
     prefix: ClassVar[str] = "QUERY_"
+    together: ClassVar[tuple[str, ...]] = ("base_url", "api_key", "model")
 
     library: str = Field("out/library", min_length=1)
     """The folder that the ingest service writes; not needed with a database."""
-    database_url: str | None = None
+    database_url: PostgresUrl | None = None
     """``postgresql://user:password@host/name`` for the documents and their passages, the same for both services."""
     passages: int = Field(6, ge=1, le=50)
     """Passages that an answer is made of where a request names no `top_k`."""
@@ -37,7 +38,7 @@ class QuerySettings(ServiceSettings):
     """Calls to the databases at once; 256 more may wait."""
     body_limit: int = Field(256 * 1024, ge=1024)
     """Of a request, in bytes."""
-    base_url: str | None = None
+    base_url: HttpUrl | None = None
     """An OpenAI-compatible server, up to and with its version: ``https://api.example.com/v1``."""
     api_key: SecretStr | None = None
     """The key for that server."""
@@ -49,21 +50,3 @@ class QuerySettings(ServiceSettings):
     """Between two reads of its answer."""
     max_output: int = Field(65_536, ge=256)
     """Characters of an answer that the model writes."""
-
-    @field_validator("database_url")
-    @classmethod
-    def _is_postgres(cls, url: str | None) -> str | None:
-        return postgres_url(url)
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_http(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
-        return url.rstrip("/") if url else None
-
-    @model_validator(mode="after")
-    def _belong_together(self) -> QuerySettings:
-        if not (self.base_url is None) == (self.api_key is None) == (self.model is None):
-            raise ValueError("QUERY_BASE_URL, QUERY_API_KEY and QUERY_MODEL go together: set all three, or none")
-        return self

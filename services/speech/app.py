@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from services.jobs.job import Job
 from services.speech.audio import FORMATS
@@ -18,7 +18,7 @@ from services.speech.settings import SpeechSettings
 from services.speech.speaking import Speaking
 from services.speech.streams import AudioStream, audio_chunks, json_lines, openai_events, sse_events
 from services.speech.voices import FEATURED, MODELS, speaker_of
-from services.studio.routes import item_routes, started
+from services.studio.routes import finished, item_routes, started
 from services.studio.studio import Studio
 from services.web.errors import Overloaded
 from services.web.streaming import EventStream
@@ -88,12 +88,7 @@ def _speaking(desk: _Desk) -> APIRouter:
         job, _ = desk.begin(request, asked)
         if not asked.wait:
             return started(studio, request, job.id, f"/tts/{job.id}/events")
-        if await studio.outcome(request, job) is None:
-            return Response(status_code=499)
-        document = studio.of_job(job, studio.base(request))
-        if job.status == "completed":
-            return JSONResponse(document | {"url": document["artifacts"][0]["url"]})
-        return studio.unsuccessful(job, document)
+        return await finished(studio, request, job)
 
     @router.get("/voices")
     async def voices(all_of_them: Annotated[bool, Query(alias="all")] = False) -> dict[str, Any]:

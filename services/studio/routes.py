@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from datetime import date
 from pathlib import PurePosixPath
 from typing import Annotated, Any
@@ -10,12 +11,13 @@ from fastapi import APIRouter, Header, Query
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from services.jobs.job import Job
 from services.studio.studio import Studio
 from services.web.callers import caller_of
 from services.web.errors import ApiError, NotFound
 from services.web.streaming import EventStream
 
-__all__ = ["event_stream", "item_routes", "started"]
+__all__ = ["event_stream", "finished", "item_routes", "started", "streamed"]
 
 _MEDIA_TYPES = {
     ".png": "image/png",
@@ -42,6 +44,29 @@ def started(studio: Studio, request: Request, item_id: str, events: str) -> Resp
     assert job is not None, "it was just begun"
     document = studio.of_job(job, studio.base(request)) | {"events_url": events}
     return JSONResponse(document, 202, {"location": events.removesuffix("/events")})
+
+
+async def finished(studio: Studio, request: Request, job: Job, *, first_link: bool = True) -> Response:
+    """The answer to a request that waits: the job's document, with ``url`` for its first file where that is wanted.
+
+    A job that was cancelled is 409; one that failed is 503 where trying again may help. A client that leaves cancels.
+    """
+    if await studio.outcome(request, job) is None:
+        return Response(status_code=499)
+    document = studio.of_job(job, studio.base(request))
+    if job.status == "completed":
+        return JSONResponse(document | {"url": document["artifacts"][0]["url"]} if first_link else document)
+    status = 409 if job.status == "cancelled" else job.error_status
+    return JSONResponse(document, status, {"retry-after": "1"} if status == 503 else None)
+
+
+def streamed(studio: Studio, job: Job, events: AsyncGenerator[bytes]) -> Response:
+    """The answer to a request for a stream. A client that leaves wants the job no more, and it is cancelled."""
+
+    async def cancel() -> None:
+        studio.board.cancel(job)  # After the end this does nothing.
+
+    return EventStream(events, release=cancel)
 
 
 def item_routes(studio: Studio, tag: str, admin: str) -> APIRouter:

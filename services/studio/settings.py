@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from services.web.settings import ServiceSettings
+from services.web.settings import HttpUrl, ServiceSettings
 
 __all__ = ["StudioSettings"]
 
@@ -21,7 +21,7 @@ class StudioSettings(ServiceSettings):
     """A folder, or s3://bucket/prefix (with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL)."""
     signing_key: SecretStr = Field(default_factory=lambda: SecretStr(secrets.token_hex(32)))
     """Signs links. Without one, links end with the process."""
-    public_url: str | None = None
+    public_url: HttpUrl | None = None
     """Where clients reach the service; the beginning of its links. By default the address of the request."""
     store_links: bool = True
     """In S3: links lead to the store itself; ``false`` where clients cannot reach it: files then come from here."""
@@ -49,13 +49,6 @@ class StudioSettings(ServiceSettings):
     def _listed(cls, hosts: Any) -> Any:
         return tuple(host.strip() for host in hosts.split(",") if host.strip()) if isinstance(hosts, str) else hosts
 
-    @field_validator("public_url")
-    @classmethod
-    def _is_http(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
-        return url.rstrip("/") if url else None
-
     @field_validator("webhook_secret")
     @classmethod
     def _is_decodable(cls, secret: SecretStr | None) -> SecretStr | None:
@@ -68,7 +61,7 @@ class StudioSettings(ServiceSettings):
         return secret
 
     @model_validator(mode="after")
-    def _belong_together(self) -> StudioSettings:
+    def _webhooks_are_signed(self) -> StudioSettings:
         if self.webhook_hosts and self.webhook_secret is None:
             raise ValueError(f"{self.prefix}WEBHOOK_HOSTS needs {self.prefix}WEBHOOK_SECRET, which signs what is sent")
         return self

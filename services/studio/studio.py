@@ -9,7 +9,6 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
 from services.jobs.board import Board, Work
 from services.jobs.job import Job
@@ -76,11 +75,6 @@ class Studio:
         finally:
             self.board.cancel(job)
 
-    def unsuccessful(self, job: Job, document: Mapping[str, Any]) -> Response:
-        """The answer for a job that was cancelled or failed: 503 where trying again may help."""
-        status = 409 if job.status == "cancelled" else job.error_status
-        return JSONResponse(document, status, {"retry-after": "1"} if status == 503 else None)
-
     def application(self, title: str, description: str, health: Callable[[], Mapping[str, Any]]) -> FastAPI:
         """The frame of the service, with what all that keep something have in common."""
         app = service_application(
@@ -132,20 +126,7 @@ class Studio:
 
     def of_job(self, job: Job, base: str) -> dict[str, Any]:
         """The document of a job."""
-        queued = job.latest("queued") if job.status == "queued" else None
-        document = {
-            "id": job.id,
-            "generation_id": job.id,
-            "status": job.status,
-            "percent": job.percent,
-            "queue_position": queued["position"] if queued else 0,
-            "created": int(job.created),
-            "progress": job.latest("progress"),
-            "preview": job.latest("preview"),
-            **job.details,
-        }
-        if job.error is not None:
-            document["error"] = {"message": job.error, "code": "job_failed"}
+        document = {"progress": job.latest("progress"), "preview": job.latest("preview"), **job.document()}
         if job.result is not None:
             document |= job.result
             document["artifacts"] = self.linked(job.id, job.result.get("artifacts", ()), base)

@@ -6,17 +6,15 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from services.jobs.job import Job
-from services.studio.routes import item_routes, started
+from services.studio.routes import finished, item_routes, started, streamed
 from services.studio.studio import Studio
 from services.summarizer.requests import SummaryRequest
 from services.summarizer.settings import SummarizerSettings
 from services.summarizer.summing_up import EXTRACTIVE, SummingUp
 from services.summarizer.words import STOP_WORDS
 from services.summarizer.writer import Writer
-from services.web.streaming import EventStream
 
 __all__ = ["create_app"]
 
@@ -62,13 +60,10 @@ def _summarizing(studio: _SummaryStudio, settings: SummarizerSettings, model: st
         work = SummingUp(studio, studio.writer, settings.max_text, asked)
         job = studio.submit(request, work.details, work.work, asked.callback_url)
         if asked.stream:
-            return EventStream(job.follow_sse(), release=lambda: _cancel(studio, job))
+            return streamed(studio, job, job.follow_sse())
         if not asked.wait:
             return started(studio, request, job.id, f"/summarize/{job.id}/events")
-        if await studio.outcome(request, job) is None:
-            return Response(status_code=499)
-        document = studio.of_job(job, studio.base(request))
-        return JSONResponse(document) if job.status == "completed" else studio.unsuccessful(job, document)
+        return await finished(studio, request, job, first_link=False)
 
     @router.get("/models")
     async def models() -> dict[str, Any]:
@@ -78,8 +73,3 @@ def _summarizing(studio: _SummaryStudio, settings: SummarizerSettings, model: st
         return {"object": "list", "data": listed, "languages": [*STOP_WORDS, "ja", "zh"]}
 
     return router
-
-
-async def _cancel(studio: Studio, job: Job) -> None:
-    """A client that leaves its stream wants the summary no more; after the end this does nothing."""
-    studio.board.cancel(job)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr
 
-from services.database.database import known_url
-from services.web.settings import ServiceSettings
+from services.database.database import DatabaseUrl
+from services.web.settings import HttpUrl, ServiceSettings
 
 __all__ = ["DEVELOPMENT_SECRET", "UsersSettings"]
 
@@ -19,12 +19,13 @@ class UsersSettings(ServiceSettings):
     """The users service's settings."""
 
     prefix: ClassVar[str] = "USERS_"
+    together: ClassVar[tuple[str, ...]] = ("gateway_url", "gateway_key")
     also: ClassVar[Mapping[str, str]] = {
         "jwt_secret": "JWT_SECRET_KEY",
         "access_minutes": "JWT_ACCESS_TOKEN_EXPIRE_MINUTES",
     }
 
-    database_url: str = "sqlite:///out/users.db"
+    database_url: DatabaseUrl = "sqlite:///out/users.db"
     """``sqlite:///file`` or ``postgresql://user:password@host/name``."""
     jwt_secret: SecretStr = SecretStr(DEVELOPMENT_SECRET)
     """Signs access tokens (HS256): the gateway's secret. Also read from JWT_SECRET_KEY."""
@@ -36,7 +37,7 @@ class UsersSettings(ServiceSettings):
     """The claim ``iss``, where the gateway wants one."""
     audience: str | None = None
     """The claim ``aud``, likewise."""
-    gateway_url: str | None = None
+    gateway_url: HttpUrl | None = None
     """The gateway that is told of sessions that end, so that it closes their sockets."""
     gateway_key: SecretStr | None = None
     """One of its ``server_api.keys``."""
@@ -53,21 +54,3 @@ class UsersSettings(ServiceSettings):
     hash_queue: int = Field(64, ge=0, le=10_000)
     """Passwords that wait for it; one more is answered 503."""
     body_limit: int = Field(64 * 1024, ge=1024)
-
-    @field_validator("database_url")
-    @classmethod
-    def _is_known(cls, url: str) -> str:
-        return known_url(url)
-
-    @field_validator("gateway_url")
-    @classmethod
-    def _is_http(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
-        return url.rstrip("/") if url else None
-
-    @model_validator(mode="after")
-    def _belong_together(self) -> UsersSettings:
-        if (self.gateway_url is None) != (self.gateway_key is None):
-            raise ValueError("USERS_GATEWAY_URL and USERS_GATEWAY_KEY go together")
-        return self

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
-__all__ = ["ServiceSettings", "SettingsError"]
+__all__ = ["HttpUrl", "ServiceSettings", "SettingsError"]
+
+
+def _http_url(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("must start with http:// or https://")
+    return url.rstrip("/")
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+"""The address of a server, to which paths are joined: without a slash at its end."""
 
 
 class SettingsError(ValueError):
@@ -22,6 +32,8 @@ class ServiceSettings(BaseModel):
     prefix: ClassVar[str] = ""
     also: ClassVar[Mapping[str, str]] = {}
     """Other variables that are read where a setting's own is not there: by the setting's name."""
+    together: ClassVar[tuple[str, ...]] = ()
+    """Settings of which all are set, or none."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], **overrides: object) -> Self:
@@ -41,6 +53,13 @@ class ServiceSettings(BaseModel):
             problems = error.errors(include_input=False)
             texts = (f"{cls._named(problem['loc'])}{problem['msg']}" for problem in problems)
             raise SettingsError("; ".join(texts)) from None
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        if len({getattr(self, name) is None for name in self.together}) > 1:
+            names = " and ".join(self.prefix + name.upper() for name in self.together)
+            raise ValueError(f"{names} go together: set all of them, or none")
+        return self
 
     @classmethod
     def _named(cls, location: tuple[int | str, ...]) -> str:
