@@ -17,8 +17,10 @@ from pathlib import Path
 import structlog
 import uvicorn
 from pydantic import SecretStr
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from app.composition.rehearsal import refuse_unusable
 from app.composition.server_connection import ServerConnection
 from app.config import Config, Source, dotted
 from app.errors import ConfigError, TidegateError
@@ -114,19 +116,34 @@ def _why(error: OSError) -> str:
 def serve(config: Config, source: Source | None = None) -> None:
     """Run until SIGINT or SIGTERM. Several workers share the port and, without a Redis, an embedded Valkey.
 
-    On SIGHUP the configuration is read again from ``source``.
+    On SIGHUP the configuration is read again from ``source``. Raises :exc:`~app.errors.TidegateError` when it could not
+    be started.
     """
     refuse_taken_port(config)
     configure_logging(config.server.log_level, config.server.log_format)
+    refuse_unusable(config)
     for key in config.known_secrets():
         _log.critical("this secret is known to everybody: set your own before others can reach the gateway",
                       setting=dotted(key))  # fmt: skip
     with _pid_file(config), _broker(config) as settled, _meeting_place(config) as folder:
         setup = uvicorn_config(settled, alone=True, source=source, folder=folder)
-        if settled.server.workers == 1:
+        _run(setup)
+
+
+def _run(setup: uvicorn.Config) -> None:
+    """uvicorn exits by itself where one server does not start, and with 0 where several don't."""
+    failed = False
+    if setup.workers == 1:
+        try:
             uvicorn.Server(setup).run()
-        else:
-            _Workers(setup, sockets=[setup.bind_socket()]).run()
+        except SystemExit:
+            failed = True
+    else:
+        workers = _Workers(setup, sockets=[setup.bind_socket()])
+        workers.run()
+        failed = any(process.exitcode == STARTUP_FAILURE for process in workers.processes)
+    if failed:
+        raise TidegateError("the gateway could not be started. The log above says why.")
 
 
 @contextlib.contextmanager

@@ -8,6 +8,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 
 import pytest
 from websockets.asyncio.server import serve
@@ -45,6 +47,10 @@ def test_help_of_the_commands_about_events_shows_an_example(run, command):
     status, out, _ = run("events", command, "--help")
     assert status == 0
     assert f"tidegate events {command}" in out.split("Example:")[1]
+
+
+def test_help_about_events_shows_an_example(run):
+    assert "tidegate events" in run("events", "--help")[1].split("Example:")[1]
 
 
 @pytest.mark.parametrize("command", ["serve", "demo", "check", "routes", "presets", "token", "chat", "drain"])
@@ -99,6 +105,13 @@ def test_token_refuses_a_lifetime_that_is_none(run, ttl):
     assert "15m" in err
 
 
+@pytest.mark.parametrize("nobody", ["", "  "])
+def test_token_is_for_somebody(run, nobody):
+    status, out, err = run("token", "--sub", nobody)
+    assert (status, out) == (2, "")
+    assert "--sub 42" in err
+
+
 def test_token_cannot_sign_for_an_identity_provider(run, monkeypatch):
     monkeypatch.setenv("GATEWAY_AUTH__ALGORITHMS", "RS256")
     monkeypatch.setenv("GATEWAY_AUTH__PUBLIC_KEY", "-----BEGIN PUBLIC KEY-----")
@@ -128,6 +141,7 @@ def test_check_shows_where_requests_go(run, tmp_path):
             "[[routes]]\npath = '/v1/b'\nupstream = 'a'",
             "routes[1] (/v1/b) is never taken: /v1/*",
         ),
+        ("[broker]\nredis_url = 'rediss://h'\ntls_ca = 'none.pem'", "broker.tls_ca: there is no file none.pem"),
     ],
 )
 def test_check_names_the_file_and_the_fault(run, tmp_path, text, says):
@@ -144,6 +158,19 @@ def test_a_wrong_configuration_ends_with_status_2_and_one_sentence(run, command)
     status, out, err = run(*command)
     assert (status, out, len(err.splitlines())) == (2, "", 1)
     assert "the command line: server.port" in err
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_gateway_that_cannot_be_started_says_so_and_exits_with_1(tmp_path, workers):
+    path = tmp_path / "gateway.toml"
+    # Files of this kind are looked at by each process for itself.
+    path.write_text("[upstreams.a.kafka]\nbootstrap_servers = ['127.0.0.1:1']\ntopic = 'a'\nreply_topic = 'b'\n"
+                    "security_protocol = 'SSL'\ntls_ca = 'none.pem'\n")  # fmt: skip
+    command = [sys.executable, "-m", "app.cli", "serve", "--config", str(path), "--port", "0", "--workers", workers]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1, ended.stderr
+    assert "a TLS file cannot be used" in ended.stderr
+    assert ended.stderr.splitlines()[-1] == "tidegate: the gateway could not be started. The log above says why."
 
 
 def test_chat_says_when_nothing_listens(run):

@@ -146,6 +146,23 @@ def test_a_misspelt_variable_is_an_error(variable, says):
         ("[sever]\nport = 1", "sever is not a setting. Did you mean server?"),
         ("[server]\nredis_url = 'x'", "server.redis_url is not a setting. Did you mean broker.redis_url?"),
         ("[server]\nzzz = 1", "server.zzz is not a setting. Remove it"),
+        ("[broker]\nredis_url = 'http://h'", "broker.redis_url must begin with redis://"),
+        ("[broker]\nredis_url = 'unix://'", "broker.redis_url must begin with redis://"),
+        (
+            "[broker]\nredis_url = 'redis://h:many/0'",
+            "broker.redis_url names a server that is not of the form host:port",
+        ),
+        (
+            "[broker]\nredis_url = 'redis://h:70000'",
+            "broker.redis_url names a server that is not of the form host:port",
+        ),
+        ("[broker]\nredis_url = 'redis+cluster://a:1,b:x'", "broker.redis_url names a server that is not"),
+        ("[broker]\nredis_url = 'redis://h/first'", "broker.redis_url must end with the number of a database"),
+        (
+            "[upstreams.a]\ntargets = ['http://h:0']",
+            "upstreams.a.targets holds 'http://h:0', whose port is not one of 1",
+        ),
+        ("[upstreams.a]\ntargets = ['http://h:70000/x']", "whose port is not one of 1 to 65535"),
         ("[server]\nport = 'many'", "server.port must be a whole number, not 'many'."),
         ("[server]\nport = 1.5", "server.port must be a whole number, not 1.5."),
         ("[server]\nport = true", "server.port must not be true."),
@@ -240,6 +257,17 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     assert "is not UTF-8" in fault(tmp_path / "latin.toml")
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("redis://", "redis://h", "redis://h:1", "redis://h:1/", "redis://h:1/15", "redis://u:p%2F@h:1/0?timeout=1"),
+        *("rediss://[::1]:6380/0", "unix:///run/redis.sock?db=1", "redis+cluster://u:p@a:1,b:2", "rediss+cluster://a"),
+    ],
+)
+def test_every_form_of_a_redis_url_is_taken(url):
+    assert load_config(None, {"GATEWAY_BROKER__REDIS_URL": url}).broker.redis_url.get_secret_value() == url
+
+
 def test_several_workers_may_have_any_shared_log():
     assert load_config(None, {}, {"server.workers": 2}).server.workers == 2
     assert load_config(None, {}, {"server.workers": 2, "broker.embedded": True}).server.workers == 2
@@ -294,6 +322,7 @@ def test_a_private_key_is_refused(write):
         f"[auth]\nsecret = ['{SECRET}']",
         f"[auth]\nsecert = '{SECRET}'",
         f"[broker]\nredis_url = ['redis://:{SECRET}@h']",
+        f"[broker]\nredis_url = 'redis://:{SECRET}@h:many'",
         f"[upstreams.a]\ntargets = ['http://u:{SECRET}@h']",
         f"[upstreams.a]\ntargets = ['http://h']\nheaders = {{ authorization = ['{SECRET}'] }}",
         f"[auth]\nsecret = '{SECRET}",

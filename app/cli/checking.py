@@ -18,6 +18,7 @@ __all__ = ["show", "show_presets", "show_routes"]
 def show(config: Config, file: str) -> None:
     """Print routes, generations and upstreams. Raises :exc:`~app.errors.ConfigError` for what cannot work."""
     _refuse_faults(config, file)
+    _refuse_unusable(config, file)
     console = Console(highlight=False)
     for table in (_issuers(config), _routes(config), _generations(config), _upstreams(config)):
         if table.row_count:
@@ -64,6 +65,15 @@ def _refuse_faults(config: Config, file: str) -> None:
         _refuse_unreachable(config)
     except ConfigError as error:
         raise ConfigError("\n".join(f"{file}: {line}" for line in error.message.splitlines())) from None
+
+
+def _refuse_unusable(config: Config, file: str) -> None:
+    from app.composition.rehearsal import refuse_unusable  # noqa: PLC0415  (the other commands start faster without it)
+
+    try:
+        refuse_unusable(config)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error.message}") from None
 
 
 def _refuse_unreachable(config: Config) -> None:

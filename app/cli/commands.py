@@ -154,6 +154,8 @@ def token(
     preset: Preset = None,
 ) -> None:
     """Print a token for development, signed with the configuration's shared secret."""
+    if not sub.strip():
+        raise typer.BadParameter("is empty. Name a user: --sub 42", param_hint="--sub")
     auth = load_config(config, os.environ, preset=preset).auth
     issuer = _signer(auth)
     secret = issuer.secret.get_secret_value()

@@ -25,7 +25,11 @@ __all__ = ["application"]
 _TIMEOUT = 30.0
 """Seconds for connecting to a database."""
 
-application = typer.Typer(help="Look after the database of analytics events.", no_args_is_help=True)
+application = typer.Typer(
+    help="Look after the database of analytics events.",
+    epilog="Example: tidegate events report --config gateway.toml --days 7",
+    no_args_is_help=True,
+)
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", metavar="FILE", help="The gateway's TOML file.")]
 Url = Annotated[str | None, typer.Option(help="The database; without it, that of the configuration's sink.")]

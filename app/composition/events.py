@@ -17,7 +17,7 @@ from app.events.sinks.log import LogSink
 from app.http.transport import HttpTransport
 from app.http.upstreams.plan import Plan
 
-__all__ = ["UpstreamPost", "create_events", "create_sink"]
+__all__ = ["UpstreamPost", "create_events", "create_sink", "refuse_unusable_sinks"]
 
 _LONGEST_ANSWER = 64 * 1024
 """Bytes of an answer that are read, so that its connection can be used again."""
@@ -63,6 +63,18 @@ def create_events(config: Config, transport: HttpTransport, kinds: Callable[[], 
 
     sinks = config.events.sinks if config.events.enabled else ()
     return Events([Courier(sink.label, create_sink(sink, transport), config.events) for sink in sinks], service_of)
+
+
+def refuse_unusable_sinks(config: Config) -> None:
+    """Raise :exc:`~app.errors.ConfigError` for a sink whose database or brokers cannot be what they are said to be.
+
+    Nobody is asked over a network.
+    """
+    for sink in config.events.sinks if config.events.enabled else ():
+        if sink.kind == "kafka":
+            _kafka_sink(sink)
+        elif sink.kind == "sql":
+            _sql_sink(sink)
 
 
 def _wait(value: str) -> float | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import Field, SecretStr, StringConstraints, model_validator
+from pydantic import Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from app.config.section import Section, WrongSetting
 
 __all__ = ["BrokerConfig"]
 
+_SCHEMES = ("redis://", "rediss://", "redis+cluster://", "rediss+cluster://")
+_PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\s\[\]]*)(:(?P<port>[0-9]{1,5}))?")
+_LARGEST_PORT = 65_535
 HostAndPort = Annotated[str, StringConstraints(pattern=r"^(\[[0-9A-Fa-f:]+\]|[^:\s/@]+):[0-9]{1,5}$")]
 
 
@@ -58,6 +62,25 @@ class BrokerConfig(Section):
     def shared(self) -> bool:
         """Whether the log is in Redis."""
         return self.redis_url is not None or bool(self.sentinels) or bool(self.cluster)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _names_a_server(cls, url: SecretStr | None) -> SecretStr | None:
+        """A URL may hold a password: what is wrong with it is told without repeating it."""
+        text = "" if url is None else url.get_secret_value()
+        scheme, sign, rest = text.partition("://")
+        if url is None or (scheme == "unix" and rest):
+            return url
+        if scheme + sign not in _SCHEMES:
+            raise ValueError("must begin with redis://, rediss://, redis+cluster:// or unix:///path")
+        places, _, database = rest.partition("?")[0].partition("/")
+        for place in places.rpartition("@")[2].split(","):
+            match = _PLACE.fullmatch(place)
+            if match is None or int(match["port"] or 0) > _LARGEST_PORT:
+                raise ValueError("names a server that is not of the form host:port, as in redis://127.0.0.1:6379/0")
+        if database and not database.isdigit():
+            raise ValueError("must end with the number of a database, as in redis://127.0.0.1:6379/0")
+        return url
 
     @model_validator(mode="after")
     def _one_place(self) -> BrokerConfig:

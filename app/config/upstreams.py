@@ -12,7 +12,8 @@ from app.config.section import LOWER_CASE, Section, WrongSetting
 
 __all__ = ["BreakerConfig", "HealthConfig", "HedgeConfig", "RetriesConfig", "UpstreamConfig"]
 
-_ADDRESS = re.compile(r"^https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?(/[^?#\s]*)?$")
+_ADDRESS = re.compile(r"^https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:(?P<port>\d{1,5}))?(/[^?#\s]*)?$")
+_LARGEST_PORT = 65_535
 _PATH = re.compile(r"/[!$-~]*")
 _WEIGHT = re.compile(r"^(?P<url>\S+)(?:\s+weight=(?P<weight>[1-9]\d{0,3}))?$")
 
@@ -188,8 +189,11 @@ class UpstreamConfig(Section):
             match = _WEIGHT.match(target)
             if match is None:
                 raise ValueError(f"holds {target!r}. Write an address and its weight as http://host:port weight=3")
-            if not _ADDRESS.match(match["url"]):
+            address = _ADDRESS.match(match["url"])
+            if address is None:
                 raise ValueError(f"holds {target!r}, which is not of the form http://host:port")
+            if not 1 <= int(address["port"] or 1) <= _LARGEST_PORT:
+                raise ValueError(f"holds {target!r}, whose port is not one of 1 to {_LARGEST_PORT}")
         return targets
 
     @field_validator("openapi_path")

@@ -163,8 +163,8 @@ def _quiet_libraries() -> None:
     if not any(isinstance(other, _NoSocketLines) for other in errors.filters):
         errors.addFilter(_NoSocketLines())
         errors.addFilter(SampledRecords())
-    # httpx logs each request's URL with its query, websockets each frame.
-    for name in ("httpx", "httpcore", "websockets", "asyncio"):
+    # httpx logs each request's URL with its query, websockets each frame, alembic each part of itself.
+    for name in ("httpx", "httpcore", "websockets", "asyncio", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

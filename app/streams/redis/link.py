@@ -225,7 +225,8 @@ class LinkKeeper:
                 self._came_up()
                 await self._watch(link, ended)
             except (OSError, TimeoutError, hiredis.ReplyError, BrokerUnavailable) as error:
-                _log.warning("redis link is down", link=self._name, error=str(error) or type(error).__name__)
+                why = str(error) or type(error).__name__
+                _log.warning("redis link is down", link=self._name, server=str(self._server), error=why)
                 self._failed()
             finally:
                 self.link = None
