@@ -82,7 +82,7 @@ class Parts:
         self._limiting = Limiting(self._backend, config, observing.tallies.limits)
         self._credentials = Credentials(config, self._backend, self._tell_revocation, self._tasks)
         self._events = create_events(config, self._transport, lambda: self._config.generations)
-        self._replicas = Replicas(self._node, self._backend.signals, self._take_signal)
+        self._replicas = Replicas(self._node, self._backend.signals)
         self._generations = create_generations(
             config, self._hub, self._backend, self._replicas, self._transport, self._observing, self._limiting
         )
@@ -105,9 +105,6 @@ class Parts:
         self._credentials.revocations.on_learned = self._end_revoked
         self._open_http(config, folder)
         self._start()
-
-    def _take_signal(self, message: bytes) -> None:
-        self._generations.receive_signal(message)
 
     def _open_http(self, config: Config, folder: Path | None) -> None:
         """Make what answers requests, and what tells of it."""

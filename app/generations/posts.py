@@ -15,6 +15,7 @@ import orjson
 from app.auth.webhooks import Headers, WebhookSigner
 from app.config.webhooks import WebhookConfig
 from app.errors import BadRequest, BrokerUnavailable, Gone, NotFound, TidegateError
+from app.generations.asking import Relays
 from app.generations.channels import channel_of
 from app.generations.formats.paths import first_finder
 from app.generations.reports import parse_posts, parse_reports
@@ -24,25 +25,24 @@ from app.generations.sources.job import usable_id
 from app.generations.sources.port import Post
 from app.generations.waiting import PAUSES
 from app.streams.broker import Keys, Ledger, Record
-from app.streams.control import Replicas
 
 __all__ = ["Posts"]
 
 _POST, _REPORT = "generations.post", "generations.report"
-"""Kinds of questions to other replicas."""
+"""Kinds of questions to relays."""
 
 
 class Posts:
     """``counts`` are by what became of webhooks: ``taken``, or the code of the refusal."""
 
-    def __init__(self, ledger: Ledger, keys: Keys, running: Running, replicas: Replicas) -> None:
+    def __init__(self, ledger: Ledger, keys: Keys, running: Running, relays: Relays) -> None:
         self.counts: Counter[str] = Counter()
         self._ledger = ledger
         self._keys = keys
         self._running = running
-        self._replicas = replicas
-        replicas.on(_POST, self._take)
-        replicas.on(_REPORT, self._report)
+        self._relays = relays
+        relays.on(_POST, lambda relay, said: relay.take(Post(str(said["id"]), said["body"].encode())))
+        relays.on(_REPORT, lambda relay, said: relay.report(parse_reports(said["value"])))
 
     async def report(self, generation_id: str, value: Any) -> None:
         """Publish events that an upstream reports beside what the relay reads, or all of them where it is pushed.
@@ -57,7 +57,7 @@ class Posts:
                 await self._hand_over(record, post)
             return
         parse_reports(value)  # What is none is refused here, whoever would take it.
-        if record.closed or not await self._ask(record, _REPORT, {"value": value}):
+        if record.closed or not await self._relays.ask(record, _REPORT, value=value):
             raise Gone("This generation has ended.")
 
     async def webhook(self, name: str, headers: Headers, body: bytes, now: float) -> None:
@@ -100,28 +100,9 @@ class Posts:
         relay = self._running.relays.get(record.stream)
         if record.closed or (relay is not None and relay.over):
             raise Gone("This generation has ended.")
-        if not await self._ask(record, _POST, {"id": post.id, "body": post.body.decode("utf-8", "replace")}):
+        body = post.body.decode("utf-8", "replace")
+        if not await self._relays.ask(record, _POST, id=post.id, body=body):
             raise BrokerUnavailable("Nobody can take this just now. Send it again.")
-
-    async def _ask(self, record: Record, kind: str, said: dict[str, Any]) -> bool:
-        """Return whether the relay has taken it, here or at the replica that runs it by its record.
-
-        That one may have left it to another one just now, so it is its own word that counts, not that it heard it.
-        """
-        relay = self._running.relays.get(record.stream)
-        node = self._replicas.node if relay is not None and not relay.ended else record.node
-        try:
-            return bool(await self._replicas.ask_one(node, kind, {"stream": record.stream, **said}))
-        except NotFound:
-            return False
-
-    def _take(self, body: dict[str, Any]) -> bool:
-        relay = self._running.relays.get(body["stream"])
-        return relay is not None and relay.take(Post(str(body["id"]), body["body"].encode()))
-
-    def _report(self, body: dict[str, Any]) -> bool:
-        relay = self._running.relays.get(body["stream"])
-        return relay is not None and relay.report(parse_reports(body["value"]))
 
     def _is_pushed(self, record: Record) -> bool:
         job = Info.decode(record.info).job

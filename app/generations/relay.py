@@ -91,6 +91,11 @@ class Relay:
         """Whether it has ended, and does not go on at another replica either."""
         return self._journal.over
 
+    @property
+    def left(self) -> bool:
+        """Whether it goes on at another replica, or was ended there."""
+        return self.owned.closed and not self._journal.over
+
     def cancel(self, by: str) -> bool:
         """End now, upstream call included; False when it had ended before. ``by`` is as in ``Cancelled``."""
         return self._end(Cancelled(by))

@@ -1,7 +1,7 @@
 """Generations as the transports use them: start, watch, cancel, read; and what must happen when nobody asks.
 
-Every call is safe on any replica: one that the generation does not run on reads the shared log, and passes a cancel on
-to the one that it does run on.
+Every call is safe on any replica: one that the generation does not run on reads the shared log, and has the one that it
+does run on cancel it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from functools import partial
 from typing import Literal
 
 import orjson
-import structlog
 
 from app.auth.identity import Identity
 from app.config import GenerationsConfig, RouteConfig
-from app.errors import Gone, Interrupted, NotFound, PermissionDenied
+from app.errors import BrokerUnavailable, Gone, Interrupted, NotFound, PermissionDenied
+from app.generations.asking import Relays
 from app.generations.channels import channel_of
 from app.generations.family import Relatives
 from app.generations.jobs import places_of
@@ -46,12 +46,12 @@ from app.streams.recovery import Recovery
 
 __all__ = ["CancelStatus", "Generation", "Generations"]
 
-_log = structlog.get_logger(__name__)
 _LOG_BEHIND = 6.0
 """Seconds by which a log may be late before a reader who is ahead of it must begin again: Redis's own patience."""
 _RULE = EventMergeRule()
 
-CancelStatus = Literal["cancelled", "cancelling", "finished"]
+CancelStatus = Literal["cancelled", "finished"]
+_CANCEL = "generations.cancel"
 
 
 def _is_interrupted(data: bytes) -> bool:
@@ -104,7 +104,9 @@ class Generations:
         self._running.family = Relatives(hub, broker, ledger, self.cancel)
         self._keys = keys
         self.tracking = Tracking(ledger, keys, self._running)
-        self.posts = Posts(ledger, keys, self._running, replicas)
+        self._asked = Relays(self._relays, replicas)
+        self._asked.on(_CANCEL, lambda relay, said: "cancelled" if relay.cancel(str(said["by"])) else "finished")
+        self.posts = Posts(ledger, keys, self._running, self._asked)
 
     def reload(self, config: GenerationsConfig, routes: Iterable[RouteConfig], limits: Limits | None = None) -> None:
         """Take other kinds and limits, from the next start on. Lease and retention stay what they were."""
@@ -263,26 +265,21 @@ class Generations:
         return Generation(Info.decode(record.info), Position(record.epoch, history.top), fold(items))
 
     async def cancel(self, identity: Identity, generation_id: str) -> CancelStatus:
-        """Cancel, wherever it runs; a second time changes nothing. Raises what :meth:`find` raises."""
-        record = await self.find(identity, generation_id)
-        relay = self._relays.get(record.stream)
-        if relay is not None:
-            return "cancelled" if relay.cancel("user") else "finished"
-        if record.closed:
-            return "finished"
-        if not await self._broker.signal(record.node, orjson.dumps({"cancel": record.stream, "by": "user"})):
-            _log.warning("the replica of a generation is gone; it ends with its lease", stream=record.stream)
-        return "cancelling"
+        """Cancel, wherever it runs; a second time changes nothing.
 
-    def receive_signal(self, message: bytes) -> None:
-        """Take a message of another replica."""
-        try:
-            command = orjson.loads(message)
-            relay = self._relays.get(command["cancel"])
-            if relay is not None:
-                relay.cancel(str(command["by"]))
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            _log.warning("a signal that is not understood; another version?")
+        Raises what :meth:`find` raises, and ``BrokerUnavailable`` where nobody runs it just now, or does not answer.
+        """
+        record = await self.find(identity, generation_id)
+        for pause in (0.0, *PAUSES):  # Its replica may leave it to another one just now.
+            if pause:
+                await asyncio.sleep(pause)
+                record = await self.record(identity, Info.decode(record.info).id)
+            if record.closed:
+                return "finished"
+            status: CancelStatus | None = await self._asked.ask(record, _CANCEL, by="user")
+            if status is not None:
+                return status
+        raise BrokerUnavailable("The replica of this generation is gone, and no other one has it yet. Cancel it again.")
 
     async def close(self, grace: float) -> None:
         """Let what runs finish for ``grace`` seconds, then end it as interrupted; leave jobs to other replicas."""

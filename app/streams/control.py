@@ -91,15 +91,14 @@ class SessionControl(Protocol):
 class Replicas:
     """All replicas, this one (``node``) included.
 
-    :meth:`receive` takes every message that the broker's sink gets; what is none of ours goes to ``others``.
-    ``patience`` is how long a question may wait for its answers, in seconds.
+    :meth:`receive` takes every message that the broker's sink gets. ``patience`` is how long a question may wait for
+    its answers, in seconds.
     """
 
-    def __init__(self, node: str, signals: Signals, others: Callable[[bytes], None], *, patience: float = 2.0) -> None:
+    def __init__(self, node: str, signals: Signals, *, patience: float = 2.0) -> None:
         self.node = node
         self._patience = patience
         self._signals = signals
-        self._others = others
         self._handlers: dict[str, Handler] = {}
         self._ids = itertools.count(1)
         self._questions: dict[int, _Question] = {}
@@ -141,13 +140,11 @@ class Replicas:
             elif "ask" in said:
                 answer = {"answer": said["id"], "node": self.node, "body": self._handle(said["ask"], said["body"])}
                 self._tasks.start(self._answer(said["from"], orjson.dumps(answer)), "answer a replica")
-            elif "answer" in said:
+            else:
                 question = self._questions.get(said["answer"])
                 if question is not None:
                     question.answers[said["node"]] = said["body"]
                     question.news.set()
-            else:
-                self._others(message)
         except (ValueError, KeyError, TypeError):
             _log.warning("a message of a replica is not understood; another version?")
 

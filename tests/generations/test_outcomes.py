@@ -48,7 +48,7 @@ async def service(upstream: str):
         backend.ledger,
         backend.succession,
         backend.keys,
-        Replicas("node", backend.signals, lambda message: None),
+        Replicas("node", backend.signals),
         transport,
         GenerationOutcomes(told),
         shared=False,

@@ -52,7 +52,7 @@ BODIES = st.fixed_dictionaries(
 
 def api() -> FastAPI:
     side = MemorySide("a", lease=1.0, retention=1.0)
-    replicas = Replicas("a", side.broker, lambda message: None)
+    replicas = Replicas("a", side.broker)
     side.hub.on_signal = replicas.receive
     census = Census(replicas, side.hub.counts, lambda: {"name": "a"})
     methods = ServerMethods(CONFIG, side.broker, side.archive, MemoryPresence(60.0), census)

@@ -121,10 +121,10 @@ class GenerationAnswer(BaseModel):
 
 
 class CancelAnswer(BaseModel):
-    """``cancelling``: it runs on another replica, which was told. ``finished``: it had ended before."""
+    """``cancelled``: it ends now, wherever it runs. ``finished``: it had ended before."""
 
     id: str
-    status: Literal["cancelled", "cancelling", "finished"]
+    status: Literal["cancelled", "finished"]
 
 
 class TicketAnswer(BaseModel):
