@@ -39,7 +39,8 @@ from app.observe.tracing import Tracing
 from app.streams.broker import Broker, Keys, Ledger, Record, Succession
 from app.streams.catchup import join
 from app.streams.control import Replicas
-from app.streams.hub import Hub, Listener, Subscription
+from app.streams.hub import Hub
+from app.streams.listener import Listener, Subscription
 from app.streams.merge import MergeRule
 from app.streams.position import Position, continues
 from app.streams.recovery import Recovery

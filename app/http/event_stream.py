@@ -14,7 +14,8 @@ from starlette.responses import Response
 
 from app.auth.identity import Identity
 from app.observe.tasks import TaskSet
-from app.streams.hub import Encoder, Hub, Subscription
+from app.streams.hub import Hub
+from app.streams.listener import Encoder, Subscription
 from app.streams.merge import MergeRule
 from app.streams.position import Position
 from app.streams.publication import Batch, Publication
@@ -35,7 +36,7 @@ _HEADERS = [
 
 
 class SseEncoder:
-    """:class:`~app.streams.hub.Encoder` of event streams."""
+    """:class:`~app.streams.listener.Encoder` of event streams."""
 
     def batches(self, channel: str, batches: Sequence[Batch]) -> bytes:
         return b"".join(
@@ -63,7 +64,7 @@ def parse_event_id(text: str | None) -> Position | None:
 
 
 class SseListener:
-    """:class:`~app.streams.hub.Listener` whose bytes are taken by one reader, in the format of ``written``."""
+    """:class:`~app.streams.listener.Listener` whose bytes are taken by one reader, in the format of ``written``."""
 
     encoder = NOTHING
     direct = None

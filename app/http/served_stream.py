@@ -20,7 +20,8 @@ from app.generations.merging import EventMergeRule
 from app.generations.waiting import Waiter
 from app.http.event_stream import SseListener
 from app.observe.tasks import TaskSet
-from app.streams.hub import Hub, Subscription
+from app.streams.hub import Hub
+from app.streams.listener import Subscription
 from app.streams.merge import MergeRule
 from app.streams.publication import Batch, Publication
 
@@ -38,7 +39,7 @@ _STREAM_HEADERS: Headers = [
 
 
 class _Written:
-    """:class:`~app.streams.hub.Encoder` of one reader, whose format has a state."""
+    """:class:`~app.streams.listener.Encoder` of one reader, whose format has a state."""
 
     def __init__(self, wire: Wire, begun: bool) -> None:
         self._wire = wire

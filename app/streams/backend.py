@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from app.streams.broker import Archive, Broker, Keys, Ledger, Sink, Succession
 from app.streams.budgets import Budgets, MemoryBudgets
 from app.streams.control import Signals
-from app.streams.memory import MemoryArchive, MemoryBroker, MemoryKeys, MemoryLedger, MemoryStore
+from app.streams.memory import MemoryArchive, MemoryBroker, MemoryLedger, MemoryStore
+from app.streams.memory_keys import MemoryKeys
 from app.streams.presence import MemoryPresence, Presence
 from app.streams.redis.archive import RedisArchive
 from app.streams.redis.budgets import RedisBudgets

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from app.errors import BrokerUnavailable
 from app.streams.broker import Broker, History, Sink
-from app.streams.hub import Hub, Listener, Subscription
+from app.streams.hub import Hub
+from app.streams.listener import Listener, Subscription
 from app.streams.merge import MergeRule, merge
 from app.streams.position import Position
 from app.streams.recovery import Recovery, recover

@@ -10,7 +10,7 @@ __all__ = ["NOTHING"]
 
 
 class _Nothing:
-    """:class:`~app.streams.hub.Encoder` without a word."""
+    """:class:`~app.streams.listener.Encoder` without a word."""
 
     def batches(self, channel: str, batches: Sequence[Batch]) -> bytes:
         return b""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from app.streams.hub import Encoder
+from app.streams.listener import Encoder
 from app.streams.merge import MergeRule, merge
 from app.streams.publication import Batch, Publication
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from app.auth.identity import Identity
 from app.errors import TidegateError
 from app.limits.shares import Caller
-from app.streams.hub import Listener, Subscription
+from app.streams.listener import Listener, Subscription
 from app.ws.account import Account
 from app.ws.services import Services, SocketEncoder
 from app.ws.ticker import Ticked

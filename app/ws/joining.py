@@ -13,7 +13,7 @@ import structlog
 from app.errors import BadRequest, BrokerUnavailable, NotFound, PermissionDenied, TidegateError, TooManyRequests
 from app.generations.channels import GENERATION_PREFIX
 from app.streams.catchup import join
-from app.streams.hub import Subscription
+from app.streams.listener import Subscription
 from app.streams.merge import NeverMerge
 from app.streams.position import Position
 from app.streams.recovery import Recovery

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from app.generations.channels import GENERATION_PREFIX
-from app.streams.hub import Encoder
+from app.streams.listener import Encoder
 from app.streams.merge import MergeRule
 from app.streams.publication import Batch
 from app.streams.sendqueue import SendQueue

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from app.streams.hub import LARGE, Writer
+from app.streams.listener import LARGE, Writer
 from app.streams.publication import Batch
 from app.ws.lane import ANSWERS, FREIGHT, Lane
 from app.ws.outbox import Outbox

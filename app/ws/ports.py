@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from app.auth.identity import Identity
 from app.errors import TidegateError
-from app.streams.hub import Writer
+from app.streams.listener import Writer
 from app.streams.position import Position
 
 __all__ = ["ConnectionPort", "SessionPort", "SocketProtocol", "SplicePort"]

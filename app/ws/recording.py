@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from app.streams.hub import Writer
+from app.streams.listener import Writer
 from app.ws.ports import ConnectionPort
 
 __all__ = ["RecordedConnection", "RecordedSession", "Recorder", "Track"]

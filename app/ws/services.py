@@ -13,7 +13,8 @@ from app.observe.counts import SocketCounts
 from app.observe.tasks import TaskSet
 from app.observe.tracing import Tracing
 from app.streams.broker import Broker
-from app.streams.hub import Encoder, Hub
+from app.streams.hub import Hub
+from app.streams.listener import Encoder
 from app.streams.merge import MergeRule
 from app.ws.admission import Admission
 from app.ws.drain import Drain

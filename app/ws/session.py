@@ -15,18 +15,13 @@ from app.auth.identity import Identity
 from app.errors import SlowConsumer, TidegateError
 from app.limits.shares import Caller
 from app.observe.sampling import Sampled
-from app.streams.hub import Subscription
+from app.streams.listener import Subscription
 from app.streams.position import Position
-from app.ws.account import Account
 from app.ws.admission import Held
-from app.ws.command_queue import CommandQueue
 from app.ws.commander import NOBODY, Commander
-from app.ws.orders import Order
-from app.ws.outlet import Outlet
+from app.ws.intake import Intake
 from app.ws.ports import ConnectionPort, SocketProtocol
 from app.ws.protocols.actions import End, Leave, Send
-from app.ws.protocols.protobuf import count_delimited
-from app.ws.rates import Meter
 from app.ws.services import Services
 from app.ws.ticker import Entry
 
@@ -35,20 +30,16 @@ __all__ = ["Session"]
 _log = Sampled(__name__)
 
 
-class Session(Outlet):
-    """A socket's life: :class:`~app.ws.ports.SessionPort` below, :class:`~app.streams.hub.Listener` above.
+class Session(Intake):
+    """A socket's life: :class:`~app.ws.ports.SessionPort` below, :class:`~app.streams.listener.Listener` above.
 
     ``on_end`` is called once, when the session has let go of everything.
     """
 
     __slots__ = (
         "_commander",
-        "_meter",
         "_on_end",
-        "_queue",
-        "account",
         "held",
-        "protocol",
         "subscriptions",
         "tick_entry",
     )
@@ -61,21 +52,14 @@ class Session(Outlet):
         commander: Commander,
         on_end: Callable[[Session], None] = lambda session: None,
     ) -> None:
-        super().__init__(connection, services)
-        self.protocol = protocol
+        super().__init__(connection, protocol, services)
         self.subscriptions: dict[str, Subscription | None] = {}
         """By channel; None while it is being joined."""
         self.held: Held = ()
         """What it holds of the limits of sockets."""
-        self.account = Account(services.clock())
-        """What it has moved, and how it ended."""
         self.tick_entry: Entry | None = None
         self._commander = commander
         self._on_end = on_end
-        self._meter: Meter | None = None
-        """Only once the client has sent something."""
-        self._queue: CommandQueue | None = None
-        """Only while commands wait."""
 
     @property
     def identity(self) -> Identity:
@@ -108,29 +92,7 @@ class Session(Outlet):
         """Carry out a step of the protocol that a back end asked for."""
         self._guard(step, *args)
 
-    def order(self, order: Order) -> bool:
-        """Put a back end's order behind the commands that wait; False when there are too many."""
-        if self._waiting >= 2 * self.services.config.max_pending_commands:
-            return False
-        if not self.closed:
-            self._enqueue(order)
-        return True
-
     # The connection's side.
-
-    def receive_text(self, data: bytes) -> None:
-        account = self.account
-        account.received_frames += 1
-        account.received_bytes += len(data)
-        if self.services.rates is None or self._in_time(data, 1 + data.count(b"\n")):
-            self._guard(self.protocol.receive, data)
-
-    def receive_binary(self, data: bytes) -> None:
-        account = self.account
-        account.received_frames += 1
-        account.received_bytes += len(data)
-        if self.services.rates is None or self._in_time(data, count_delimited(data)):
-            self._guard(self.protocol.receive_binary, data)
 
     def go_away(self) -> None:
         """The replica stops: say when to come back, to another one, and close then (promise G9)."""
@@ -187,11 +149,6 @@ class Session(Outlet):
             _log.exception("a command failed", command=type(command).__name__)
             self.run(self.protocol.failed(command, TidegateError()))
 
-    def worked(self) -> None:
-        if not self._waiting:
-            self._queue = None
-        self._steer_reading()
-
     def send(self, frame: bytes) -> None:
         """Send a frame after all that was sent or waits before it."""
         account = self.account
@@ -212,11 +169,6 @@ class Session(Outlet):
         else:
             self.held = held
 
-    async def room(self) -> None:
-        """Wait until the client has read enough of what it asked for before."""
-        if self._queue is not None:
-            await self._queue.room()
-
     def let_in(self) -> None:
         """Be found by others from now on. Call it again when the protocol knows who the client is."""
         self.services.sessions.add(self)
@@ -234,17 +186,6 @@ class Session(Outlet):
 
     # Private.
 
-    def _in_time(self, data: bytes, commands: int) -> bool:
-        """Whether the client may send so much already; it is told when not."""
-        meter, rates = self._meter, self.services.rates
-        assert rates is not None, "only then is it asked"
-        if meter is None:
-            meter = self._meter = Meter()
-        wait = meter.refuse(rates, commands, len(data), self.services.clock())
-        if wait:
-            self._guard(self.protocol.throttled, data, wait, meter.persists)
-        return not wait
-
     def _guard(self, step: Callable[..., Sequence[Any]], *args: Any) -> None:
         """Run one step. A fault of ours ends this socket with a word to both sides, and no other."""
         try:
@@ -252,25 +193,6 @@ class Session(Outlet):
         except Exception:
             _log.exception("a socket failed", connection_id=self.protocol.connection_id)
             self.close(TidegateError())
-
-    def _enqueue(self, action: Any) -> None:
-        if self._queue is None:
-            self._queue = CommandQueue(self, action, self.services.tasks)
-        else:
-            self._queue.add(action)
-        if self._waiting >= self.services.config.max_pending_commands:
-            self._steer_reading()
-
-    @property
-    def _waiting(self) -> int:
-        return 0 if self._queue is None else len(self._queue)
-
-    def _steer_reading(self) -> None:
-        """A client that reads no answers, or waits for many, may ask no more questions."""
-        if not self.closed and (self.congested or self._waiting >= self.services.config.max_pending_commands):
-            self._connection.pause_reading()
-        else:
-            self._connection.resume_reading()
 
     def _leave(self) -> None:
         if not self.closed:

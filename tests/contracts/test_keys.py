@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from app.streams.memory import MemoryKeys
+from app.streams.memory_keys import MemoryKeys
 from tests.contracts.conftest import Pair
 
 

@@ -12,7 +12,7 @@ from app.errors import BrokerUnavailable, NotFound
 from app.generations.events import Preview
 from app.generations.previews import PreviewShelf, read_preview
 from app.observe.tasks import TaskSet
-from app.streams.memory import MemoryKeys
+from app.streams.memory_keys import MemoryKeys
 
 
 @pytest.fixture

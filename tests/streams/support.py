@@ -12,8 +12,10 @@ from app.observe.tasks import TaskSet
 from app.streams.broker import Archive, Broker, Keys, Ledger, OwnedStream
 from app.streams.budgets import Budgets, MemoryBudgets
 from app.streams.catchup import join
-from app.streams.hub import Hub, Subscription, Writer
-from app.streams.memory import MemoryArchive, MemoryBroker, MemoryKeys, MemoryLedger, MemoryStore
+from app.streams.hub import Hub
+from app.streams.listener import Subscription, Writer
+from app.streams.memory import MemoryArchive, MemoryBroker, MemoryLedger, MemoryStore
+from app.streams.memory_keys import MemoryKeys
 from app.streams.merge import NeverMerge
 from app.streams.position import Position
 from app.streams.presence import MemoryPresence, Presence

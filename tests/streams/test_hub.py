@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from app.streams.broker import History
-from app.streams.hub import Hub, Subscription
+from app.streams.hub import Hub
+from app.streams.listener import Subscription
 from app.streams.position import Position
 from app.streams.publication import Batch
 from tests.streams.support import PLAIN, PlainEncoder, Recorder, numbered

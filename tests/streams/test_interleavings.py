@@ -18,7 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from app.errors import BrokerUnavailable
 from app.streams.broker import History
 from app.streams.catchup import fill, join
-from app.streams.hub import Hub, Subscription
+from app.streams.hub import Hub
+from app.streams.listener import Subscription
 from app.streams.log import StreamLog
 from app.streams.merge import NeverMerge
 from app.streams.position import Position

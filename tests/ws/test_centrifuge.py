@@ -15,9 +15,10 @@ from app.streams.envelope import enveloped, joined, plain
 from app.streams.publication import Batch
 from app.ws.protocols import centrifuge_codes as codes
 from app.ws.protocols.actions import End, Leave, Send
-from app.ws.protocols.centrifuge import MOVES, CentrifugeProtocol, Place, State
+from app.ws.protocols.centrifuge import CentrifugeProtocol
 from app.ws.protocols.centrifuge_commands import Connect, Publish, Refuse, Subscribe
 from app.ws.protocols.centrifuge_json import JSON
+from app.ws.protocols.centrifuge_state import MOVES, Place, State
 
 CONNECT = b'{"id":1,"connect":{}}'
 
@@ -146,14 +147,16 @@ def test_pings_come_on_schedule_and_each_wants_one_answer():
 
 def test_an_expired_connection_has_a_while_to_refresh():
     protocol = opened(1005.0)
-    protocol._next_ping = 9999.0
+    protocol._pulse.beat(1050.0)
+    protocol._pulse.answered()
     assert protocol.due() == 1030.0
     assert ending(protocol.tick(1030.0)) == 3005
 
 
 def test_an_expired_subscription_ends():
     protocol = opened()
-    protocol._next_ping = 9999.0
+    protocol._pulse.beat(1050.0)
+    protocol._pulse.answered()
     protocol.places["a"] = Place(expires_at=1000.0)
     leave, told = protocol.tick(1025.0)
     assert leave == Leave("a")

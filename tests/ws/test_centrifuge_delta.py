@@ -14,7 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from app.generations.merging import EventMergeRule
 from app.streams.envelope import enveloped, joined, plain
-from app.streams.hub import Hub, Subscription
+from app.streams.hub import Hub
+from app.streams.listener import Subscription
 from app.streams.position import Position
 from app.streams.publication import Batch, Publication
 from app.ws.centrifuge.delta_seat import DeltaSeat, seated

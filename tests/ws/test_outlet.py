@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.streams.hub import LARGE
+from app.streams.listener import LARGE
 from app.streams.merge import NeverMerge
 from app.streams.publication import Batch, Publication
 from app.ws.outlet import Outlet

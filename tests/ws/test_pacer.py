@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from centrifuge import fossil
 
-from app.streams.hub import LARGE
+from app.streams.listener import LARGE
 from app.ws.pacer import Pacer
 from tests.support.centrifuge import talk
 from tests.support.gateway import settings, token

@@ -19,7 +19,6 @@ from app.ws.centrifuge.connecting import connect, refresh
 from app.ws.centrifuge.joining import sub_refresh, subscribe
 from app.ws.centrifuge.ordered import obey
 from app.ws.commander import Asker
-from app.ws.protocols.centrifuge import Place, State
 from app.ws.protocols.centrifuge_codec import Publications
 from app.ws.protocols.centrifuge_codes import (
     BAD_REQUEST,
@@ -42,6 +41,7 @@ from app.ws.protocols.centrifuge_commands import (
     Subscribe,
     Unsubscribe,
 )
+from app.ws.protocols.centrifuge_state import Place, State
 
 __all__ = ["CentrifugeCommander"]
 

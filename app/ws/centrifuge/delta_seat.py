@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from app.streams.hub import Encoder, Listener
+from app.streams.listener import Encoder, Listener
 from app.streams.position import Position
 from app.streams.publication import Batch
 from app.ws.centrifuge.seat import Seat
@@ -23,7 +23,7 @@ class Reader(Listener, Protocol):
 
 
 class DeltaSeat:
-    """:class:`~app.streams.hub.Listener` in front of a session.
+    """:class:`~app.streams.listener.Listener` in front of a session.
 
     It knows the data of the last message that its client got or is sure to get: the session drops nothing and changes
     no order, or it ends. A block that was made against other data is none for this client.

@@ -14,14 +14,13 @@ from app.errors import InvalidToken, NotFound, TidegateError, TokenExpired
 from app.generations.channels import GENERATION_PREFIX
 from app.streams.catchup import join
 from app.streams.envelope import joined, plain
-from app.streams.hub import Listener, Subscription
+from app.streams.listener import Listener, Subscription
 from app.streams.merge import NeverMerge, merge
 from app.streams.position import Position
 from app.streams.recovery import Recovery
 from app.ws.centrifuge.access import Options, settings_of, subscribable
 from app.ws.centrifuge.client import Client, info_of
 from app.ws.centrifuge.delta_seat import DeltaSeat, seated
-from app.ws.protocols.centrifuge import Place
 from app.ws.protocols.centrifuge_codec import Publications
 from app.ws.protocols.centrifuge_codes import (
     ALREADY_SUBSCRIBED,
@@ -38,6 +37,7 @@ from app.ws.protocols.centrifuge_codes import (
     Refused,
 )
 from app.ws.protocols.centrifuge_commands import SubRefresh, Subscribe
+from app.ws.protocols.centrifuge_state import Place
 
 __all__ = ["Joining", "appear", "enter", "read_grant", "seconds_left", "sub_refresh", "subscribe"]
 

@@ -12,9 +12,9 @@ from app.ws.centrifuge.client import Client
 from app.ws.centrifuge.connecting import server_side
 from app.ws.centrifuge.joining import appear, enter
 from app.ws.orders import Order, Put, Remove
-from app.ws.protocols.centrifuge import State
 from app.ws.protocols.centrifuge_codec import Publications
 from app.ws.protocols.centrifuge_codes import Unsubscription
+from app.ws.protocols.centrifuge_state import State
 
 __all__ = ["obey"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.streams.envelope import ANNOUNCEMENTS, kind
-from app.streams.hub import Encoder, Listener
+from app.streams.listener import Encoder, Listener
 from app.streams.position import Position
 from app.streams.publication import Batch
 from app.ws.protocols.centrifuge_codec import Codec
@@ -18,7 +18,7 @@ __all__ = ["Seat"]
 
 
 class Seat:
-    """:class:`~app.streams.hub.Listener` in front of another one.
+    """:class:`~app.streams.listener.Listener` in front of another one.
 
     One with ``room``, in bytes, is shut: it keeps what comes until it is opened.
     """

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from enum import Enum
 
-from app.streams.hub import Writer
+from app.streams.listener import Writer
 from app.ws.emulation.connection import HttpConnection
 from app.ws.protocols.centrifuge_codec import Codec
 from app.ws.session import Session

@@ -1,20 +1,14 @@
-"""The Centrifuge client protocol, v2, in any of its flavours: the state of one socket, without I/O.
+"""The Centrifuge client protocol, v2, in any of its flavours: one socket, without I/O.
 
-Its clients put ``connect`` and all their subscriptions into one frame as soon as the socket is open. So a socket is
-*connecting* from its connect command on and takes more commands at once; the session carries them out in their order,
-and what follows a connect that failed is never looked at: the socket is *unusable* then, and its client leaves. What
-is no command at all ends the socket. The moves are :data:`MOVES`; ``docs/protocol.md`` tells clients the same.
+The states that it moves through are those of :mod:`~app.ws.protocols.centrifuge_state`.
 
-Deadlines: a socket that never connects is stale. A ping goes out at each interval, however busy the socket is,
-because some clients listen for nothing else; its answer is due soon after. A token's end is no deadline by itself, for
-the client was told of it and refreshes: a while later it is.
+Deadlines: a socket that never connects is stale, one that answers no ping is dead. A token's end is no deadline by
+itself, for the client was told of it and refreshes: a while later it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import Enum
 from math import floor, inf
 
 from app.auth.identity import ANONYMOUS, Identity
@@ -47,46 +41,12 @@ from app.ws.protocols.centrifuge_codes import (
 )
 from app.ws.protocols.centrifuge_commands import Command, Connect, Malformed, Word
 from app.ws.protocols.centrifuge_json import JSON
+from app.ws.protocols.centrifuge_pulse import Pulse
+from app.ws.protocols.centrifuge_state import MOVES, Place, State
 
-__all__ = ["MOVES", "Action", "CentrifugeProtocol", "Place", "State"]
+__all__ = ["Action", "CentrifugeProtocol"]
 
 Action = Send | End | Leave | Command
-
-
-@dataclass(slots=True)
-class Place:
-    """One subscription of the socket.
-
-    ``info`` is the client's info as others see it in this channel, JSON text. ``expires_at`` is the end of the token
-    that it was granted by, in seconds since 1970. ``present`` and ``announced`` say whether the client is entered in
-    the channel's presence, and was announced to it.
-    """
-
-    server_side: bool = False
-    positioned: bool = False
-    info: bytes = b"{}"
-    expires_at: float | None = None
-    presence: bool = False
-    announces: bool = False
-    present: bool = False
-    announced: bool = False
-
-
-class State(Enum):
-    FRESH = "fresh"
-    CONNECTING = "connecting"
-    OPEN = "open"
-    UNUSABLE = "unusable"
-    CLOSED = "closed"
-
-
-MOVES: dict[State, frozenset[State]] = {
-    State.FRESH: frozenset({State.CONNECTING, State.CLOSED}),
-    State.CONNECTING: frozenset({State.OPEN, State.UNUSABLE, State.CLOSED}),
-    State.OPEN: frozenset({State.CLOSED}),
-    State.UNUSABLE: frozenset({State.CLOSED}),
-    State.CLOSED: frozenset(),
-}
 
 
 class CentrifugeProtocol:
@@ -99,8 +59,7 @@ class CentrifugeProtocol:
         "_codec",
         "_config",
         "_errors",
-        "_next_ping",
-        "_pong_due",
+        "_pulse",
         "_stale_at",
         "connection_id",
         "expires_at",
@@ -126,9 +85,9 @@ class CentrifugeProtocol:
         self._config = config
         self._errors = 0
         self._stale_at = now + config.auth_timeout
-        self._next_ping = now + config.ping_interval * (0.5 + jitter / 2) if pings else inf
+        first = now + config.ping_interval * (0.5 + jitter / 2) if pings else inf
+        self._pulse = Pulse(first, config.ping_interval, config.centrifuge.pong_timeout)
         self.pings = pings
-        self._pong_due: float | None = None
         self.connection_id = connection_id
         self.session_id = ""
         self.identity: Identity = ANONYMOUS
@@ -256,7 +215,7 @@ class CentrifugeProtocol:
         """Return when :meth:`tick` has something to do."""
         if self.state is not State.OPEN:
             return self._stale_at if self.state is not State.CLOSED else inf
-        return min(self._next_ping, inf if self._pong_due is None else self._pong_due, *self._ends())
+        return min(self._pulse.due(), min(self._ends(), default=inf))
 
     def tick(self, now: float) -> list[Action]:
         """Do what is due."""
@@ -267,7 +226,7 @@ class CentrifugeProtocol:
         delay = self._config.centrifuge.expired_delay
         if self.expires_at is not None and now >= self.expires_at + delay:
             return self._end(CLOSE_EXPIRED)
-        if self._pong_due is not None and now >= self._pong_due:
+        if self._pulse.lost(now):
             return self._end(CLOSE_NO_PONG)
         actions: list[Action] = []
         for channel, place in list(self.places.items()):
@@ -276,10 +235,7 @@ class CentrifugeProtocol:
                     return self._end(CLOSE_SUBSCRIPTION_EXPIRED)
                 place.expires_at = None
                 actions += self.put_out(channel, SUBSCRIPTION_EXPIRED)
-        if now >= self._next_ping:
-            self._next_ping = max(self._next_ping + self._config.ping_interval, now)
-            if self._pong_due is None:
-                self._pong_due = now + self._config.centrifuge.pong_timeout
+        if self._pulse.beat(now):
             actions.append(Send(self._codec.ping))
         return actions
 
@@ -317,10 +273,7 @@ class CentrifugeProtocol:
 
     def _pong(self) -> list[Action]:
         """An answer to nothing is a fault of the client's."""
-        if self._pong_due is None:
-            return self._end(CLOSE_BAD_REQUEST)
-        self._pong_due = None
-        return []
+        return [] if self._pulse.answered() else self._end(CLOSE_BAD_REQUEST)
 
     def _ends(self) -> Iterator[float]:
         delay = self._config.centrifuge.expired_delay

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from app.streams.hub import Encoder
+from app.streams.listener import Encoder
 from app.streams.publication import Publication
 from app.ws.protocols.centrifuge_codes import Fault
 from app.ws.protocols.centrifuge_commands import Command, Word

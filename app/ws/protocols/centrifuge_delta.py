@@ -44,7 +44,7 @@ class DeltaCodec(Protocol):
 
 
 class DeltaEncoder:
-    """:class:`~app.streams.hub.Encoder` of one channel, for listeners that ask it what its last block presumes."""
+    """:class:`~app.streams.listener.Encoder` of one channel, for listeners that ask it what its last block presumes."""
 
     def __init__(self, codec: DeltaCodec, chain: _Chain) -> None:
         self._codec = codec

@@ -18,7 +18,7 @@ __all__ = ["CentrifugeEncoder", "change", "publication"]
 
 
 class CentrifugeEncoder:
-    """:class:`~app.streams.hub.Encoder`; a ``quiet`` one leaves out who comes and goes.
+    """:class:`~app.streams.listener.Encoder`; a ``quiet`` one leaves out who comes and goes.
 
     ``frame`` is how the transport carries lines.
     """

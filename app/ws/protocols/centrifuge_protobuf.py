@@ -29,7 +29,7 @@ _CHANNEL, _PUB, _JOIN, _LEAVE = b"\x12", b"\x22", b"\x2a", b"\x32"
 
 
 class ProtobufEncoder:
-    """:class:`~app.streams.hub.Encoder`; a ``quiet`` one leaves out who comes and goes."""
+    """:class:`~app.streams.listener.Encoder`; a ``quiet`` one leaves out who comes and goes."""
 
     def __init__(self, frame: Callable[[bytes], bytes], *, quiet: bool = False) -> None:
         self._frame = frame

@@ -20,7 +20,7 @@ __all__ = ["NativeEncoder", "channel_fields", "error_message", "message"]
 
 
 class NativeEncoder:
-    """:class:`~app.streams.hub.Encoder` of the native protocol."""
+    """:class:`~app.streams.listener.Encoder` of the native protocol."""
 
     def frame(self, payload: bytes) -> bytes:
         return text_frame(payload)

@@ -16,7 +16,7 @@ __all__ = ["Reader"]
 
 
 class Reader:
-    """:class:`~app.streams.hub.Listener`. ``limit`` is in bytes: what may wait for a reader that does not read."""
+    """:class:`~app.streams.listener.Listener`. ``limit`` is in bytes: what may wait for a reader that does not read."""
 
     encoder = NOTHING
     direct = None
@@ -60,7 +60,7 @@ class Reader:
 
 
 class _Taken:
-    """:class:`~app.streams.hub.Encoder` that keeps what it is given."""
+    """:class:`~app.streams.listener.Encoder` that keeps what it is given."""
 
     def __init__(self, items: list[bytes]) -> None:
         self.items = items
