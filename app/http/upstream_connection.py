@@ -16,6 +16,7 @@ import httptools
 from app.errors import UpstreamInvalid, UpstreamTruncated
 from app.http.tunnel import Passenger
 from app.http.upstream_response import UpstreamResponse
+from app.http.upstream_upload import Upload
 from app.observe.tasks import TaskSet
 
 if TYPE_CHECKING:
@@ -69,11 +70,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._feed: Callable[[bytes], None] | None = None
         self._response: UpstreamResponse | None = None
         self._reading_paused = False
-        self._writing_paused = False
-        self._writable: asyncio.Future[None] | None = None
-        self._upload: asyncio.Task[None] | None = None
-        self._since = 0.0
-        """When the upload began to wait for the upstream."""
+        self.writing_paused = False
+        self._upload: Upload | None = None
+        """As long as the request is not complete."""
         self._response_timeout = 0.0
         self._poll: select.poll | None = None
         self._early: bytes | None = None
@@ -111,7 +110,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._feed = parser.feed_data
         if not isinstance(body, bytes):
             transport.write(head)
-            self._upload = self._tasks.start(self._send_pieces(response, body), "upload")
+            self._upload = Upload(self, response, response_timeout)
+            self._upload.start(self._tasks, body)
         elif len(body) <= _JOIN:
             transport.write(head + body)
         else:
@@ -132,10 +132,7 @@ class UpstreamConnection(asyncio.Protocol):
         """
         if self.closed or self._transport is None:
             return False
-        if self._poll is None:
-            self._poll = select.poll()
-            self._poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return not self._poll.poll(0)
+        return not self._has_come()
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -161,8 +158,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._upload is not None and self._upload is not _current_task():
-            self._upload.cancel()
+        if self._upload is not None:
+            self._upload.stop()
         response, self._response, self.parser, self._feed = self._response, None, None, None
         if response is not None:
             response.fail(UpstreamTruncated())
@@ -190,6 +187,21 @@ class UpstreamConnection(asyncio.Protocol):
         if not self.closed:
             self._timer_at = deadline
             self._timer = self.loop.call_at(deadline, self._tick)
+
+    # For the upload.
+
+    @property
+    def unread(self) -> bool:
+        """Whether something came, or the end, that the loop has yet to read, and may. Costs a system call."""
+        return not self.closed and not self._reading_paused and self._has_come()
+
+    def uploaded(self) -> None:
+        """The request is complete: from now on the answer may be late."""
+        self._upload = None
+        response = self._response
+        if response is not None and response.waiting:
+            response.since = self.loop.time()
+            self.expect(response.overdue(self._response_timeout))
 
     # What the transport calls.
 
@@ -248,18 +260,24 @@ class UpstreamConnection(asyncio.Protocol):
             self._passenger.gone()
 
     def pause_writing(self) -> None:
-        self._writing_paused = True
+        self.writing_paused = True
         if self._passenger is not None:
             self._passenger.pause_writing()
 
     def resume_writing(self) -> None:
-        self._writing_paused = False
+        self.writing_paused = False
         if self._passenger is not None:
             self._passenger.resume_writing()
-        if self._writable is not None and not self._writable.done():
-            self._writable.set_result(None)
+        if self._upload is not None:
+            self._upload.resume()
 
     # Inside.
+
+    def _has_come(self) -> bool:
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(self._poll.poll(0))
 
     def _turn(self, response: UpstreamResponse, rest: bytes) -> None:
         """The upstream switched protocols. Nothing more is read until somebody takes it."""
@@ -289,48 +307,13 @@ class UpstreamConnection(asyncio.Protocol):
             self.resume_reading()
             self._pool.released(self)
 
-    async def _send_pieces(self, response: UpstreamResponse, body: AsyncIterator[bytes]) -> None:
-        """Send a chunked body (RFC 9112 section 7.1). What ``body`` raises is what the answer's reader gets."""
-        transport = self._transport
-        assert transport is not None
-        try:
-            async for piece in body:
-                if self.closed:
-                    return
-                if piece:
-                    transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-                if self._writing_paused:
-                    await self._drained()
-            transport.write(b"0\r\n\r\n")
-        except Exception as error:  # the edge of a task: handed to whoever waits for the answer
-            response.fail(error)
-            self.close()
-        else:
-            self._upload = None
-            if response.waiting:
-                response.since = self.loop.time()
-                self.expect(response.overdue(self._response_timeout))
-        finally:
-            closing = getattr(body, "aclose", None)
-            if closing is not None:
-                await closing()
-
-    async def _drained(self) -> None:
-        self._since = self.loop.time()
-        self.expect(self._since + self._response_timeout)
-        self._writable = self.loop.create_future()
-        try:
-            await self._writable
-        finally:
-            self._writable = None
-
     def _deadline(self) -> float | None:
         """Return what to wait for now; None while nothing can be late: the client is slow, not the upstream."""
         response = self._response
         if response is None:
             return self.idle_since + self._pool.keepalive
-        if self._writable is not None:
-            return self._since + self._response_timeout
+        if self._upload is not None and (overdue := self._upload.overdue) is not None:
+            return overdue
         if response.waiting and (self._upload is None or response.started):
             return response.overdue(self._response_timeout)
         return None
@@ -347,10 +330,3 @@ class UpstreamConnection(asyncio.Protocol):
             self._response.timed_out()
             self._fall_out(self._response)
         self.close()
-
-
-def _current_task() -> asyncio.Task[object] | None:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:  # no task, no loop: called while the program ends
-        return None

@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import struct
+import threading
 
 import pytest
 from cryptography import x509
@@ -643,6 +644,39 @@ async def test_an_answer_may_come_before_the_request_is_complete():
         assert (response.status, await read_all(response)) == (413, b"no")
         await closed.wait()
         assert client.connections("u") == (0, 0)
+
+
+async def test_an_answer_that_came_with_the_end_of_the_connection_is_not_lost_to_the_upload():
+    """An upstream that refuses a body and closes with a part of it unread resets the connection (RFC 9112 section
+    9.6): who writes on before he reads finds the connection broken, and never sees why."""
+    refused = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"
+
+    async def pieces():
+        yield b"x" * 100_000
+        while not reached.is_set():
+            await asyncio.sleep(0.01)
+        go.set()
+        assert closed.wait(10)  # and the loop stands still: what comes is there, and not read
+        for _ in range(20):
+            yield b"x" * 100_000
+
+    def upstream(listener):
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1000)
+            reached.set()
+            go.wait(10)
+            connection.sendall(refused)
+        closed.set()
+
+    reached, go, closed = threading.Event(), threading.Event(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(asyncio.to_thread(upstream, listener))
+        async with transport(f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
+            response = await client.request("u", "POST", "/", (), pieces())
+            assert (response.status, await read_all(response)) == (413, b"no")
+            assert client.connections("u") == (0, 0)
+        await serving
 
 
 async def test_both_bodies_may_flow_at_once():

@@ -129,6 +129,10 @@ class Answering(HttpToolsProtocol):
             self._default_head = b"".join([b"%b: %b\r\n" % field for field in headers])
         return self._default_head
 
+    def part(self) -> None:
+        """Close the connection, for its last answer is complete."""
+        self.transport.close()
+
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
         if self.transport.is_closing():

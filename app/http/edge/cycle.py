@@ -62,6 +62,9 @@ class Owner(Protocol):
     def default_head(self) -> bytes:
         """Return the lines that the server adds to each head."""
 
+    def part(self) -> None:
+        """Close the connection, for its last answer is complete."""
+
     def on_response_complete(self) -> None: ...
 
 
@@ -246,9 +249,9 @@ class Cycle:
             raise RuntimeError("an answer is shorter than its Content-Length")
         self.response_complete = True
         self.tell()
-        if not self.keep_alive:
-            self._transport.close()
         if self._owner is not None:
+            if not self.keep_alive:
+                self._owner.part()
             self._owner.on_response_complete()
 
     async def _run(self, app: ASGIApp, tasks: set[asyncio.Task[None]]) -> None:

@@ -159,6 +159,14 @@ class Guard(Deadlines):
 
     # What a request's cycle calls.
 
+    def part(self) -> None:
+        """Close the connection; but who is still sending a body may go on for a while, as one who is refused."""
+        if self._part is Part.BODY and self.transport.can_write_eof():
+            self._clear_deadline()
+            self._part, self._why = Part.REFUSED, None
+        else:
+            super().part()
+
     def on_response_complete(self) -> None:
         if self._part is Part.BODY:
             self._body = 0
@@ -254,6 +262,14 @@ class Guard(Deadlines):
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-            self._deadline = self.loop.call_later(_LINGER, self.transport.abort)
+            self._deadline = self.loop.call_later(_LINGER, self._linger, self.transport.get_write_buffer_size())
         else:
             self.transport.close()
+
+    def _linger(self, unsent: int) -> None:
+        """Close, unless the client is reading: ``unsent`` bytes waited for it the last time."""
+        left = self.transport.get_write_buffer_size()
+        if 0 < left < unsent:
+            self._deadline = self.loop.call_later(_LINGER, self._linger, left)
+        else:
+            self.transport.abort()

@@ -58,6 +58,9 @@ class Connection:
     def default_head(self) -> bytes:
         return b"date: now\r\n"
 
+    def part(self) -> None:
+        self.transport.close()
+
     def on_response_complete(self) -> None:
         self.completed += 1
 

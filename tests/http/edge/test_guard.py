@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 
 import pytest
 
@@ -358,6 +359,40 @@ async def test_the_rest_of_a_body_that_nobody_wants_is_not_read_for_ever(monkeyp
             it.send(b"x" * 1000)
             await asyncio.sleep(0.05)
         assert await it.rest() == b""
+
+
+def _sends_all_and_then_reads(port: int, head: bytes, body: bytes) -> bytes:
+    """Return the answer that a client gets which reads when it has sent all, as simple ones do."""
+    answer = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=WITHIN) as connection:
+        connection.sendall(head)
+        connection.sendall(body)
+        while data := connection.recv(65536):
+            answer += data
+    return answer
+
+
+@pytest.mark.parametrize("last", [b"HTTP/1.1\r\nConnection: close", b"HTTP/1.0"])
+async def test_an_answer_that_is_the_connections_last_reaches_who_is_still_sending(last: bytes) -> None:
+    """Closed at once, with a part of the body unread, the connection would be reset, and the answer with it."""
+    head = b"POST /early %b\r\nHost: a\r\nContent-Length: 8000000\r\n\r\n" % last
+    async with served() as (port, _, server):
+        told = await asyncio.to_thread(_sends_all_and_then_reads, port, head, b"x" * 8_000_000)
+        assert told.split(b"\r\n\r\n")[1].startswith(b"/early||")
+        async with asyncio.timeout(WITHIN):
+            while server.server_state.connections:
+                await asyncio.sleep(0.01)
+
+
+async def test_who_goes_on_sending_behind_the_last_answer_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "_LINGER", 0.2)
+    async with served() as (port, _, server), client(port) as it:
+        it.send(b"POST /early HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 900000000\r\n\r\n")
+        assert (await it.answer())[2].startswith(b"/early||")
+        async with asyncio.timeout(WITHIN):
+            while server.server_state.connections:
+                it.send(b"x" * 100_000)
+                await asyncio.sleep(0.01)
 
 
 async def test_what_comes_as_the_server_goes_is_answered_as_the_last_one() -> None:
