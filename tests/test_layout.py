@@ -13,7 +13,8 @@ LONGEST_FUNCTION = 60
 PURE = [
     *("app/streams/position.py", "app/streams/publication.py", "app/streams/merge.py", "app/streams/recovery.py"),
     *("app/streams/hub.py", "app/streams/listener.py", "app/streams/log.py"),
-    *("app/generations/lifecycle.py", "app/generations/events.py", "app/generations/receipt.py"),
+    *("app/generations/lifecycle.py", "app/generations/events.py", "app/generations/event_json.py"),
+    "app/generations/receipt.py",
     "app/generations/formats",
     "app/ws/protocols",
     *("app/http/uploads/multipart.py", "app/http/uploads/sniffing.py", "app/http/uploads/inspector.py"),

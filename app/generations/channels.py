@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.generations.events import is_terminal
+from app.generations.event_json import is_terminal
 
 __all__ = ["GENERATION_PREFIX", "channel_of", "ends_channel"]
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from app.errors import OutputTooLong
 from app.generations.account import Account
+from app.generations.event_json import encode, encode_delta, name_of
 from app.generations.events import (
     TERMINALS,
     Artifact,
@@ -26,9 +27,6 @@ from app.generations.events import (
     Started,
     Switched,
     Usage,
-    encode,
-    encode_delta,
-    name_of,
 )
 from app.generations.lifecycle import Lifecycle, State
 from app.generations.previews import PreviewShelf

@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 
-from app.generations.events import FilePatch, FileSet, Part, encode, encode_delta
+from app.generations.event_json import encode, encode_delta
+from app.generations.events import FilePatch, FileSet, Part
 from app.generations.splices import joined
 
 __all__ = ["EventMergeRule"]
@@ -25,7 +26,7 @@ class EventMergeRule:
 
     Everything else stays as it is, terminals above all.
 
-    The part is read off the event's last bytes: :func:`~app.generations.events.encode_delta` writes it last, and a
+    The part is read off the event's last bytes: :func:`~app.generations.event_json.encode_delta` writes it last, and a
     text's own quotation marks are escaped, so a text can't end like that.
     """
 
@@ -68,7 +69,7 @@ def _combine_files(items: Sequence[bytes]) -> list[tuple[bytes, int]]:
 
 
 def _change(event: dict[str, Any]) -> FileSet | FilePatch:
-    """Return the value of what :func:`~app.generations.events.encode` wrote."""
+    """Return the value of what :func:`~app.generations.event_json.encode` wrote."""
     if event["type"] == "set":
         return FileSet(event["path"], event["rev"], event["text"])
     return FilePatch(event["path"], event["base_rev"], event["rev"], event["from"], event["del"], event["ins"])

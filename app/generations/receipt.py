@@ -105,11 +105,6 @@ class Snapshot:
         return len(self.text)
 
     @property
-    def says_anything(self) -> bool:
-        """Whether there is any text: of the answer, of its reasoning, of calls of tools."""
-        return bool(self.text or self.reasoning or self.tools)
-
-    @property
     def latest(self) -> tuple[str, str, str]:
         """What the last upstream has said: text, reasoning, tools."""
         text, reasoning, tools = self.kept

@@ -14,7 +14,7 @@ import orjson
 
 from app.auth.identity import Identity
 from app.errors import BadRequest, Gone, NotFound, PermissionDenied, PreviousNotFound
-from app.generations.events import encode, encode_delta
+from app.generations.event_json import encode, encode_delta
 from app.generations.formats.served.calls import calls_of
 from app.generations.formats.served.response_request import (
     asked_of,

@@ -18,7 +18,8 @@ import structlog
 
 from app.config import GenerationsConfig
 from app.errors import BrokerUnavailable, Interrupted
-from app.generations.events import Failed, Usage, encode
+from app.generations.event_json import encode
+from app.generations.events import Failed, Usage
 from app.generations.metering import usage_of
 from app.generations.receipt import Snapshot, fold
 from app.generations.relay import Relay

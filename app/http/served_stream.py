@@ -14,7 +14,7 @@ from typing import Any
 from starlette.responses import Response
 
 from app.auth.identity import Identity
-from app.generations.events import is_terminal
+from app.generations.event_json import is_terminal
 from app.generations.formats.served.wire import Failure, Wire, failure_of, loaded, unforgotten
 from app.generations.merging import EventMergeRule
 from app.generations.waiting import Waiter

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from app.generations.events import encode
+from app.generations.event_json import encode
 from app.generations.files import Files
 from tests.support.browser import chromium, recorded_page
 from tests.support.playground import PATIENCE, Demo, expect_no_overflow, expect_proven, part, sign_in

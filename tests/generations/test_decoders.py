@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import UpstreamTruncated
-from app.generations.events import TERMINALS, Completed, Delta, Event, Failed, encode
+from app.generations.event_json import encode
+from app.generations.events import TERMINALS, Completed, Delta, Event, Failed
 from app.generations.formats.decoders import StreamDecoder
 from tests.support.recordings import RECORDINGS, Recording
 

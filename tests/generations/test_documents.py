@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import UpstreamTruncated
+from app.generations.event_json import encode
 from app.generations.events import (
     TERMINALS,
     Artifact,
@@ -22,7 +23,6 @@ from app.generations.events import (
     Progress,
     Queued,
     Usage,
-    encode,
 )
 from app.generations.formats import POLL_DECODERS
 from app.generations.formats.automatic1111 import automatic1111

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.generations.events import Completed, FilePatch, FileReceipt, FileSet, encode, encode_delta
+from app.generations.event_json import encode, encode_delta
+from app.generations.events import Completed, FilePatch, FileReceipt, FileSet
 from app.generations.files import Files
 from app.generations.formats.screenshot_to_code import screenshot_to_code
 from app.generations.receipt import ReceiptBuilder, fold

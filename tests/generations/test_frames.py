@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import UpstreamTruncated
+from app.generations.event_json import encode
 from app.generations.events import (
     TERMINALS,
     Artifact,
@@ -24,7 +25,6 @@ from app.generations.events import (
     Preview,
     Progress,
     Queued,
-    encode,
 )
 from app.generations.formats import FRAME_DECODERS
 from app.generations.formats.comfyui import comfyui

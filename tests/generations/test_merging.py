@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.generations.event_json import encode, is_terminal
 from app.generations.events import (
     Audio,
     Cancelled,
@@ -20,8 +21,6 @@ from app.generations.events import (
     Part,
     Started,
     Usage,
-    encode,
-    is_terminal,
 )
 from app.generations.files import Files
 from app.generations.merging import EventMergeRule

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import BadRequest, UpstreamTruncated
-from app.generations.events import TERMINALS, Completed, Delta, Event, Failed, Usage, encode
+from app.generations.event_json import encode
+from app.generations.events import TERMINALS, Completed, Delta, Event, Failed, Usage
 from app.generations.formats import FORMATS
 from app.generations.formats.openai_chat import openai_chat
 from app.generations.formats.openai_request import PARAMETERS, request_body

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from app.errors import BadRequest
-from app.generations.events import Completed, Event, FileSet, Started, encode
+from app.generations.event_json import encode
+from app.generations.events import Completed, Event, FileSet, Started
 from app.generations.origin import Origin, parse_origin, with_files
 from app.generations.receipt import Snapshot, fold
 from app.generations.requests import StartRequest

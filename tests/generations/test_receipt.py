@@ -8,6 +8,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.generations.event_json import encode, encode_delta
 from app.generations.events import (
     Artifact,
     Cancelled,
@@ -21,8 +22,6 @@ from app.generations.events import (
     Started,
     Switched,
     Usage,
-    encode,
-    encode_delta,
 )
 from app.generations.lifecycle import State
 from app.generations.receipt import ReceiptBuilder, fold

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import UpstreamInvalid
+from app.generations.event_json import encode
 from app.generations.events import (
     Artifact,
     Audio,
@@ -18,7 +19,6 @@ from app.generations.events import (
     Preview,
     Progress,
     Queued,
-    encode,
 )
 from app.generations.files import Files
 from app.generations.receipt import fold

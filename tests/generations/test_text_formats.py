@@ -23,7 +23,8 @@ from app.generations.events import (
     Usage,
 )
 from app.generations.formats import STREAM_DECODERS
-from app.generations.formats.decoders import JsonLines, StreamDecoder
+from app.generations.formats.bodies import json_in_lines
+from app.generations.formats.decoders import StreamDecoder
 from app.generations.formats.json_lines import FIELDS, json_lines
 from app.generations.formats.lines import LineSplitter
 from app.generations.formats.ollama import OllamaReader, ollama
@@ -223,7 +224,7 @@ def test_any_path_can_be_configured_and_finds_nothing_at_worst(path: str) -> Non
 def test_a_line_past_the_limit_fails_and_keeps_what_came() -> None:
     good = line({"response": "kept", "done": False})
     for chunks in ([good + b"x" * 200], [good, b"x" * 200], [good + b"x" * 60, b"x" * 60 + b"\n"]):
-        decoder = JsonLines(OllamaReader(), 100)
+        decoder = json_in_lines(OllamaReader(), 100)
         events = [event for chunk in chunks for event in decoder.feed(chunk)] + decoder.end()
         assert events[0] == Delta("kept")
         assert isinstance(events[1], Failed)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.generations.events import Completed, Receipt, Usage, encode, encode_delta
+from app.generations.event_json import encode, encode_delta
+from app.generations.events import Completed, Receipt, Usage
 from app.generations.merging import EventMergeRule
 from app.streams.merge import NeverMerge
 from app.streams.publication import Batch, Publication

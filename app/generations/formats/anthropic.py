@@ -17,8 +17,9 @@ import orjson
 
 from app.errors import UpstreamTruncated
 from app.generations.formats.answer import Answer, count
+from app.generations.formats.decoders import StreamDecoder
 from app.generations.formats.sse import MAX_EVENT
-from app.generations.formats.sse_events import Sse, json_sse
+from app.generations.formats.sse_events import json_sse
 
 __all__ = ["AnthropicReader", "anthropic"]
 
@@ -35,7 +36,7 @@ _SILENT = {"signature_delta", "citations_delta"}
 _INPUTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 
-def anthropic(limit: int = MAX_EVENT) -> Sse:
+def anthropic(limit: int = MAX_EVENT) -> StreamDecoder:
     """Return a decoder of one message."""
     return json_sse(AnthropicReader(), limit)
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from app.errors import UpstreamInvalid, UpstreamTruncated
+from app.errors import UpstreamTruncated
 from app.generations.events import Event
 from app.generations.formats.answer import Answer
-from app.generations.formats.lines import MAX_LINE, LineSplitter
 
 __all__ = [
     "EventReader",
@@ -20,7 +19,6 @@ __all__ = [
     "FrameReader",
     "JsonDocuments",
     "JsonFrames",
-    "JsonLines",
     "PollDecoder",
     "StreamDecoder",
     "object_of",
@@ -94,51 +92,6 @@ class FrameReader(EventReader, Protocol):
 
     def closed(self, code: int | None, answer: Answer) -> None:
         """Take the close, before any terminal."""
-
-
-class JsonLines:
-    """A body of one JSON object in each line. ``limit`` is the bytes that one line may have."""
-
-    def __init__(self, reader: EventReader, limit: int = MAX_LINE) -> None:
-        self.answer = Answer()
-        self._reader = reader
-        self._splitter = LineSplitter(limit)
-
-    def feed(self, data: bytes) -> list[Event]:
-        """As :meth:`StreamDecoder.feed`. A line past the limit fails the generation."""
-        answer = self.answer
-        if answer.ended:
-            return []
-        try:
-            lines = self._splitter.feed(data)
-        except UpstreamInvalid as error:
-            answer.fail(error)
-            return answer.take()
-        for line in lines:
-            value = object_of(line, answer)
-            if value is None:
-                answer.malformed += 1
-            else:
-                self._reader.read("", value, answer)
-                if answer.ended:
-                    break
-        return answer.take()
-
-    def end(self) -> list[Event]:
-        """As :meth:`StreamDecoder.end`. A last line that lacks only its line end counts when it can be read."""
-        answer = self.answer
-        if answer.ended:
-            return []
-        try:
-            left = self._splitter.end()
-        except UpstreamInvalid as error:
-            answer.fail(error)
-            return answer.take()
-        if left and (value := object_of(left, answer)) is not None:
-            self._reader.read("", value, answer)
-        if not answer.ended:
-            answer.fail(UpstreamTruncated())
-        return answer.take()
 
 
 class JsonFrames:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from app.generations.formats.answer import Answer, count, number
-from app.generations.formats.decoders import JsonDocuments
+from app.generations.formats.decoders import JsonDocuments, StreamDecoder
 from app.generations.formats.paths import first_finder
 from app.generations.formats.screenshot_to_code import path_of
-from app.generations.formats.sse_events import Sse, json_sse
+from app.generations.formats.sse_events import json_sse
 
 __all__ = ["FIELDS", "JobReader", "job_documents", "job_events"]
 
@@ -55,7 +55,7 @@ def job_documents(fields: Mapping[str, str] | None = None) -> JsonDocuments:
     return JsonDocuments(JobReader({**FIELDS, **(fields or {})}))
 
 
-def job_events(fields: Mapping[str, str] | None = None) -> Sse:
+def job_events(fields: Mapping[str, str] | None = None) -> StreamDecoder:
     """Return a decoder of one job's server-sent events."""
     return json_sse(JobReader({**FIELDS, **(fields or {})}))
 

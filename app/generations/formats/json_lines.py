@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from app.generations.formats.answer import Answer, exact
-from app.generations.formats.decoders import JsonLines
+from app.generations.formats.bodies import json_in_lines
+from app.generations.formats.decoders import StreamDecoder
 from app.generations.formats.lines import MAX_LINE
 
 __all__ = ["FIELDS", "JsonLinesReader", "json_lines"]
@@ -41,9 +42,9 @@ FIELDS: Mapping[str, str] = {
 _Look = Callable[[Any], Any]
 
 
-def json_lines(fields: Mapping[str, str], limit: int = MAX_LINE) -> JsonLines:
+def json_lines(fields: Mapping[str, str], limit: int = MAX_LINE) -> StreamDecoder:
     """Return a decoder of one answer. ``fields`` replace those of :data:`FIELDS`."""
-    return JsonLines(JsonLinesReader({**FIELDS, **fields}), limit)
+    return json_in_lines(JsonLinesReader({**FIELDS, **fields}), limit)
 
 
 class JsonLinesReader:

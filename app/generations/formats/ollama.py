@@ -14,15 +14,16 @@ import orjson
 
 from app.errors import UpstreamError
 from app.generations.formats.answer import Answer
-from app.generations.formats.decoders import JsonLines
+from app.generations.formats.bodies import json_in_lines
+from app.generations.formats.decoders import StreamDecoder
 from app.generations.formats.lines import MAX_LINE
 
 __all__ = ["OllamaReader", "ollama"]
 
 
-def ollama(limit: int = MAX_LINE) -> JsonLines:
+def ollama(limit: int = MAX_LINE) -> StreamDecoder:
     """Return a decoder of one answer of either endpoint."""
-    return JsonLines(OllamaReader(), limit)
+    return json_in_lines(OllamaReader(), limit)
 
 
 class OllamaReader:

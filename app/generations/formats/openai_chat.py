@@ -17,13 +17,14 @@ from typing import Any
 from app.errors import UpstreamError
 from app.generations.events import Delta
 from app.generations.formats.answer import Answer
+from app.generations.formats.decoders import StreamDecoder
 from app.generations.formats.sse import MAX_EVENT
-from app.generations.formats.sse_events import Sse, json_sse
+from app.generations.formats.sse_events import json_sse
 
 __all__ = ["OpenAIChatReader", "openai_chat"]
 
 
-def openai_chat(limit: int = MAX_EVENT) -> Sse:
+def openai_chat(limit: int = MAX_EVENT) -> StreamDecoder:
     """Return a decoder of one answer."""
     return json_sse(OpenAIChatReader(), limit)
 

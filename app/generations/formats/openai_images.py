@@ -12,7 +12,8 @@ from typing import Any
 
 from app.errors import UpstreamInvalid, UpstreamTruncated
 from app.generations.formats.answer import Answer, count
-from app.generations.formats.sse_events import Sse, json_sse
+from app.generations.formats.decoders import StreamDecoder
+from app.generations.formats.sse_events import json_sse
 
 __all__ = ["MAX_IMAGE_EVENT", "OpenAIImagesReader", "openai_images"]
 
@@ -22,7 +23,7 @@ MAX_IMAGE_EVENT = 32 * 1024 * 1024
 _FAMILIES = {"image_generation", "image_edit"}
 
 
-def openai_images(limit: int = MAX_IMAGE_EVENT) -> Sse:
+def openai_images(limit: int = MAX_IMAGE_EVENT) -> StreamDecoder:
     """Return a decoder of one image."""
     return json_sse(OpenAIImagesReader(), limit)
 

@@ -16,8 +16,9 @@ from typing import Any
 from app.errors import UpstreamTruncated
 from app.generations.events import Part
 from app.generations.formats.answer import Answer, count, exact
+from app.generations.formats.decoders import StreamDecoder
 from app.generations.formats.sse import MAX_EVENT
-from app.generations.formats.sse_events import Sse, json_sse
+from app.generations.formats.sse_events import json_sse
 
 __all__ = ["OpenAIResponsesReader", "openai_responses"]
 
@@ -55,7 +56,7 @@ _NOTHING_NEW = (
 )
 
 
-def openai_responses(limit: int = MAX_EVENT) -> Sse:
+def openai_responses(limit: int = MAX_EVENT) -> StreamDecoder:
     """Return a decoder of one response over server-sent events."""
     return json_sse(OpenAIResponsesReader(), limit)
 

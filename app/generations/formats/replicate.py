@@ -15,9 +15,9 @@ from typing import Any
 
 from app.errors import UpstreamError, UpstreamInvalid
 from app.generations.formats.answer import Answer
-from app.generations.formats.decoders import JsonDocuments
-from app.generations.formats.sse import MAX_EVENT
-from app.generations.formats.sse_events import Sse
+from app.generations.formats.bodies import Body
+from app.generations.formats.decoders import JsonDocuments, StreamDecoder
+from app.generations.formats.sse import MAX_EVENT, SseEvent, SseParser
 
 __all__ = ["ReplicateEvents", "ReplicateReader", "replicate_prediction", "replicate_stream"]
 
@@ -29,13 +29,13 @@ _LOG_TAIL = 4096
 _STARTS = {"starting", "queued"}
 
 
-def replicate_stream(limit: int = MAX_EVENT) -> Sse:
+def replicate_stream(limit: int = MAX_EVENT) -> StreamDecoder:
     """Return a decoder of the events of ``urls.stream``."""
-    return Sse(ReplicateEvents(), limit)
+    return Body(SseParser(limit), ReplicateEvents())
 
 
 class ReplicateEvents:
-    """:class:`~app.generations.formats.sse_events.SseReader` of a prediction's stream.
+    """:class:`~app.generations.formats.bodies.PieceReader` of a prediction's stream.
 
     ``output`` is ``text``, or an artifact where it is the address of a file at Replicate or a ``data:`` URL; a
     percentage in ``logs`` is progress.
@@ -44,8 +44,9 @@ class ReplicateEvents:
     def __init__(self) -> None:
         self._files = 0
 
-    def take(self, name: str, data: bytes, answer: Answer) -> None:
+    def take(self, event: SseEvent, answer: Answer) -> None:
         """Take an event."""
+        name, data = event
         text = data.decode("utf-8", "replace")
         if name == "output":
             if _FILE.fullmatch(text):
@@ -62,10 +63,11 @@ class ReplicateEvents:
         else:
             answer.unknown += 1
 
-    def last(self, name: str, data: bytes, answer: Answer) -> None:
+    def last(self, event: SseEvent, answer: Answer) -> None:
         """Take what has no blank line behind it: text may be cut anywhere, the JSON of ``done`` is whole or none."""
+        name, data = event
         if name == "done" and _json(data, answer) is not None:
-            self.take(name, data, answer)
+            self.take(event, answer)
 
 
 def _finish(value: Any, answer: Answer) -> None:

@@ -15,8 +15,9 @@ import orjson
 
 from app.errors import UpstreamError, UpstreamTruncated
 from app.generations.formats.answer import Answer, exact
+from app.generations.formats.decoders import StreamDecoder
 from app.generations.formats.sse import MAX_EVENT
-from app.generations.formats.sse_events import Sse, json_sse
+from app.generations.formats.sse_events import json_sse
 
 __all__ = ["VercelReader", "vercel_ai"]
 
@@ -39,7 +40,7 @@ _SILENT = {
 }
 
 
-def vercel_ai(limit: int = MAX_EVENT) -> Sse:
+def vercel_ai(limit: int = MAX_EVENT) -> StreamDecoder:
     """Return a decoder of one message."""
     return json_sse(VercelReader(), limit)
 

@@ -92,16 +92,16 @@ class _Merging:
         for theirs in document.operations if document is not None else ():
             if theirs.method.upper() not in route.methods:
                 continue
-            for place in places(route, theirs.path):
-                if self._add(route, theirs.method, place.path, described(route, theirs, place.path)):
+            for path in places(route, theirs.path):
+                if self._add(route, theirs.method, path, described(route, theirs, path)):
                     told = True
                     assert document is not None
                     if theirs.body is not None:
                         self._used.update(dict.fromkeys(theirs.used, document))
-                        self._add_schemes(route, place.path, theirs.method, theirs.schemes)
+                        self._add_schemes(route, path, theirs.method, theirs.schemes)
                 yield
         if not told:
-            path = general_place(route).path
+            path = general_place(route)
             for method in _shown(route):
                 self._add(route, method, path, general(route, method, path))
             yield

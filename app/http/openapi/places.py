@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from app.config.routes import REST
 from app.errors import BadRequest
 from app.http.paths import normal_path
 from app.http.routes import ANY, Match, Route, RouteTable
 
-__all__ = ["NAMES", "Place", "general_place", "is_reachable", "places"]
+__all__ = ["NAMES", "general_place", "is_reachable", "places"]
 
 NAMES = re.compile(r"\{([^{}/]{1,64})\}")
 """In a template; the group is the parameter's name."""
@@ -25,17 +24,11 @@ _SAMPLE = "x0x"
 """Stands for any value of a parameter."""
 
 
-class Place(NamedTuple):
-    """``path`` is a template as a client uses it, ``own_names`` those of its parameters that are the route's."""
+def places(route: Route, path: str) -> Iterator[str]:
+    """Yield the templates by which a client reaches the upstream's ``path`` over ``route``.
 
-    path: str
-    own_names: tuple[str, ...]
-
-
-def places(route: Route, path: str) -> Iterator[Place]:
-    """Yield where a client reaches the upstream's ``path`` by ``route``; nothing where the route does not lead there.
-
-    Whether an earlier route takes that place is not looked at: :func:`is_reachable` does.
+    There are none where the route does not lead there. Whether an earlier route takes that place is not looked at:
+    :func:`is_reachable` does.
     """
     if route.config.rewrite:
         place = _rewritten(route, path.split("/")[1:])
@@ -46,10 +39,10 @@ def places(route: Route, path: str) -> Iterator[Place]:
     for candidate in dict.fromkeys((prefix + path, prefix or path) if path == "/" else (prefix + path,)):
         segments = _unified(route, candidate.split("/")[1:])
         if segments is not None:
-            yield Place("/" + "/".join(segments), ())
+            yield "/" + "/".join(segments)
 
 
-def general_place(route: Route) -> Place:
+def general_place(route: Route) -> str:
     """Return where a client reaches a route of which no more is known than the configuration says."""
     names = tuple(name for name, _ in route.names)
     segments = _named(route, {})
@@ -58,8 +51,7 @@ def general_place(route: Route) -> Place:
         while rest in names:
             rest += "_"
         segments.append(f"{{{rest}}}")
-        names += (rest,)
-    return Place("/" + "/".join(segments), names)
+    return "/" + "/".join(segments)
 
 
 def is_reachable(table: RouteTable, route: Route | None, method: str, path: str) -> bool:
@@ -79,7 +71,7 @@ def is_reachable(table: RouteTable, route: Route | None, method: str, path: str)
     return isinstance(found, Match) and found.route is route
 
 
-def _rewritten(route: Route, theirs: list[str]) -> Place | None:
+def _rewritten(route: Route, theirs: list[str]) -> str | None:
     rewrite = route.config.rewrite.split("/")[1:]
     rest: list[str] | None = None
     if rewrite[-1] == f"{{{REST}}}" and not any(name == REST for name, _ in route.names):
@@ -96,12 +88,11 @@ def _rewritten(route: Route, theirs: list[str]) -> Place | None:
             return None
         bound |= values
     segments = _named(route, bound)
-    left = tuple(name for name, _ in route.names if name not in bound)
     if route.open_end:
         if rest is None:
             return None  # Whatever a client writes there leads to the same: the general place says so.
         segments += rest
-    return Place("/" + "/".join(segments), left)
+    return "/" + "/".join(segments)
 
 
 def _values(ours: str, theirs: str) -> dict[str, str] | None:

@@ -91,18 +91,6 @@ class Client:
         """Send ``commands`` in one round trip for each server and return their replies in order."""
         return _checked(await self._all(commands, None))
 
-    async def each_master(self, commands: Callable[[Master], Sequence[Command]]) -> list[Any]:
-        """Send each master what ``commands`` has for it, and return all replies, master by master."""
-        async with self._bounded():
-            await self._all_up()
-            sent = []
-            for master in self.topology.masters:
-                packed = _packed(commands(master))
-                link = await self._link(lambda master=master: self._links.to(master))  # type: ignore[misc]
-                sent.append(link.calls(packed))
-            replies = [reply for replies in await asyncio.gather(*sent) for reply in replies]
-            return _checked([_translated(reply) for reply in replies])
-
     async def require_all(self) -> None:
         """Raise unless every master can be reached."""
         async with self._bounded():

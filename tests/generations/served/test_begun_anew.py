@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import orjson
 
-from app.generations.events import Completed, Delta, Receipt, Reset, Started, Switched, encode, is_reset, is_terminal
+from app.generations.event_json import encode, is_reset, is_terminal
+from app.generations.events import Completed, Delta, Receipt, Reset, Started, Switched
 from app.generations.formats.served.screenshots import VariantFrames
 from app.generations.formats.served.wire import unforgotten
 

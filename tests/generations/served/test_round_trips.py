@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from app.generations.events import Cancelled, Completed, Delta, Event, Failed, Receipt, Started, Usage, encode
+from app.generations.event_json import encode
+from app.generations.events import Cancelled, Completed, Delta, Event, Failed, Receipt, Started, Usage
 from app.generations.formats import STREAM_DECODERS
 from app.generations.formats.served.chat_completions import ChatStream
 from app.generations.formats.served.images import ImageStream

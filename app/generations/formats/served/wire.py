@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import orjson
 
 from app.errors import NotFound, PermissionDenied, RateLimited, TidegateError, Unauthenticated, UpstreamTruncated
-from app.generations.events import Failed, encode, is_reset
+from app.generations.event_json import encode, is_reset
+from app.generations.events import Failed
 
 __all__ = [
     "Failure",

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.generations.event_json import encode, encode_delta
 from app.generations.events import (
     TERMINALS,
     Cancelled,
@@ -20,8 +21,6 @@ from app.generations.events import (
     Started,
     Switched,
     Usage,
-    encode,
-    encode_delta,
 )
 
 RECEIPT = Receipt(12, 3, "ab" * 32)
