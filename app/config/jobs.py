@@ -107,6 +107,9 @@ class RouteGenerationConfig(JobConfig):
     children: str = ""
     """Where the ids of several jobs stand that one answer began: `$.generations[*].id`; then `id` is that of the batch,
     which is a generation over them."""
+    limits: tuple[str, ...] = ()
+    """Names of tables under `[limits]` that let the request in, as those of a kind do: budgets hold until the job has
+    ended. Those of the kind that is called so, if there is one, hold, too."""
     first_event_timeout: float = Field(60.0, gt=0)
     """How long the upstream may take until it says something of the job."""
     idle_timeout: float = Field(60.0, gt=0)

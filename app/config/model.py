@@ -97,24 +97,38 @@ class Config(Section):
     @model_validator(mode="after")
     def _limits_exist(self) -> Config:
         for kind, generation in self.generations.kinds.items():
-            for place, limit in enumerate(generation.limits):
-                if limit not in self.limits:
-                    raise WrongSetting(("generations", "kinds", kind, "limits", place), _not_a_limit(limit))
-            units = sorted({unit for limit in generation.limits if (unit := self.limits[limit].unit) is not None})
-            if len(units) > 1:
-                what = f"name budgets of {' and of '.join(units)}; those of a kind are of one unit"
-                raise WrongSetting(("generations", "kinds", kind, "limits"), what)
-        for place, limit in enumerate(self.server.health.limits):
-            if limit not in self.limits:
-                raise WrongSetting(("server", "health", "limits", place), _not_a_limit(limit))
+            self._check_limits(("generations", "kinds", kind, "limits"), generation.limits)
+            self._check_one_unit(("generations", "kinds", kind, "limits"), generation.limits)
+        self._check_limits(("server", "health", "limits"), self.server.health.limits)
         for index, route in enumerate(self.routes):
+            self._check_limits(("routes", index, "limits"), route.limits)
             for place, limit in enumerate(route.limits):
-                if limit not in self.limits:
-                    raise WrongSetting(("routes", index, "limits", place), _not_a_limit(limit))
                 if self.limits[limit].unit in {"images", "seconds"}:
                     what = f"names {limit!r}, a budget of {self.limits[limit].unit}, which is for kinds of generations"
                     raise WrongSetting(("routes", index, "limits", place), what)
+            if route.generation is not None:
+                key = ("routes", index, "generation", "limits")
+                self._check_limits(key, route.generation.limits)
+                kind_ = self.generations.kinds.get(route.generation.kind)
+                named = (*route.generation.limits, *(() if kind_ is None else kind_.limits))
+                self._check_one_unit(key, named)
+                self._check_not_twice(key, named, route.limits)
         return self
+
+    def _check_limits(self, key: tuple[str | int, ...], names: tuple[str, ...]) -> None:
+        for place, limit in enumerate(names):
+            if limit not in self.limits:
+                raise WrongSetting((*key, place), _not_a_limit(limit))
+
+    def _check_one_unit(self, key: tuple[str | int, ...], names: tuple[str, ...]) -> None:
+        units = sorted({unit for limit in names if (unit := self.limits[limit].unit) is not None})
+        if len(units) > 1:
+            raise WrongSetting(key, f"name budgets of {' and of '.join(units)}; those of a kind are of one unit")
+
+    def _check_not_twice(self, key: tuple[str | int, ...], names: tuple[str, ...], others: tuple[str, ...]) -> None:
+        for limit in names:
+            if limit in others and self.limits[limit].budget is not None:
+                raise WrongSetting(key, f"hold a job to the budget {limit!r}, which the route itself counts, too")
 
     @model_validator(mode="after")
     def _cache_has_its_store(self) -> Config:

@@ -46,7 +46,12 @@ class Allowance:
     def bounded(self) -> bool:
         """Whether there is a budget, and it could be asked."""
         reservation = self._verdict.reservation
-        return reservation is not None and reservation.granted is not None
+        return self.exhausted or (reservation is not None and reservation.granted is not None)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it was let in with nothing, for its upstream had begun."""
+        return self._verdict.refusal is not None
 
     def spend(self, used: int) -> bool:
         """Note that ``used`` is gone by now; False when that is all there is."""
@@ -84,6 +89,10 @@ class Allowance:
     def settle(self, used: int) -> None:
         """End, with what was used; a second time changes nothing."""
         self._limits.release(self._verdict, used)
+
+    def give_back(self) -> None:
+        """Leave what was set aside to others, and keep its slots."""
+        self._limits.unreserve(self._verdict, 0)
 
     def forget(self) -> None:
         """Another replica goes on, and settles."""

@@ -43,6 +43,8 @@ class JobPlace:
     max_bytes: int | None
     children: str = ""
     """Where the ids of a batch's jobs stand in the answer."""
+    limits: tuple[str, ...] = ()
+    """What lets a request in that begins one of its jobs, where that is not asked for as a kind."""
 
 
 def kind_place(kind: str, config: GenerationConfig) -> JobPlace:
@@ -63,9 +65,23 @@ def places_of(config: GenerationsConfig, routes: Iterable[RouteConfig]) -> dict[
     for route in routes:
         tracked = route.generation
         if tracked is not None:
-            name, patience = place_name(route), patience_of(tracked)
-            places.append(JobPlace(name, tracked.kind, route.upstream, tracked, patience, None, tracked.children))
+            places.append(_route_place(route, tracked, config))
     return {place.name: place for place in places}
+
+
+def _route_place(route: RouteConfig, tracked: RouteGenerationConfig, config: GenerationsConfig) -> JobPlace:
+    kind = config.kinds.get(tracked.kind)
+    named = (*(() if kind is None else kind.limits), *tracked.limits)
+    return JobPlace(
+        place_name(route),
+        tracked.kind,
+        route.upstream,
+        tracked,
+        patience_of(tracked),
+        None if kind is None else kind.max_bytes,
+        tracked.children,
+        tuple(name for name in dict.fromkeys(named) if name not in route.limits),  # The route itself counts those.
+    )
 
 
 def patience_of(config: GenerationConfig | RouteGenerationConfig) -> Patience:

@@ -69,7 +69,7 @@ class Meter:
         """Tokens of their texts."""
         self._looked = 0
         self._bounded = allowance is not None and allowance.bounded
-        if self._bounded:
+        if self._bounded or call is not None:
             self._counter.model = self.call.model
 
     @property
@@ -79,7 +79,8 @@ class Meter:
     @property
     def ticks(self) -> bool:
         """Whether it is to be checked while nothing comes, too."""
-        return self._bounded and self.unit == "seconds"
+        nothing = self.allowance is not None and self.allowance.exhausted
+        return self._bounded and (nothing or self.unit == "seconds")
 
     @property
     def asked(self) -> bool:
@@ -148,6 +149,8 @@ class Meter:
         if not self._bounded:
             return [], True
         assert self.allowance is not None, "it is bounded"
+        if self.allowance.exhausted:
+            return [], False
         if self.unit == "tokens":
             if self._counter.characters - self._looked < _STRIDE:
                 return [], True

@@ -276,6 +276,8 @@ class Relay:
         if warnings:
             self._journal.write(warnings)
         if not goes_on:
+            if self.state is State.QUEUED:
+                self._journal.write([Started(None, self.source.upstream)])
             self._end(Completed("budget"))
 
     def _fail(self, error: TidegateError) -> None:

@@ -107,6 +107,12 @@ class Info:
     spends: Sequence[Sequence[Any]] | None = None
     """Its budgets, each a key, a limit, a window, and what was set aside, for whoever has to settle in place of its
     replica."""
+    ticket: str | None = None
+    """What that reservation goes by, where it was made before the generation had its id."""
+
+    @property
+    def reservation(self) -> str:
+        return self.ticket or self.id
 
     def encode(self) -> bytes:
         return orjson.dumps(self)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,10 +13,9 @@ import structlog
 
 from app.auth.identity import Identity
 from app.config import GenerationsConfig
-from app.config.limits import Unit
 from app.errors import BrokerUnavailable, TooManyRequests
 from app.generations.account import Account
-from app.generations.allowance import Allowance
+from app.generations.admission import Admissions
 from app.generations.events import Usage
 from app.generations.gathering import Gathering
 from app.generations.jobs import JobPlace, job_source
@@ -31,15 +29,12 @@ from app.generations.requests import Info
 from app.generations.sources.batch import BatchSource, Family
 from app.generations.sources.job import Named
 from app.generations.sources.port import Patience, Source, Transport
-from app.limits.calls import TokenCall, read_call, read_images
-from app.limits.limits import Limits, Verdict, Wanted
-from app.limits.shares import Caller
+from app.limits.limits import Limits
 from app.observe.outcomes import GenerationOutcome, GenerationOutcomes
 from app.observe.tasks import TaskSet
 from app.observe.trace_context import TraceContext, parse_traceparent
 from app.observe.tracing import Span, Tracing
 from app.streams.broker import History, Keys, Ledger, OwnedStream, Record, Succession
-from app.streams.budgets import Budget
 
 __all__ = ["Running", "job_key"]
 
@@ -65,7 +60,6 @@ class Running:
         self.family: Family | None = None
         """All generations, for those that wait for others."""
         self.config = config
-        self.limits = limits
         self.places = places
         self.relays: dict[str, Relay] = {}
         self.started: Counter[str] = Counter()
@@ -80,6 +74,7 @@ class Running:
         self._transport = transport
         self._outcomes = outcomes
         self._tasks = TaskSet()
+        self.admissions = Admissions(limits, self._tasks.start)
 
     def check_room(self, identity: Identity) -> None:
         """Raise :exc:`~app.errors.TooManyRequests` or ``BrokerUnavailable`` where no generation may begin."""
@@ -92,48 +87,6 @@ class Running:
             running = sum(relay.user == identity.user_id for relay in self.relays.values())
             if running >= limit:
                 raise TooManyRequests(f"{running} of your generations run already. Wait for one, or cancel one.")
-
-    async def admit(
-        self, kind: str, caller: Caller, body: bytes, generation_id: str, *, texts: bool
-    ) -> tuple[Meter, list[list[Any]] | None]:
-        """Let a generation in by the limits of its kind; its budgets are for its record.
-
-        Raises :exc:`~app.errors.RateLimited`, ``BudgetExhausted`` or ``BrokerUnavailable``.
-        """
-        names, limits = self.config.kinds[kind].limits, self.limits
-        if not names:
-            return Meter(body, texts=texts), None
-        assert limits is not None, "kinds with limits need somebody who counts"
-        unit, wanted = limits.unit(names), None
-        if unit == "tokens":
-            call = read_call(body, True)
-            wanted, texts = Wanted(call.prompt, call.answer, ticket=generation_id), True
-        elif unit is not None:
-            answer = read_images(body) if unit == "images" else None
-            wanted = Wanted(0, answer, whole=answer is not None, ticket=generation_id)
-        verdict = await limits.admit(names, f"kind {kind}", caller, wanted)
-        if verdict.refusal is not None:
-            raise verdict.refusal
-        allowance = self._allowance(limits, verdict, unit)
-        it, spends = verdict.reservation, None
-        if it is not None and it.granted:
-            spends = [[*budget, it.granted] for budget in it.plain]
-        return Meter(body, texts=texts, allowance=allowance), spends
-
-    def _allowance(self, limits: Limits, verdict: Verdict, unit: Unit | None) -> Allowance:
-        return Allowance(limits, verdict, lambda asking: self._tasks.start(asking, "a budget"), unit or "tokens")
-
-    async def _inherited(self, info: Info, told: Snapshot) -> Meter:
-        """Return what counts on for a generation whose replica is gone: its budgets are this one's to settle."""
-        limits, allowance = self.limits, None
-        if info.spends and limits is not None:
-            budgets = _budgets(info)
-            verdict = await limits.resume(budgets, info.id, int(info.spends[0][3]))
-            allowance = self._allowance(limits, verdict, limits.unit_of(budgets))
-        call = None if info.prompt is None else TokenCall(info.prompt)
-        meter = Meter(texts=call is not None, allowance=allowance, call=call)
-        meter.resume(told, max(0.0, time() - info.created))
-        return meter
 
     def launch(
         self,
@@ -209,7 +162,7 @@ class Running:
             return True
         identity = Identity(user_id=info.user, company_id=info.company)
         source = self.followed(place, identity, info, told)
-        meter = await self._inherited(info, told)
+        meter = await self.admissions.inherit(info, told)
         self.launch(owned, info, source, place.patience, max_bytes=place.max_bytes, meter=meter, told=told)
         _log.warning("a generation was left by its replica and goes on here", stream=record.stream)
         return True
@@ -226,17 +179,8 @@ class Running:
         return job_source(place, identity, info.id, named=named, client=info.job.get("client"), told=told)
 
     def settle(self, info: Info, usage: Usage | None, told: Snapshot) -> None:
-        """Tell the budgets of a generation whose replica is gone what it used."""
-        if not info.spends or self.limits is None:
-            return
-        budgets = _budgets(info)
-        used = 0 if usage is None else usage.prompt_tokens + usage.completion_tokens
-        match self.limits.unit_of(budgets):
-            case "images":
-                used = len(told.artifacts)
-            case "seconds":
-                used = math.ceil(max(0.0, time() - info.created))
-        self.limits.record(budgets, info.id, used)
+        """As :meth:`~app.generations.admission.Admissions.settle`."""
+        self.admissions.settle(info, usage, told)
 
     async def close(self, grace: float, *, heirs: bool) -> None:
         """Let what runs finish for ``grace`` seconds, then end it as interrupted.
@@ -279,10 +223,6 @@ def _outcome(info: Info, span: Span | None) -> GenerationOutcome:
     outcome.span = span
     outcome.seconds = max(0.0, time() - info.created)
     return outcome
-
-
-def _budgets(info: Info) -> list[Budget]:
-    return [Budget(str(key), int(limit), float(window)) for key, limit, window, _ in info.spends or ()]
 
 
 def job_key(webhook: str, job_id: str) -> str:

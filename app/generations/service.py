@@ -111,7 +111,7 @@ class Generations:
 
     def reload(self, config: GenerationsConfig, routes: Iterable[RouteConfig], limits: Limits | None = None) -> None:
         """Take other kinds and limits, from the next start on. Lease and retention stay what they were."""
-        self._running.limits = limits
+        self._running.admissions.limits = limits
         self._running.config, self._running.places = config, places_of(config, routes)
 
     async def run(self) -> None:

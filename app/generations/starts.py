@@ -6,7 +6,6 @@ import secrets
 from dataclasses import replace
 from functools import partial
 from time import time
-from typing import Any
 
 import orjson
 
@@ -14,12 +13,12 @@ from app.auth.headers import identity_headers
 from app.auth.identity import Identity
 from app.config import GenerationConfig
 from app.errors import BadRequest, IdempotencyConflict
+from app.generations.admission import Asking
 from app.generations.channels import channel_of
 from app.generations.formats import format_of
 from app.generations.formats.prefilled import body_again
 from app.generations.formats.service_request import passed_on
 from app.generations.jobs import job_source, kind_place, patience_of
-from app.generations.metering import Meter
 from app.generations.requests import Info, StartRequest, parse_policy
 from app.generations.running import Running
 from app.generations.sources.failover import FailoverSource, Plan
@@ -61,7 +60,9 @@ class Starts:
             if record is not None:
                 return generation_id, Position(record.epoch, 0)
         self._running.check_room(identity)
-        meter, spends = await self._admit(identity, request, kind, body, generation_id)
+        caller = request.caller or Caller(identity)
+        admission = await self._running.admissions.admit(kind.limits, request.kind, caller, Asking(body), generation_id)
+        meter = admission.meter(body, texts=kind.job is None and kind.format in _TEXTS)
         try:
             trace, span = self._running.traced(request.kind, generation_id, request.trace)
             info = Info(
@@ -73,7 +74,7 @@ class Starts:
                 time(),
                 trace=None if trace is None else trace.traceparent.decode("ascii"),
                 prompt=meter.call.prompt if meter.texts else None,
-                spends=spends,
+                spends=admission.spends,
             )
             owned = await self._ledger.claim(channel_of(generation_id), info.encode())
         except BaseException:
@@ -98,13 +99,6 @@ class Starts:
         if policy.cancel_after is not None:
             self._watch.add(relay, policy.cancel_after, attended=request.attended)
         return generation_id, Position(owned.epoch, 0)
-
-    async def _admit(
-        self, identity: Identity, request: StartRequest, kind: GenerationConfig, body: bytes, generation_id: str
-    ) -> tuple[Meter, list[list[Any]] | None]:
-        texts = kind.job is None and kind.format in _TEXTS
-        caller = request.caller or Caller(identity)
-        return await self._running.admit(request.kind, caller, body, generation_id, texts=texts)
 
     def _kind(self, request: StartRequest) -> GenerationConfig:
         kinds = self._running.config.kinds

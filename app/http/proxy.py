@@ -16,7 +16,6 @@ from starlette.types import Receive, Scope, Send
 
 from app.auth.identity import Identity
 from app.auth.service_keys import ServiceKeys
-from app.config import RouteConfig
 from app.errors import TidegateError
 from app.http.answers import answer_itself, or_refuse, pass_on
 from app.http.cache.flight import Answer
@@ -30,7 +29,7 @@ from app.http.onward import onward_headers, repeated_headers, target_of
 from app.http.passage import Client, Passage
 from app.http.request_body import received_body
 from app.http.routes import Match, Route
-from app.http.tracked import TrackedAnswer, Tracker, as_client
+from app.http.tracked import TrackedAnswer, Tracker, as_client, let_in
 from app.http.transport import HttpTransport
 from app.http.uploads.body import checked_body
 from app.http.upstreams.plan import Request
@@ -220,14 +219,20 @@ class Proxy:
         if route.config.answer is not None:
             await answer_itself(route, send, outcome)
             return
-        client: str | None = None
-        if route.config.generation is not None:
+        client, call, tracker = None, None, self._tracker
+        if route.config.generation is not None and tracker is not None:
             client, scope, receive = await as_client(route.config, scope, receive)
-        with ClientWatch(self._watches, receive) as watch:
-            response = await self._forward(scope, receive, match, identity, watch, outcome)
-            response = response if meter is None else meter.read(response, limits, verdict)
-            response = self._followed(response, route.config, identity, client)
-            await pass_on(response, send, watch, route.headers, outcome)
+            call, receive = await let_in(tracker, route.config, scope, receive, identity)
+        try:
+            with ClientWatch(self._watches, receive) as watch:
+                response = await self._forward(scope, receive, match, identity, watch, outcome)
+                response = response if meter is None else meter.read(response, limits, verdict)
+                if call is not None:
+                    response = TrackedAnswer(response, call, route.config.path, client)
+                await pass_on(response, send, watch, route.headers, outcome)
+        finally:
+            if call is not None:
+                call.release()
 
     def _counts_tokens(self, route: Route) -> bool:
         config, limits = route.config, self._limits
@@ -266,12 +271,6 @@ class Proxy:
         response = await ask(route.upstream, method, path, headers, body, plan=plan, outcome=outcome)
         await cached.answered(scope, response.status, response.headers)
         return response
-
-    def _followed(self, response: Answer, route: RouteConfig, identity: Identity, client: str | None) -> Answer:
-        """Return the answer, a copy of which is looked at where it begins a job."""
-        if route.generation is None or self._tracker is None:
-            return response
-        return TrackedAnswer(response, self._tracker, route, identity, client)
 
 
 async def _fail(error: Exception, scope: Scope, receive: Receive, send: Send) -> None:

@@ -15,8 +15,10 @@ from app.auth.identity import Identity
 from app.config import RouteConfig
 from app.http.ahead import again, read_messages
 from app.http.cache.flight import Answer
+from app.limits.callers import counted_caller
+from app.limits.shares import Caller
 
-__all__ = ["TrackedAnswer", "Tracker", "as_client"]
+__all__ = ["StartedCall", "TrackedAnswer", "Tracker", "as_client", "let_in"]
 
 _log = structlog.get_logger(__name__)
 _MOST = 1024 * 1024
@@ -51,28 +53,63 @@ async def as_client(route: RouteConfig, scope: Scope, receive: Receive) -> tuple
     return client, asked, again([{"type": "http.request", "body": changed, "more_body": False}], receive)
 
 
+class StartedCall(Protocol):
+    """A request that may begin a job, as it was let in."""
+
+    async def follow(self, answer: bytes, client: str | None = None) -> None:
+        """Follow the job that the answer's body names; ``client`` is from :func:`as_client`. Never raises."""
+
+    def release(self) -> None:
+        """Give back what was taken for it, unless a job is followed that uses it. Idempotent."""
+
+
 class Tracker(Protocol):
     """Follows jobs."""
 
-    async def track(self, route: RouteConfig, identity: Identity, body: bytes, client: str | None = None) -> None:
-        """Follow the job that the answer ``body`` names; ``client`` is from :func:`as_client`. Never raises."""
+    def reads(self, route: RouteConfig) -> bool:
+        """Whether :meth:`admit` makes something of the request's body."""
+
+    async def admit(self, route: RouteConfig, caller: Caller, body: bytes, *, whole: bool) -> StartedCall:
+        """Let a request in that may begin a job; ``body`` is empty where it is no JSON, and its beginning if that is
+        not ``whole``.
+
+        Raises :exc:`~app.errors.RateLimited`, ``BudgetExhausted`` or ``BrokerUnavailable``.
+        """
+
+
+async def let_in(
+    tracker: Tracker, route: RouteConfig, scope: Scope, receive: Receive, identity: Identity
+) -> tuple[StartedCall, Receive]:
+    """Return a request on ``route`` as it was let in, and a ``receive`` that gives its body from the beginning.
+
+    Raises what :meth:`Tracker.admit` raises, and :exc:`~app.http.client_watch.ClientGone`.
+    """
+    body, whole = b"", True
+    if tracker.reads(route) and _is_json(scope):
+        messages, body = await read_messages(receive, _MOST_ASKED)
+        whole = not (messages and messages[-1].get("more_body", False))
+        receive = again(messages, receive)
+    return await tracker.admit(route, counted_caller(scope, identity), body, whole=whole), receive
+
+
+def _is_json(scope: Scope) -> bool:
+    value = next((field for name, field in scope["headers"] if name == b"content-type"), b"")
+    media = value.partition(b";")[0].strip().lower()
+    return media == b"application/json" or (media.startswith(b"application/") and media.endswith(b"+json"))
 
 
 class TrackedAnswer:
-    """An :class:`~app.http.cache.flight.Answer` whose whole body is also handed to ``tracker``, before its last bytes
+    """An :class:`~app.http.cache.flight.Answer` whose whole body is also handed to ``call``, before its last bytes
     are given on: the client that then has them may watch the job at once.
     """
 
-    def __init__(
-        self, answer: Answer, tracker: Tracker, route: RouteConfig, identity: Identity, client: str | None
-    ) -> None:
+    def __init__(self, answer: Answer, call: StartedCall, path: str, client: str | None) -> None:
         self.status = answer.status
         self.headers = answer.headers
         self.complete = answer.complete
         self._answer = answer
-        self._tracker = tracker
-        self._route = route
-        self._identity = identity
+        self._call = call
+        self._path = path
         self._client = client
         self._body: bytearray | None = bytearray() if 200 <= answer.status < 300 else None
 
@@ -87,9 +124,9 @@ class TrackedAnswer:
             body, self._body = bytes(self._body), None
             try:
                 async with asyncio.timeout(_PATIENCE):
-                    await self._tracker.track(self._route, self._identity, body, self._client)
+                    await self._call.follow(body, self._client)
             except TimeoutError:
-                _log.warning("a job is not followed", route=self._route.path, cause="timeout")
+                _log.warning("a job is not followed", route=self._path, cause="timeout")
         return data
 
     def abort(self) -> None:

@@ -214,7 +214,12 @@ class Limits:
             assert self._keeper is not None, "somebody gave them"
             slots, verdict.slots = verdict.slots, ()
             self._keeper.release(slots)
-        if verdict.reservation is not None and used is not None:
+        if used is not None:
+            self.unreserve(verdict, used)
+
+    def unreserve(self, verdict: Verdict, used: int) -> None:
+        """Settle the tokens of ``verdict``, and keep its slots. A second time changes nothing."""
+        if verdict.reservation is not None:
             assert self._budgets is not None, "somebody gave it"
             reservation, verdict.reservation = verdict.reservation, None
             self._budgets.settle(reservation, used)

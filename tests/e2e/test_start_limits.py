@@ -16,6 +16,7 @@ from tests.support.upstream import Call, scripted
 
 Start = Callable[[Gateway, dict[str, str]], Awaitable[str]]
 """Starts a generation with these headers more; returns the code of a refusal, else nothing."""
+TRACKED = {"kind": "chat", "path": "/jobs/{id}"}
 CHAT = {"kind": "chat", "input": {"message": "Hello"}}
 
 
@@ -74,11 +75,31 @@ async def responses(gateway: Gateway, headers: dict[str, str]) -> str:
     return await _post(gateway, headers, "/v1/responses", {"model": "chat", "input": "Hello"})
 
 
+async def ui_chat(gateway: Gateway, headers: dict[str, str]) -> str:
+    message = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "Hello"}]}
+    return await _post(gateway, headers, "/api/chat", {"id": "chat-1", "messages": [message]})
+
+
+async def generate_code(gateway: Gateway, headers: dict[str, str]) -> str:
+    """What is refused is told on the socket, in that project's words."""
+    async with _socket(gateway, "/generate-code", headers) as socket:
+        params = {"generationType": "create", "inputMode": "text", "prompt": {"text": "A page", "images": []}}
+        await socket.send(json.dumps({**params, "generatedCodeConfig": "html_tailwind"}))
+        message = json.loads(await socket.recv())
+        return "rate_limited" if message["type"] == "error" and "too many" in message["value"] else ""
+
+
+async def tracked(gateway: Gateway, headers: dict[str, str]) -> str:
+    return await _post(gateway, headers, "/jobs", {"prompt": "a boat"})
+
+
 async def _post(gateway: Gateway, headers: dict[str, str], path: str, body: Any) -> str:
     async with httpx.AsyncClient(base_url=gateway.http, headers=headers, timeout=10) as http:
         answer = await http.post(path, json=body)
+        if answer.status_code < 300:
+            return ""
         refusal = answer.json()
-        return "" if answer.status_code < 300 else refusal.get("code") or refusal["error"]["code"]
+        return refusal.get("code") or refusal["error"]["code"]
 
 
 @contextlib.asynccontextmanager
@@ -95,6 +116,9 @@ WAYS: dict[str, Start] = {
     "responses socket": responses_socket,
     "completions": completions,
     "responses": responses,
+    "ui chat": ui_chat,
+    "generate-code": generate_code,
+    "tracked": tracked,
 }
 
 
@@ -109,7 +133,12 @@ async def limited(by: str) -> AsyncIterator[Gateway]:
             server={"trusted_proxies": ["127.0.0.1"]},
             limits={"few": {"requests": 2, "window": 600, "by": by}},
             generations={"kinds": {"chat": {"upstream": "chat", "limits": ["few"]}}},
-            served={"openai": {"enabled": True, "default_kind": "chat"}},
+            served={
+                "openai": {"enabled": True, "default_kind": "chat"},
+                "vercel": {"enabled": True},
+                "code": {"enabled": True, "kinds": ["chat"]},
+            },
+            routes=[{"path": "/jobs", "methods": ["POST"], "upstream": "chat", "generation": TRACKED}],
         )
         async with running(config) as gateway:
             yield gateway

@@ -15,6 +15,7 @@ from app.errors import BadRequest, TidegateError
 from app.generations.formats.served.code_request import code_body
 from app.generations.formats.served.screenshots import VariantFrames, frame
 from app.generations.merging import EventMergeRule
+from app.generations.requests import StartRequest
 from app.generations.served import Served
 from app.generations.service import Generations
 from app.streams.hub import Hub
@@ -65,26 +66,45 @@ class CodeSockets:
             self._served.chat(target, code_body(params, variant, own=target.format == "json-lines"), policy="cancel")
             for variant, target in enumerate(targets)
         ]
-        starts = [replace(each, caller=socket.caller) for each in asked]
-        started = [(await self._generations.start(socket.identity, each))[0] for each in starts]
-        await socket.send(frame("variantCount", 0, str(len(kinds))))
-        for variant in range(len(kinds)):
-            await socket.send(frame("status", variant, _STATUS))
+        begun: list[str] = []
         try:
+            started = [await self._start(socket, each, begun) for each in asked]
+            await socket.send(frame("variantCount", 0, str(len(kinds))))
+            for variant in range(len(kinds)):
+                await socket.send(frame("status", variant, _STATUS))
             async with asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(self._variant(socket, generation_id, variant, 2 * targets[variant].max_bytes))
-                    for variant, generation_id in enumerate(started)
+                    group.create_task(self._variant(socket, each, variant, 2 * targets[variant].max_bytes))
+                    for variant, each in enumerate(started)
                 ]
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from None
         finally:
             if socket.gone:
-                for generation_id in started:
-                    await self._generations.cancel(socket.identity, generation_id)
+                cancels = [self._generations.cancel(socket.identity, each) for each in begun]
+                await asyncio.gather(*cancels, return_exceptions=True)
         return [task.result() for task in tasks]
 
-    async def _variant(self, socket: ServedSocket, generation_id: str, variant: int, limit: int) -> str | None:
+    async def _start(self, socket: ServedSocket, asked: StartRequest, begun: list[str]) -> str | TidegateError:
+        """Start a variant, and note its id in ``begun``. Return why it is refused where another one runs already.
+
+        Raises :exc:`~app.errors.TidegateError` where none does.
+        """
+        try:
+            generation_id, _ = await self._generations.start(socket.identity, replace(asked, caller=socket.caller))
+        except TidegateError as error:
+            if not begun:
+                raise
+            return error
+        begun.append(generation_id)
+        return generation_id
+
+    async def _variant(
+        self, socket: ServedSocket, generation_id: str | TidegateError, variant: int, limit: int
+    ) -> str | None:
+        if isinstance(generation_id, TidegateError):
+            await socket.send(frame("variantError", variant, generation_id.message))
+            return generation_id.message
         reader, frames = Reader(_RULE, limit), VariantFrames(variant)
         watch = self._generations.watch
         subscription = await watch(socket.identity, generation_id, reader, None, reader.recovered)

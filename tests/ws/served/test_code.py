@@ -18,6 +18,7 @@ from tests.support.front_end import FrontEnd
 from tests.support.gateway import Gateway, bearer, running, settings, token
 from tests.support.recordings import line
 from tests.support.upstream import DONE, Call, chunk, scripted
+from tests.support.valkey import ValkeyServer
 
 PIXEL = "data:image/png;base64,aGk="
 PARAMS = {
@@ -214,3 +215,49 @@ async def test_our_own_decoder_reads_what_is_served() -> None:
             while True:
                 events += decoder.text(str(await asyncio.wait_for(socket.recv(), 15)))
     assert type(events[-1]).__name__ == "Completed"
+
+
+async def test_a_variant_that_is_refused_is_told_and_the_others_go_on() -> None:
+    limits = {"few": {"requests": 2, "window": 600, "by": "user"}}
+    async with scripted(page) as upstream:
+        config = settings(
+            upstream.url,
+            limits=limits,
+            served={"code": {"enabled": True, "kinds": ["code", "code", "code"]}},
+            generations={"kinds": {"code": {"upstream": "chat", "limits": ["few"]}}},
+        )
+        async with running(config) as gateway:
+            seen = await generate(gateway)
+            assert (seen.variants, seen.complete, list(seen.errors)) == (3, {0, 1}, [2])
+            assert seen.code == {0: PAGE, 1: PAGE}
+            assert "one request too many" in seen.errors[2]
+            assert seen.close[0] == 1000
+            none = await generate(gateway)
+            assert (none.kinds, none.close[0]) == (["error"], 4332)
+            assert len(upstream.calls) == 2
+
+
+async def test_a_client_that_leaves_while_variants_are_started_leaves_none_running(
+    valkey: ValkeyServer, prefix: str
+) -> None:
+    async def script(call: Call) -> None:
+        await call.closed.wait()
+
+    async with scripted(script) as upstream:
+        config = settings(
+            upstream.url,
+            served={"code": {"enabled": True, "kinds": ["code"] * 8}},
+            generations={"kinds": {"code": {"upstream": "chat"}}},
+            broker={"redis_url": valkey.url, "key_prefix": prefix},
+        )
+        async with running(config) as gateway:
+            for _ in range(4):
+                begun = len(upstream.calls)
+                async with opened(gateway) as socket:
+                    await socket.send(json.dumps(PARAMS))
+                    while len(upstream.calls) == begun:  # One runs, and the others are about to.
+                        await asyncio.sleep(0)
+                    socket.transport.abort()
+            async with asyncio.timeout(10):
+                for call in upstream.calls:
+                    await call.closed.wait()
