@@ -60,7 +60,7 @@ def uvicorn_config(
         port=config.server.port,
         workers=config.server.workers,
         backlog=_BACKLOG,
-        loop="uvloop",
+        loop="app.composition.event_loop:EventLoop",
         http=ServerConnection,
         ws=Connection,
         ws_max_size=config.realtime.max_message,

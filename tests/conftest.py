@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import hypothesis
 import pytest
-import uvloop
 
+from app.composition.event_loop import EventLoop
 from tests.support.postgres import NoPostgres, PostgresServer
 from tests.support.redis_servers import ClusterServers, SentinelServers, closing
 from tests.support.valkey import ValkeyServer
@@ -24,7 +24,7 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run tests on the loop that the gateway runs on."""
-    return {"uvloop": uvloop.new_event_loop}
+    return {"uvloop": EventLoop}
 
 
 @pytest.fixture(scope="session")
