@@ -18,7 +18,7 @@ PRESET ?= llm-microservices
 BASE_URL ?= http://127.0.0.1:8080
 
 help:
-	@echo "make install   build .venv with the pinned versions of constraints.txt"
+	@echo "make install   build .venv with the pinned versions of constraints.txt (install-deps is the same)"
 	@echo "make demo      run the gateway and its reference services in one process: http://127.0.0.1:8080"
 	@echo "make demo PRESET=nyro   another system: tidegate presets lists them"
 	@echo "make test      run all tests"
