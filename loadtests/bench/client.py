@@ -31,11 +31,11 @@ class Tally:
         self.expected = expected
         self._complete = asyncio.Event()
 
-    def add(self, data: bytes) -> int:
-        """Take received bytes; return how many tokens were in them."""
+    def add(self, data: bytes, came_at: int | None = None) -> int:
+        """Take received bytes; return how many tokens were in them. ``came_at`` is when, where that is known."""
         found = _MARK.findall(data)
         if found:
-            now = time.monotonic_ns()
+            now = time.monotonic_ns() if came_at is None else came_at
             self.arrivals += 1
             self.ages += [now - int(stamp) for stamp in found]
             if len(self.ages) >= self.expected:
@@ -64,6 +64,8 @@ class Line(asyncio.Protocol):
         """The server has closed the connection, or it was lost."""
         self.first_token: float | None = None
         """When the first token came, by ``time.monotonic``."""
+        self.came_at: int | None = None
+        """When what is read came, in nanoseconds of ``time.monotonic_ns``, where the kernel tells."""
         self._rest = b""
         self._awaited: tuple[bytes, asyncio.Future[bytes]] | None = None
         self._heard = b""
@@ -84,6 +86,11 @@ class Line(asyncio.Protocol):
             self._listen(data)
         if data[0] == 0x89 and len(data) >= 2 + data[1]:  # a ping frame, which servers send alone
             self._transport.write(b"\x8a" + bytes((0x80 | data[1], 0, 0, 0, 0)) + data[2 : 2 + data[1]])
+
+    @property
+    def asking(self) -> bool:
+        """Whether an answer is awaited."""
+        return self._awaited is not None
 
     async def ask(self, request: bytes, answer: bytes) -> bytes:
         """Send ``request`` and return what has come as soon as it holds ``answer``. Raises ``ConnectionError``."""
@@ -107,7 +114,7 @@ class Line(asyncio.Protocol):
         if self._rest:
             data = self._rest + data
             self._rest = b""
-        if self.tally.add(data) and self.first_token is None:
+        if self.tally.add(data, self.came_at) and self.first_token is None:
             self.first_token = time.monotonic()
         if not data.endswith((b"}", b"\n")):  # neither a frame's end nor an event's: perhaps half a mark
             start = max(data.rfind(b"~"), 0)

@@ -4,7 +4,7 @@ A request that asks for a stream gets ``--tokens`` chunks, ``--rate`` of them a 
 ``~T<monotonic nanoseconds> word``; one that does not gets a whole completion, and a GET a small JSON answer.
 All streams have the same pace, so the next one due is always the one that waited longest: one queue and one timer
 serve them all. A request with ``"what":"progress"`` gets JSON lines of progress at that pace instead, one with
-``"what":"preview"`` those of 256 KB previews, one in place of ten.
+``"what":"preview"`` those of 256 KB previews, one in place of ten, and for an eighth of the time.
 
 Run: python -m loadtests.bench.upstream --port 9100 --tokens 100 --rate 50
 """
@@ -61,11 +61,14 @@ class Form:
     last: bytes
     every: int = 1
     """Of so many due, one is sent."""
+    part: int = 1
+    """By so much its stream is shorter than others."""
 
 
 _TOKENS = Form(_BEFORE, _AFTER, _LAST)
 _PROGRESS = Form(b'{"progress":{"stage":"~T', b' painting","step":1,"total":8}}\n', b'{"done":true}\n')
-_PREVIEWS = Form(b'{"progress":{"stage":"~T', b' painting"},"preview":"%b"}\n' % _DATA, b'{"done":true}\n', every=10)
+_PREVIEW = b' painting"},"preview":"%b"}\n' % _DATA
+_PREVIEWS = Form(b'{"progress":{"stage":"~T', _PREVIEW, b'{"done":true}\n', every=10, part=8)
 
 
 class Pace:
@@ -89,7 +92,7 @@ class Pace:
 
     def _first(self, transport: asyncio.Transport, form: Form) -> None:
         self._send(transport, form)
-        self._due.append((self._loop.time() + self._interval, self._tokens - 1, form, transport))
+        self._due.append((self._loop.time() + self._interval, self._tokens // form.part - 1, form, transport))
         if self._timer is None:
             self._timer = self._loop.call_later(_TURN, self._turn)
 
@@ -101,7 +104,7 @@ class Pace:
             if transport.is_closing():
                 continue
             if left:
-                if (self._tokens - left) % form.every == 0:
+                if left % form.every == 0:
                     self._send(transport, form)
                 due.append((when + self._interval, left - 1, form, transport))
             else:
