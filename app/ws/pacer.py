@@ -1,7 +1,9 @@
-"""Large messages to many sockets, some in each turn of the loop.
+"""Large messages to many sockets, some in each millisecond.
 
 A preview for fifty sockets is megabytes to be written: in one go, every token that comes meanwhile would wait for all
-of it. So of what is large each turn writes a little, and between two turns whatever has come is read and delivered.
+of it. So of what is large a little is written at a time, and between two times whatever has come is read and delivered.
+Nor is it written as fast as that would allow: who reads takes as long for it as we do, and on the same machine, or the
+same line, nothing else would come through. Where very many wait, more are written at a time, so that none waits long.
 """
 
 from __future__ import annotations
@@ -14,6 +16,10 @@ __all__ = ["Freighter", "Pacer"]
 
 _PER_TURN = 256 * 1024
 """Bytes; a message that is larger has its turn for itself."""
+_PAUSE = 0.001
+"""Seconds from one turn to the next."""
+_SHARE = 32
+"""At least one in so many of those who wait has each turn, so that a thousand have it within a sixth of a second."""
 
 
 class Freighter(Protocol):
@@ -24,10 +30,13 @@ class Freighter(Protocol):
 
 
 class Pacer:
-    """One for all sockets of a process, each of which waits once at most. ``per_turn`` is in bytes."""
+    """One for all sockets of a process, each of which waits once at most. ``per_turn`` is in bytes, ``pause`` seconds;
+    without a pause each turn of the loop is one.
+    """
 
-    def __init__(self, per_turn: int = _PER_TURN) -> None:
+    def __init__(self, per_turn: int = _PER_TURN, pause: float = _PAUSE) -> None:
         self._per_turn = per_turn
+        self._pause = pause
         self._left = per_turn
         self._waiting: OrderedDict[Freighter, None] = OrderedDict()
         self._turns = False
@@ -57,10 +66,16 @@ class Pacer:
         self._left -= size
         if not self._turns:
             self._turns = True
-            asyncio.get_running_loop().call_soon(self._turn)
+            loop = asyncio.get_running_loop()
+            if self._pause:
+                loop.call_later(self._pause, self._turn)
+            else:
+                loop.call_soon(self._turn)
 
     def _turn(self) -> None:
         self._turns, self._left = False, self._per_turn
-        while self._waiting and self._left > 0:
+        due = len(self._waiting) // _SHARE
+        while self._waiting and (self._left > 0 or due > 0):
             freighter, _ = self._waiting.popitem(last=False)
+            due -= 1
             self._spend(freighter.release())

@@ -48,6 +48,7 @@ _WHOLE_ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-l
 )
 _DATA = base64.b64encode(bytes(range(256)) * 1024)
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_LARGE = 64 * 1024
 _TURN = 0.001
 """Seconds between two looks at the queue. No less: uvloop rounds to milliseconds, and at none the loop would spin."""
 
@@ -114,8 +115,12 @@ class Pace:
             self._timer = self._loop.call_later(max(_TURN, due[0][0] - now), self._turn)
 
     def _send(self, transport: asyncio.Transport, form: Form) -> None:
-        event = b"%b%d%b" % (form.before, time.monotonic_ns(), form.after)
-        transport.write(b"%x\r\n%b\r\n" % (len(event), event))
+        if len(form.after) < _LARGE:
+            event = b"%b%d%b" % (form.before, time.monotonic_ns(), form.after)
+            transport.write(b"%x\r\n%b\r\n" % (len(event), event))
+        else:  # Those who wait for their tokens wait for no copy of it.
+            begin = b"%b%d" % (form.before, time.monotonic_ns())
+            transport.writelines([b"%x\r\n%b" % (len(begin) + len(form.after), begin), form.after, b"\r\n"])
 
 
 class Connection(asyncio.Protocol):

@@ -89,7 +89,7 @@ def opened(pacer: Pacer, room: int) -> tuple[Sole, Wire]:
 
 
 async def carry_out(steps: list[list[str]], room: int, *, ready: bool) -> None:
-    pacer = Pacer(per_turn=2 * LARGE)
+    pacer = Pacer(per_turn=2 * LARGE, pause=0)
     ends = [opened(pacer, room) for _ in steps]
     counts = [0] * len(ends)
 
@@ -154,7 +154,7 @@ def test_everything_comes_once_and_in_order_whatever_is_in_the_way(
 
 
 async def test_what_is_held_of_a_socket_that_ends_is_written_with_its_last_words_or_not_at_all() -> None:
-    pacer = Pacer(per_turn=1)
+    pacer = Pacer(per_turn=1, pause=0)
     for last_words in (True, False):
         outlet, wire = opened(pacer, room=10 * LARGE)
         assert not pacer.admits(1) or not pacer.admits(1)

@@ -36,7 +36,7 @@ class Ship:
 
 
 async def test_each_turn_has_room_for_some_bytes_and_those_who_wait_go_first():
-    pacer = Pacer(per_turn=100)
+    pacer = Pacer(per_turn=100, pause=0)
     assert pacer.admits(60)
     assert pacer.admits(60)  # There was room left.
     assert not pacer.admits(1)
@@ -54,7 +54,7 @@ async def test_each_turn_has_room_for_some_bytes_and_those_who_wait_go_first():
 
 
 async def test_one_that_writes_and_waits_again_does_not_keep_the_turn_from_ending():
-    pacer = Pacer(per_turn=10)
+    pacer = Pacer(per_turn=10, pause=0)
     ship, other = Ship(pacer, 10, voyages=5), Ship(pacer, 10)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -65,7 +65,7 @@ async def test_one_that_writes_and_waits_again_does_not_keep_the_turn_from_endin
 
 
 async def test_each_waits_once_and_who_needs_no_turn_takes_none():
-    pacer = Pacer(per_turn=10)
+    pacer = Pacer(per_turn=10, pause=0)
     ships = [Ship(pacer, 10) for _ in range(4)]
     for ship in ships:
         pacer.wait(ship)
@@ -78,7 +78,7 @@ async def test_each_waits_once_and_who_needs_no_turn_takes_none():
 
 
 async def test_an_empty_ship_leaves_its_turn_to_the_next():
-    pacer = Pacer(per_turn=10)
+    pacer = Pacer(per_turn=10, pause=0)
     ships = [*(Ship(pacer, 0) for _ in range(5)), Ship(pacer, 10), Ship(pacer, 10)]
     await asyncio.sleep(0)
     assert [ship.released for ship in ships] == [1] * 6 + [0]
