@@ -11,20 +11,31 @@ FREIGHT = 1024 * 1024
 
 
 class Lane:
-    """A session has one only while something waits. ``room`` is in bytes; the first block is always taken."""
+    """A session has one only while something waits. ``room`` is in bytes; the first block is always taken.
 
-    __slots__ = ("_blocks", "_room")
+    ``channel`` is that of the block, where it is a live message. While nothing else waits, messages of other channels
+    may overtake it: only within a channel have they an order.
+    """
 
-    def __init__(self, block: bytes, room: int) -> None:
+    __slots__ = ("_blocks", "_channel", "_room")
+
+    def __init__(self, block: bytes, room: int, channel: str | None = None) -> None:
         self._blocks = [block]
         self._room = room
+        self._channel = channel
 
     def __len__(self) -> int:
         """Bytes that wait."""
         return sum(map(len, self._blocks))
 
-    def add(self, block: bytes) -> bool:
+    def passes(self, channel: str | None) -> bool:
+        """Whether live messages of ``channel`` may overtake all that waits."""
+        return self._channel is not None and channel is not None and channel != self._channel
+
+    def add(self, block: bytes, channel: str | None = None) -> bool:
         """Put ``block`` behind the others; False when more waits than should."""
+        if channel != self._channel:
+            self._channel = None
         self._blocks.append(block)
         self._room -= len(block)
         return self._room >= 0

@@ -2,7 +2,8 @@
 
 A message is written at once, to the transport itself, where nothing is before it. There are two places where something
 can be, never both: a *lane*, for a moment, in which answers wait for those that come with them, and large messages for
-their turn; and an *outbox*, for as long as the socket takes no bytes or its client wants fewer frames.
+their turn, which small ones of other channels don't wait for; and an *outbox*, for as long as the socket takes no bytes
+or its client wants fewer frames.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Outlet:
         if self._outbox is not None:
             self._outbox.deliver(channel, batches, block)
         else:
-            self._write_live(block)
+            self._write_live(block, channel)
 
     def deliver_ready(self, block: bytes) -> None:
         """Take live messages that must go out as they are."""
@@ -98,22 +99,28 @@ class Outlet:
         else:
             self._write(frame)
 
-    def _write_live(self, block: bytes) -> None:
-        if len(block) < LARGE or self._lane is not None or self.services.pacer.admits(len(block)):
-            self._write(block)
+    def _write_live(self, block: bytes, channel: str | None = None) -> None:
+        large, lane = len(block) >= LARGE, self._lane
+        if lane is not None:
+            if large or not lane.passes(channel):
+                self._write(block, channel)
+            else:
+                self._connection.write(block)
+        elif not large or self.services.pacer.admits(len(block)):
+            self._connection.write(block)
         else:
-            self._hold(block, min(FREIGHT, self.services.config.send_queue))
+            self._hold(block, min(FREIGHT, self.services.config.send_queue), channel)
             self.services.pacer.wait(self)
 
-    def _write(self, block: bytes) -> None:
+    def _write(self, block: bytes, channel: str | None = None) -> None:
         if self._lane is None:
             self._connection.write(block)
-        elif not self._lane.add(block):
+        elif not self._lane.add(block, channel):
             self.release()
 
-    def _hold(self, block: bytes, room: int) -> None:
+    def _hold(self, block: bytes, room: int, channel: str | None = None) -> None:
         """Write ``block`` at the next :meth:`release`, with what comes until then; after ``room`` bytes, at once."""
-        self.direct, self._lane = None, Lane(block, room)
+        self.direct, self._lane = None, Lane(block, room, channel)
 
     def _resume(self, outbox: Outbox) -> None:
         """It takes bytes again."""

@@ -107,7 +107,6 @@ async def _by_turns(gateway: Target, plan: Plan, length: int, doubts: set[str]) 
     came, due = min(watcher.previews for watcher in watchers), (_TURNS - 1) // 2 * (length // _TURNS // 10)
     if came < due:
         doubts.add(f"a socket got {came} of {due} previews")
-    import sys; print([[round(percentile(a,q),2) for q in (.5,.9,.99,.999,1)] for a in ages],  round(percentile(ages[1],.99)/percentile(ages[0],.99),2), came, due, file=sys.stderr)
     return ages
 
 

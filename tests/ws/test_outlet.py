@@ -165,3 +165,32 @@ async def test_what_is_held_of_a_socket_that_ends_is_written_with_its_last_words
         outlet._shut()
         assert len(wire.held) == (len(PADDING) if last_words else 0)
         assert (len(pacer), outlet.release(), outlet.direct) == (0, 0, None)
+
+
+async def test_only_small_messages_of_other_channels_pass_a_large_one_and_none_passes_an_answer() -> None:
+    outlet, wire = opened(Pacer(per_turn=1, pause=0), room=10 * LARGE)
+    assert outlet.services.pacer.admits(1)
+
+    def deliver(channel: str, block: bytes) -> None:
+        outlet.deliver(channel, [Batch("e", 1, [block])], block)
+
+    deliver("room:1", b"<1>" + PADDING)
+    deliver("room:2", b"<2>")
+    deliver("room:1", b"<3>")
+    deliver("room:3", b"<4>")
+    assert re.findall(rb"<(\d+)>", wire.held) == [b"2", b"4"]
+    outlet._write_frame(b"<5>")  # Perhaps the answer to a subscription of what comes next.
+    deliver("room:2", b"<6>")
+    deliver("room:3", b"<7>" + PADDING)
+    outlet.release()
+    assert re.findall(rb"<(\d+)>", wire.held) == [b"2", b"4", b"1", b"3", b"5", b"6", b"7"]
+
+
+async def test_two_channels_that_wait_keep_their_orders() -> None:
+    outlet, wire = opened(Pacer(per_turn=1, pause=0), room=10 * LARGE)
+    assert outlet.services.pacer.admits(1)
+    for number, (channel, size) in enumerate([("a", 1), ("b", 1), ("a", 0), ("b", 0), ("c", 0)], 1):
+        block = b"<%d>" % number + PADDING * size
+        outlet.deliver(channel, [Batch("e", number, [block])], block)
+    outlet.release()
+    assert re.findall(rb"<(\d+)>", wire.held) == [b"1", b"2", b"3", b"4", b"5"]

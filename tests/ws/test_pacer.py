@@ -137,6 +137,20 @@ async def test_what_comes_behind_a_large_message_stays_behind_it():
             assert [message["id"] for message in pongs] == [7]
 
 
+async def test_tokens_of_another_channel_overtake_a_large_message_on_its_own_sockets():
+    config = settings(NOWHERE, realtime={"namespaces": {"talk": {"allow_subscribe": True}}})
+    async with serving(config) as served, watching(served, "alice", 40) as watchers:
+        for each in watchers:
+            each.send(command("subscribe", channel="talk:1"))
+            assert (await each.message())["ok"]
+        await publish(served, "alice", PICTURE)
+        await asyncio.sleep(0)
+        await served.parts._backend.broker.publish("talk:1", b'"token"', size=0, ttl=0)
+        orders = [[(await each.message())["channel"] for _ in range(2)] for each in watchers]
+        assert orders[-1] == ["talk:1", "user:alice"], "the last one to have the picture has the token before it"
+        assert all(sorted(order) == ["talk:1", "user:alice"] for order in orders)
+
+
 async def test_more_than_a_socket_may_hold_goes_out_at_once():
     async with serving(settings(NOWHERE)) as served, watching(served, "alice", 20) as watchers:
         held = waiting = 0
