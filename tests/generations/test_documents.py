@@ -19,6 +19,7 @@ from app.generations.events import (
     Delta,
     Event,
     Failed,
+    FileSet,
     Preview,
     Progress,
     Queued,
@@ -26,6 +27,7 @@ from app.generations.events import (
 )
 from app.generations.formats import POLL_DECODERS
 from app.generations.formats.automatic1111 import automatic1111
+from app.generations.formats.jobs import job_documents
 from app.generations.formats.replicate import replicate_prediction, replicate_stream
 from tests.generations.test_decoders import WRONG, json_values, replaced
 
@@ -197,3 +199,47 @@ def test_values_of_a_wrong_type_anywhere_never_raise(name: str, wrong: Any) -> N
 @given(values=st.lists(json_values | st.binary(max_size=40), max_size=5))
 def test_arbitrary_documents_never_raise_and_end_once(name: str, values: list[Any]) -> None:
     read(POLL_DECODERS[name](), *values)
+
+
+@pytest.mark.parametrize("decoder", [job_documents, replicate_prediction])
+def test_a_text_that_is_another_one_at_the_end_is_no_success(decoder: Any) -> None:
+    def said(status: str, text: str) -> dict[str, Any]:
+        return {"status": status, "text": text, "output": text}
+
+    told = said("processing", "Hello world\n")
+    events = read(decoder(), told, said("processing", "Goodbye"), said("succeeded", "Goodbye moon"))
+    assert [event for event in events if isinstance(event, Delta)] == [Delta("Hello world\n")]
+    assert isinstance(events[-1], Failed)
+    assert events[-1].code == "upstream_invalid"
+    for last in ("Hello world\n", "Hello world", "Hello world\n!"):
+        assert read(decoder(), told, said("processing", "Goodbye"), said("succeeded", last))[-1] == Completed("stop")
+
+
+@pytest.mark.parametrize(
+    "artifact",
+    [
+        {"url": "javascript:alert(1)"},
+        {"url": " JavaScript:alert(1)"},
+        {"url": "vbscript:x"},
+        {"url": "https://x/\n"},
+        {"url": ""},
+        {"url": 7},
+        "javascript:x",
+        7,
+    ],
+)
+def test_an_address_that_a_browser_would_run_is_no_result(artifact: Any) -> None:
+    decoder = job_documents()
+    good = {"url": "/ok.png", "mime": 'text/html"><script>', "index": 5}
+    events = read(decoder, {"status": "completed", "artifacts": [artifact, good]})
+    assert events == [Artifact(5, "application/octet-stream", "/ok.png"), Completed("stop")]
+    assert decoder.answer.malformed == 1
+
+
+def test_a_file_whose_name_leads_out_of_its_folder_is_not_told() -> None:
+    decoder = job_documents()
+    wrong = ["../a", "a/../../b", "/etc/passwd", "a\0b", "", "C:/x", "..\\x", "\\\\host\\x"]
+    files = {**dict.fromkeys(wrong, "x"), "src/App.tsx": "x", "a..b/[id].html": "x"}
+    events = read(decoder, {"status": "completed", "files": files})
+    assert [event.path for event in events if isinstance(event, FileSet)] == ["src/App.tsx", "a..b/[id].html"]
+    assert decoder.answer.malformed == len(wrong)

@@ -6,13 +6,14 @@ it, that progress never runs backward and that no character is lost between two 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
 import orjson
 
-from app.errors import UpstreamError
+from app.errors import UpstreamError, UpstreamInvalid
 from app.generations.events import (
     Artifact,
     Audio,
@@ -37,6 +38,9 @@ _REASON_LENGTH = 64
 _NAME_LENGTH = 200
 _MAX_IDENTIFIER = 512
 _MAX_URL = 8192
+_SCRIPT = re.compile(r"\s*(?:java|vb)script:", re.IGNORECASE)
+"""What a browser would run in place of following it."""
+_MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}(?:; ?[\w.+-]{1,40}=[\w.+\"-]{1,80}){0,4}", re.ASCII)
 _NOTHING = Progress()
 _PARTS: dict[str, Part] = {"text": "text", "reasoning": "reasoning"}
 
@@ -149,22 +153,22 @@ class Answer:
 
     def preview(self, index: int, mime: str, url: Any = None, data: Any = None) -> None:
         """Show a result as it is now; ``data`` is base 64. Without either it is malformed."""
-        event = Preview(index, self.word(mime) or "application/octet-stream", self._address(url), self._data(data))
+        event = Preview(index, _media_type(mime), self._address(url), self._data(data))
         self._show(event, event.url, event.data)
 
     def artifact(self, index: int, mime: str, url: Any = None, data: Any = None) -> None:
         """Hand over a result. Without ``url`` and ``data`` it is malformed."""
-        event = Artifact(index, self.word(mime) or "application/octet-stream", self._address(url), self._data(data))
+        event = Artifact(index, _media_type(mime), self._address(url), self._data(data))
         self._show(event, event.url, event.data)
 
     def audio(self, index: int, mime: str, url: Any = None, data: Any = None) -> None:
         """Go on with sound. Without ``url`` and ``data`` it is malformed."""
-        event = Audio(index, self.word(mime) or "application/octet-stream", self._address(url), self._data(data))
+        event = Audio(index, _media_type(mime), self._address(url), self._data(data))
         self._show(event, event.url, event.data)
 
     def file(self, path: str, text: Any) -> None:
-        """The file ``path`` is ``text`` now; what is told is what changed."""
-        if type(text) is not str:
+        """The file ``path`` is ``text`` now; what is told is what changed. A path that leads out is malformed."""
+        if type(text) is not str or not _is_inside(path):
             self.malformed += 1
             return
         event = self._files.write(path, without_halves(text) if self.mending else text)
@@ -173,7 +177,7 @@ class Answer:
 
     def append(self, path: str, text: Any) -> None:
         """The file ``path`` goes on with ``text``."""
-        if type(text) is not str:
+        if type(text) is not str or not _is_inside(path):
             self.malformed += 1
             return
         event = self._files.append(path, self._halves.join(f"file {path}", text) if self.mending else text)
@@ -183,6 +187,10 @@ class Answer:
     def complete(self, reason: str | None = None) -> None:
         """End well. ``reason`` None is ``stop``."""
         self._end(Completed(clean(reason, _REASON_LENGTH) if reason else "stop"))
+
+    def contradict(self) -> None:
+        """End as its last word is of another text than was told: to complete would say that this one is whole."""
+        self.fail(UpstreamInvalid("The service behind the gateway ended with another text than it had told."))
 
     def cancel(self) -> None:
         """End as somebody has stopped it at the upstream itself."""
@@ -219,10 +227,20 @@ class Answer:
 
     def _address(self, url: Any) -> str | None:
         usable = isinstance(url, str) and 0 < len(url) <= _MAX_URL and url.isprintable()
-        return url if usable else None
+        return url if usable and not _SCRIPT.match(url) else None
 
     def _data(self, data: Any) -> str | None:
         return data if isinstance(data, str) and data and not (self.mending and has_half(data)) else None
+
+
+def _media_type(value: Any) -> str:
+    return value if isinstance(value, str) and _MEDIA_TYPE.fullmatch(value) else "application/octet-stream"
+
+
+def _is_inside(path: str) -> bool:
+    """Whether a file of this name lies in the folder that a reader may keep files in."""
+    parts = path.replace("\\", "/").split("/")
+    return path.isprintable() and bool(parts[0]) and ".." not in parts and ":" not in parts[0]
 
 
 def exact(value: Any) -> str:

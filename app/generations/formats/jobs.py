@@ -125,7 +125,7 @@ class JobReader:
             return
         self._begun = True
         answer.named(found.get("model"))
-        self._tell_text(found.get("text"), answer)
+        goes_on = self._tell_text(found.get("text"), answer)
         self._tell_files(value, found.get("files"), answer)
         answer.tokens(found.get("prompt_tokens"), found.get("completion_tokens"))
         self._hand_over_all(found.get("artifacts"), answer)
@@ -136,6 +136,8 @@ class JobReader:
             answer.progress(stage, found.get("step"), found.get("total"), percent, eta)
             if isinstance(found.get("preview"), dict):
                 self._show(found["preview"], answer)
+        elif status in _DONE and not goes_on:
+            answer.contradict()
         elif status in _DONE:
             reason = found.get("reason")
             answer.complete(reason if isinstance(reason, str) else None)
@@ -187,14 +189,17 @@ class JobReader:
         else:
             answer.malformed += 1
 
-    def _tell_text(self, text: Any, answer: Answer) -> None:
+    def _tell_text(self, text: Any, answer: Answer) -> bool:
+        """Tell what is new; return False where it is another text than was told, which can't be taken back."""
         if not isinstance(text, str):
-            return
+            return True
         if text.startswith(self._text):
             answer.text(text[len(self._text) :])
             self._text = text
-        elif not self._text.startswith(text):
-            answer.malformed += 1  # What was told can't be taken back; an older document, though, is no fault.
+        elif not self._text.startswith(text):  # That would be an older document, which is no fault.
+            answer.malformed += 1
+            return False
+        return True
 
     def _tell_files(self, value: dict[str, Any], files: Any, answer: Answer) -> None:
         if isinstance(files, dict):

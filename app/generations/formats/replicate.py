@@ -112,11 +112,13 @@ class ReplicateReader:
         """Take a document."""
         status = value.get("status")
         answer.named(value.get("model"))
-        self._read_output(value.get("output"), answer)
+        goes_on = self._read_output(value.get("output"), answer)
         metrics = value.get("metrics")
         if isinstance(metrics, dict):
             answer.tokens(metrics.get("input_token_count"), metrics.get("output_token_count"))
         match status:
+            case "succeeded" | "successful" if not goes_on:
+                answer.contradict()
             case "succeeded" | "successful":
                 answer.complete()
             case "failed":
@@ -135,20 +137,23 @@ class ReplicateReader:
         """The family's documents have no ``[DONE]``."""
         raise AssertionError("documents have no [DONE]")
 
-    def _read_output(self, output: Any, answer: Answer) -> None:
+    def _read_output(self, output: Any, answer: Answer) -> bool:
+        """Tell what is new; return False where it is another text than was told, which can't be taken back."""
         pieces = output if isinstance(output, list) else [output]
         texts = [piece for piece in pieces if isinstance(piece, str)]
         if texts and all(_ADDRESS.fullmatch(text) for text in texts):
             for index, text in enumerate(texts[self._told :], self._told):
                 _hand_over(answer, index, text)
             self._told = max(self._told, len(texts))
-            return
+            return True
         text = "".join(texts)
         if text.startswith(self._text):
             answer.text(text[len(self._text) :])
             self._text = text
-        elif not self._text.startswith(text):
-            answer.malformed += 1  # What was told can't be taken back; an older document, though, is no fault.
+        elif not self._text.startswith(text):  # That would be an older document, which is no fault.
+            answer.malformed += 1
+            return False
+        return True
 
 
 def _hand_over(answer: Answer, index: int, address: str) -> None:

@@ -19,8 +19,8 @@ from app.generations.formats.served.wire import failure_of, json_string, loaded
 __all__ = ["COMPLETE", "VariantFrames", "frame"]
 
 COMPLETE = "Variant generation complete"
-_FENCE = re.compile(r"\s*```[\w+-]*[ \t]*\n")
-_END = re.compile(r"\n```\s*\Z")
+_FENCE = re.compile(r"^[ \t]*```[\w+-]*[ \t]*\n", re.MULTILINE)
+_END = re.compile(r"^[ \t]*```[ \t]*$|```\s*\Z", re.MULTILINE)
 _SHORTEST = 40
 """Characters that must have changed before the whole is sent again."""
 _PASSED_ON = frozenset({"assistant", "thinking", "toolResult", "toolStart"})
@@ -40,6 +40,8 @@ class VariantFrames:
         self._path: str | None = None
         self._code = ""
         self._begun = False
+        self._fenced = False
+        """Whether the text began with a fence, which is no part of the code."""
         self._changed = 0
         self.failed: str | None = None
         """Why the variant failed, once it has."""
@@ -64,7 +66,7 @@ class VariantFrames:
             case "queued":
                 return [frame("status", self._variant, f"Waiting: {event.get('position')} in the queue")]
             case "reset":
-                self._path, self._code, self._begun, self._changed = None, "", False, 0
+                self._path, self._code, self._begun, self._fenced, self._changed = None, "", False, False, 0
                 return [frame("setCode", self._variant, "")]
             case "completed":
                 self.over = True
@@ -84,7 +86,8 @@ class VariantFrames:
         if "```".startswith(head[:3]) and "\n" not in head:
             return []  # It may be a fence.
         self._begun = True
-        self._code = _FENCE.sub("", self._code, count=1) if head.startswith("```") else self._code
+        if head.startswith("```"):
+            self._code, self._fenced = _FENCE.sub("", self._code, count=1), True
         return [frame("chunk", self._variant, self._code)] if self._code else []
 
     def _file(self, event: dict[str, Any]) -> list[bytes]:
@@ -121,4 +124,14 @@ class VariantFrames:
         return frames
 
     def _whole(self) -> str:
-        return self._code if self._path is not None else _END.sub("\n", self._code)
+        """Return the code alone: of a text with words around it what stands between its first fences."""
+        code = self._code
+        if self._path is not None:
+            return code
+        if not self._fenced:
+            fence = _FENCE.search(code)
+            if fence is None or "<" in code[: fence.start()]:
+                return code  # No words before it, but code itself.
+            code = code[fence.end() :]
+        end = _END.search(code)
+        return code if end is None else code[: end.start()]
