@@ -11,10 +11,12 @@ from starlette.types import Message, Receive, Scope, Send
 from app.config import ServerConfig
 from app.http.edge.cors import Cors
 from app.http.edge.cycle import Cycle
+from app.http.edge.dressed import Dressed, remember
 from app.http.edge.encodings import Packing, accepted
 from app.http.edge.fields import Headers, with_vary
 from app.http.edge.packer import Packer, Packers
 from app.http.edge.security_headers import security_headers
+from app.http.known_answers import KnownAnswer
 from app.http.passage import Work
 from app.observe.request_context import RequestContext
 
@@ -34,9 +36,12 @@ class Common:
         self.draining = draining
         self.packing = Packing(config.compression) if config.compression.enabled else None
         self.packers = Packers(config.compression)
+        self.edition = object()
+        """Stands for what the configuration says: another one after it was loaded again."""
         self.reload(config)
 
     def reload(self, config: ServerConfig) -> None:
+        self.edition = object()
         self.cors = Cors(config.cors, config.allowed_origins)
         self.secure = {scheme: security_headers(config.security_headers, https=scheme == "https")
                        for scheme in ("http", "https")}  # fmt: skip
@@ -144,7 +149,14 @@ class DirectAnswer(Answer):
         self._ended = ended
         self._work: Work | None = None
 
-    def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+    def answer(
+        self,
+        status: int,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        known: KnownAnswer | None = None,
+        route: object = None,
+    ) -> bool:
         cycle, dressed = self._cycle, list(headers)
         if not cycle.ready or self._dress(dressed, status) is not None:
             return False
@@ -152,6 +164,22 @@ class DirectAnswer(Answer):
             cycle.answer(status, dressed, body)
         except RuntimeError:
             return False  # The task will come upon it as well, and end the answer as it must be ended.
+        self.close()
+        if known is not None and self.repeated is not None:
+            common = self._common
+            memory = Dressed.of(known, dressed, route, common.edition, self.context.scheme)
+            if memory is not None:
+                remember(self.repeated.dressed, known, memory)
+        return True
+
+    def answer_again(self, known: KnownAnswer, body: bytes, route: object) -> bool:
+        repeated, cycle, common, context = self.repeated, self._cycle, self._common, self.context
+        dressed = None if repeated is None else repeated.dressed.get(known)
+        if dressed is None or not dressed.fits(route, common.edition, context.scheme):
+            return False
+        if not cycle.ready or not cycle.goes_on or common.draining():
+            return False
+        cycle.answer_known(known.status, dressed.lines(context.id, perf_counter() - context.began), body)
         self.close()
         return True
 

@@ -17,6 +17,7 @@ from app.http.answers import or_refuse, pass_on
 from app.http.client_watch import ClientWatch, Watches
 from app.http.edge.repeated import Repeated
 from app.http.headers import response_headers
+from app.http.known_answers import KnownAnswer
 from app.http.limits import telling, told
 from app.http.routes import Route
 from app.http.upstream_response import UpstreamResponse
@@ -42,8 +43,21 @@ class Client(Protocol):
     repeated: Repeated | None
     """The fields of his request, if they are those of the one before it."""
 
-    def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
-        """Answer at once; False where that takes a task, and then nothing was done."""
+    def answer(
+        self,
+        status: int,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        known: KnownAnswer | None = None,
+        route: object = None,
+    ) -> bool:
+        """Answer at once; False where that takes a task, and then nothing was done.
+
+        What becomes of a ``known`` answer of a ``route`` is remembered, if nothing else goes into ``headers``.
+        """
+
+    def answer_again(self, known: KnownAnswer, body: bytes, route: object) -> bool:
+        """Answer at once with what was remembered; False where it was not, and then nothing was done."""
 
     def start(self, work: Work) -> None:
         """Do ``work`` in a task of the server's."""
@@ -125,15 +139,17 @@ class Passage:
         body, status, outcome = answer.whole, answer.status, self.outcome
         if body is None or status >= 500:
             return False
-        headers = response_headers(answer.headers, status)
-        edit = self._route.headers.response
-        if edit is not None:
-            headers = edit(headers)
-        if self._verdict is not None:
-            headers = told(headers, self._verdict)
         self._over = True
-        if not self._client.answer(status, headers, body):
-            return False
+        known = answer.again if self._verdict is None else None
+        if known is None or not self._client.answer_again(known, body, self._route):
+            headers = response_headers(answer.headers, status)
+            edit = self._route.headers.response
+            if edit is not None:
+                headers = edit(headers)
+            if self._verdict is not None:
+                headers = told(headers, self._verdict)
+            if not self._client.answer(status, headers, body, known, self._route):
+                return False
         self._watches.discard(self)
         self._exchange.answered(self._attempt, self._request, answer)
         outcome.status, outcome.sent, outcome.ended = status, len(body), Ended.COMPLETE

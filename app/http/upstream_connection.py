@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import httptools
 
 from app.errors import UpstreamInvalid, UpstreamTruncated
+from app.http.known_answers import KnownAnswers
 from app.http.tunnel import Passenger
 from app.http.upstream_response import UpstreamResponse
 from app.http.upstream_upload import Upload
@@ -32,6 +33,7 @@ class Pool(Protocol):
     """What a connection needs of the pool it belongs to. Times are seconds."""
 
     keepalive: float
+    known_answers: KnownAnswers
 
     def released(self, connection: UpstreamConnection) -> None:
         """The connection may carry another request."""
@@ -68,6 +70,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._tasks = tasks
         self._transport: asyncio.Transport | None = None
         self._feed: Callable[[bytes], None] | None = None
+        """Takes what comes of an answer, once something of it has come."""
+        self._known: KnownAnswers | None = None
+        """Where the answer that has not begun may be known."""
         self._response: UpstreamResponse | None = None
         self._reading_paused = False
         self.writing_paused = False
@@ -106,8 +111,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._response_timeout = response_timeout
         response = UpstreamResponse(self, self.loop, head_only=head_only, idle_timeout=idle_timeout, upgrade=upgrade)
         self._response = response
-        self.parser = parser = httptools.HttpResponseParser(response)
-        self._feed = parser.feed_data
+        self._known = None if head_only or upgrade else self._pool.known_answers
         if not isinstance(body, bytes):
             transport.write(head)
             self._upload = Upload(self, response, response_timeout)
@@ -218,29 +222,14 @@ class UpstreamConnection(asyncio.Protocol):
         if self._early is not None:
             self._early += data
             return
-        response, feed = self._response, self._feed
-        if response is None or feed is None:
+        response = self._response
+        if response is None:
             self.close()  # bytes that nobody asked for: whose answer they are cannot be told
             return
-        if not response.started:
-            response.received += len(data)
-        try:
-            feed(data)
-        except httptools.HttpParserUpgrade as switched:
-            if response.status == 101:
-                self._turn(response, data[switched.args[0] :])
-                return
-            response.fail(UpstreamInvalid("The service behind the gateway switched to another protocol."))
-        except httptools.HttpParserError:
-            response.reusable = False
-            response.fail(UpstreamInvalid())
-        if response.status == 101:  # and nothing said to what
-            response.fail(UpstreamInvalid("The service behind the gateway switched to another protocol."))
-        if response.complete:
-            self._finish(response)
-        response.fed()
-        if response.failed:
-            self._fall_out(response)
+        if self._feed is None:
+            self._begin(response, data)
+        else:
+            self._parse(response, self._feed, data)
 
     def eof_received(self) -> None:
         if self._response is not None:
@@ -278,6 +267,49 @@ class UpstreamConnection(asyncio.Protocol):
             self._poll = select.poll()
             self._poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(self._poll.poll(0))
+
+    def _begin(self, response: UpstreamResponse, data: bytes) -> None:
+        """The first bytes of an answer have come: often it is one that is known, and whole."""
+        known, self._known = self._known, None
+        found = None if known is None else known.find(data)
+        if found is not None:
+            response.known(*found)
+            self._finish(response)
+            response.fed()
+            return
+        self.parser = httptools.HttpResponseParser(response)
+        self._feed = feed = self.parser.feed_data
+        self._parse(response, feed, data, known)
+
+    def _parse(
+        self,
+        response: UpstreamResponse,
+        feed: Callable[[bytes], None],
+        data: bytes,
+        known: KnownAnswers | None = None,
+    ) -> None:
+        """Take what has come of an answer; with ``known`` it is the first of it, to be remembered if it is whole."""
+        if not response.started:
+            response.received += len(data)
+        try:
+            feed(data)
+        except httptools.HttpParserUpgrade as switched:
+            if response.status == 101:
+                self._turn(response, data[switched.args[0] :])
+                return
+            response.fail(UpstreamInvalid("The service behind the gateway switched to another protocol."))
+        except httptools.HttpParserError:
+            response.reusable = False
+            response.fail(UpstreamInvalid())
+        if response.status == 101:  # and nothing said to what
+            response.fail(UpstreamInvalid("The service behind the gateway switched to another protocol."))
+        if response.complete:
+            if known is not None and response.reusable:
+                response.learn(known, data)
+            self._finish(response)
+        response.fed()
+        if response.failed:
+            self._fall_out(response)
 
     def _turn(self, response: UpstreamResponse, rest: bytes) -> None:
         """The upstream switched protocols. Nothing more is read until somebody takes it."""

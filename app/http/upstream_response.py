@@ -14,6 +14,7 @@ from typing import Protocol
 import httptools
 
 from app.errors import UpstreamInvalid, UpstreamTimeout, UpstreamTruncated
+from app.http.known_answers import KnownAnswer, KnownAnswers
 from app.http.tunnel import Tunnel
 
 __all__ = ["HIGH_WATER", "MAX_HEAD", "ClosedEarly", "UpstreamResponse", "Wire"]
@@ -72,6 +73,7 @@ class UpstreamResponse:
         "_size",
         "_waiter",
         "_wire",
+        "again",
         "complete",
         "headers",
         "received",
@@ -107,6 +109,8 @@ class UpstreamResponse:
         self.received = 0
         """Bytes that came up to the read that completed the head; 0 says that the upstream never began to answer."""
         self.since = 0.0
+        self.again: KnownAnswer | None = None
+        """What its head is, if another answer had the same."""
         self._wire: Wire | None = wire
         self._loop = loop
         self._head_only = head_only
@@ -197,6 +201,18 @@ class UpstreamResponse:
         if self._size > HIGH_WATER and self._wire is not None and not self.complete:
             self._wire.pause_reading()
         self._wake()
+
+    def known(self, answer: KnownAnswer, body: bytes) -> None:
+        """All of it has come at once, with a head that came before."""
+        self.again, self.status, self.headers = answer, answer.status, answer.headers
+        self.received = 1
+        self._chunks.append(body)
+        self.started = self.complete = self.reusable = True
+
+    def learn(self, known: KnownAnswers, data: bytes) -> None:
+        """Have ``known`` remember this answer, which is complete, and of which ``data`` is the first that came."""
+        if self._error is None and self.status not in _NO_BODY and self.status >= 200:
+            known.learn(data, self.status, self.headers, self._size)
 
     def turned(self, tunnel: Tunnel) -> None:
         """The connection has switched protocols."""

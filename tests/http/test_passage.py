@@ -70,6 +70,8 @@ class Site:
     """How many tasks of requests there were when it got them."""
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the gateway closed a connection to the upstream."""
+    drains: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set where the gateway is about to go."""
 
     def tell(self, outcome: Outcome) -> None:
         self.told.append({name: getattr(outcome, name) for name in Outcome.__slots__})
@@ -97,16 +99,17 @@ async def site(
             it.left.set()
             raise
 
-    tokens = Tokens()
+    tokens, drains = Tokens(), asyncio.Event()
     async with raw_server(handle) as behind:
         transport = HttpTransport({"u": UpstreamConfig(targets=(behind.url,), **upstream)})
         outcomes = Outcomes()
         proxy = Proxy(transport, tokens, limits, body_limit=1000, outcomes=outcomes)
         table = RouteTable([RouteConfig(path="/*", upstream="u", **({"auth": "optional"} | (route or {})))])
         try:
-            front = edge_server(Dispatch(table, proxy, nothing), config or ServerConfig(), shortcut=shortcut)
+            dispatch, settings = Dispatch(table, proxy, nothing), config or ServerConfig()
+            front = edge_server(dispatch, settings, drains.is_set, shortcut=shortcut)
             async with front as (port, server):
-                it = Site(port, server, transport, tokens)
+                it = Site(port, server, transport, tokens, drains=drains)
                 outcomes.listen(it.tell)
                 if warm:
                     await warm_up(it)
@@ -585,6 +588,50 @@ async def test_requests_that_repeat_their_fields_reach_the_upstream_as_the_first
     assert len({varying.sub(rb"\1", head) for head in heads}) == 1
     for place in (0, 1):
         assert len({varying.findall(head)[place][1] for head in heads}) == 6
+
+
+async def test_answers_that_repeat_their_heads_reach_the_client_as_the_first_one_did() -> None:
+    async def counted(head: bytes, writer: asyncio.StreamWriter) -> None:
+        last = b"%03d" % len(it.asked)
+        more = b"Set-Cookie: a=1\r\nSet-Cookie: b=2\r\nServer: s\r\nX-A: 1\r\nX-Request-ID: theirs\r\nKeep-Alive: x\r\n"
+        writer.write(ok(last, more if b"/more" in head else b"ETag: x\r\n"))
+
+    config = ServerConfig.model_validate({"cors": {"origins": ["https://a.example"]}})
+    route = {"response_headers": {"set": {"X-B": "2"}, "remove": ["X-A"]}}
+    ask = b" HTTP/1.1\r\nOrigin: https://a.example\r\n" + LINES
+    async with site(counted, route=route, config=config) as it, client(it) as (reader, writer):
+        heads: dict[bytes, list[bytes]] = {b"/more": [], b"/a": []}
+        for number in range(16):
+            path = b"/more" if number % 4 < 2 else b"/a"
+            writer.write(b"GET " + path + ask)
+            head, body = await read_answer(reader)
+            assert body == b"%03d" % (number + 1)
+            heads[path].append(head.lower())
+        await until(lambda: len(it.told) == 16)
+        assert {(told["status"], told["sent"], told["ended"]) for told in it.told} == {(200, 3, Ended.COMPLETE)}
+        (connection,) = it.server.server_state.connections
+        assert len(connection.cycle.repeated.dressed) == 2  # type: ignore[union-attr]
+    assert b"\r\nset-cookie: a=1\r\nset-cookie: b=2\r\n" in heads[b"/more"][-1]
+    varying = re.compile(rb"(x-request-id: |x-process-time: |date: )([^\r]+)")
+    for some in heads.values():
+        assert b"\r\naccess-control-allow-origin: https://a.example\r\n" in some[-1]
+        assert b"\r\nx-b: 2\r\n" in some[-1]
+        assert b"x-a:" not in some[-1]
+        assert len({varying.sub(rb"\1", head) for head in some}) == 1
+        assert len({dict(varying.findall(head))[b"x-request-id: "] for head in some}) == 8
+
+
+async def test_a_repeated_answer_ends_the_connection_of_a_gateway_that_drains_and_of_a_server_that_goes() -> None:
+    async with site() as it, client(it) as (reader, writer):
+        for _ in range(4):
+            writer.write(b"GET /a HTTP/1.1\r\n" + LINES)
+            head, _ = await read_answer(reader)
+            assert b"connection" not in head.lower()
+        it.drains.set()
+        writer.write(b"GET /a HTTP/1.1\r\n" + LINES)
+        head, _ = await read_answer(reader)
+        assert b"\r\nconnection: close\r\n" in head.lower()
+        assert await reader.read() == b""
 
 
 async def test_who_asks_is_found_out_each_time() -> None:

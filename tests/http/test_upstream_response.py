@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import UpstreamError
+from app.http.known_answers import KnownAnswers
 from app.http.upstream_connection import UpstreamConnection
 from app.observe.tasks import TaskSet
 
@@ -21,6 +22,7 @@ class Pool:
 
     def __init__(self):
         self.fate = ""
+        self.known_answers = KnownAnswers()
 
     def released(self, connection):
         self.fate += "released "

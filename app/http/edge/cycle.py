@@ -169,6 +169,21 @@ class Cycle:
         self._continue(body, more=False)
         self._owner = None
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether an answer with a length needs no line beside its own."""
+        return self.keep_alive and not self._unframed and self.scope["method"] != "HEAD"
+
+    def answer_known(self, status: int, lines: bytes, body: bytes) -> None:
+        """Write a whole answer at once where :attr:`goes_on`. ``lines`` are those of its head that are not the
+        server's, with its end: they hold the length of ``body``, and were sent before."""
+        owner = self._owner
+        assert owner is not None, "an answer begins once"
+        self.response_started = True
+        self._transport.write(b"%b%b%b%b" % (STATUS_LINE[status], owner.default_head(), lines, body))
+        self._complete()
+        self._owner = None
+
     # Private.
 
     async def _send_later(self, message: Message) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from app.http.edge.dressed import Dressed
+    from app.http.known_answers import KnownAnswer
     from app.http.passed import Passed
 
 __all__ = ["Repeated"]
@@ -28,7 +30,7 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"upgrade", b"exp
 class Repeated:
     """The lines of a head, as they came and as they were read."""
 
-    __slots__ = ("_lines", "fields", "headers", "passed")
+    __slots__ = ("_lines", "dressed", "fields", "headers", "passed")
 
     def __init__(self, lines: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
         self._lines = lines
@@ -37,6 +39,8 @@ class Repeated:
         self.fields = dict(headers)
         self.passed: dict[int, Passed] = {}
         """What goes to upstreams of them, by the route's index."""
+        self.dressed: dict[KnownAnswer, Dressed] = {}
+        """What answers with known heads become for them."""
 
     @classmethod
     def of(cls, data: bytes, before: bytes, headers: Sequence[tuple[bytes, bytes]]) -> tuple[Repeated | None, bytes]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from app.config import UpstreamConfig
 from app.errors import UpstreamBusy, UpstreamDown, UpstreamUnreachable
+from app.http.known_answers import KnownAnswers
 from app.http.request_head import Address
 from app.http.upstream_connection import UpstreamConnection
 from app.http.upstreams.breaker import Breaker
@@ -52,6 +53,7 @@ class Target:
         self.retired = False
         """Its name does not have this address any more: what is in flight ends here, and nothing begins."""
         self.keepalive = config.keepalive
+        self.known_answers = KnownAnswers()
         self.open: set[UpstreamConnection] = set()
         self.idle: dict[UpstreamConnection, None] = {}
         self.tunnels: set[UpstreamConnection] = set()
