@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from app.auth.bearer import bearer_token
@@ -11,10 +11,13 @@ from app.auth.service_keys import ServiceKeys
 from app.config import RouteConfig
 from app.errors import Unauthenticated
 from app.http.access import authorize
+from app.http.edge.repeated import Repeated
 
 __all__ = ["Callers", "Verifier"]
 
 Headers = Sequence[tuple[bytes, bytes]]
+_BY_TOKEN = frozenset({"required", "optional"})
+"""What routes say whose callers are known by their token, where there is one."""
 
 
 class Verifier(Protocol):
@@ -25,6 +28,9 @@ class Verifier(Protocol):
 
         Raises :exc:`~app.auth.keys.UnknownKey` where that would wait, a kind of :exc:`~app.errors.InvalidToken`.
         """
+
+    def again(self, token: str) -> Callable[[], Identity]:
+        """Return what does :meth:`verify` now, for who will ask often."""
 
     async def verified(self, token: str) -> Identity:
         """Raises :exc:`~app.errors.Unauthenticated` or one of its kinds for a token that is not valid now.
@@ -43,10 +49,19 @@ class Callers:
         self._verifier = verifier
         self._service_keys = service_keys
 
-    def known(self, route: RouteConfig, received: Headers) -> Identity:
-        """Return who calls ``route``, as far as that can be told without waiting, see :meth:`Verifier.verify`."""
-        token = self._token(route, received)
-        identity = ANONYMOUS if token is None else self._verifier.verify(token)
+    def known(self, route: RouteConfig, received: Headers, repeated: Repeated | None = None) -> Identity:
+        """Return who calls ``route``, as far as that can be told without waiting, see :meth:`Verifier.verify`.
+
+        ``received`` are the fields of ``repeated``, if it is there, which remembers whose token is in them.
+        """
+        identify = None if repeated is None or route.auth not in _BY_TOKEN else repeated.identify
+        if identify is not None:
+            identity = identify()
+        else:
+            token = self._token(route, received)
+            identity = ANONYMOUS if token is None else self._verifier.verify(token)
+            if repeated is not None and token is not None:
+                repeated.identify = self._verifier.again(token)
         authorize(route, identity)
         return identity
 

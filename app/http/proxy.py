@@ -111,7 +111,7 @@ class Proxy:
             return False
         outcome = Outcome(context_of(scope), route.config, route.label, scope["method"], match.path)
         try:
-            identity = self._callers.known(route.config, scope["headers"])
+            identity = self._callers.known(route.config, scope["headers"], client.repeated)
         except TidegateError:
             return False  # Whoever waits where that helps will find the same, and tells the client.
         outcome.user_id, outcome.company_id = identity.user_id, identity.company_id

@@ -27,18 +27,24 @@ class RequestLines:
 
     def __init__(self, style: Literal["console", "json"]) -> None:
         json = style == "json"
-        self._begin = (
-            '{"event":"request","level":"%(level)s","logger":"access","timestamp":"%(stamp)s"'
-            if json
-            else "%(stamp)s [%(level)s] request"
+        name, quote, last = (',"{}":', '"', "}") if json else (" {}=", "", "")
+        self._seconds, self._head, self._status, self._attempts, self._received, self._sent = (
+            name.format(each) for each in ("seconds", "head_seconds", "status", "attempts", "received", "sent")
         )
-        pair, quoted = (',"{}":{}', '"%s"') if json else (" {}={}", "%s")
-        self._slow = pair.format("slow", "true" if json else "True")
-        self._status, self._attempts = (pair.format(name, "%d") for name in ("status", "attempts"))
-        self._seconds, self._head_seconds = (pair.format(name, "%.6f") for name in ("seconds", "head_seconds"))
-        self._bytes = pair.format("received", "%d") + pair.format("sent", "%d")
-        self._ids = pair.format("request_id", quoted) + pair.format("trace_id", quoted) + ("}" if json else "")
-        """What stands in it needs no quoting anywhere."""
+        self._slow = name.format("slow") + ("true" if json else "True")
+        self._id, self._trace, self._last = (
+            name.format("request_id") + quote,
+            quote + name.format("trace_id") + quote,
+            quote + last,
+        )
+        """What stands between them needs no quoting anywhere."""
+        self._levels = {
+            bad: (f'{{"event":"request","level":"{level}","logger":"access","timestamp":"', 'Z"')
+            if json
+            else ("", f"Z [{level}] request")
+            for bad, level in ((False, "info"), (True, "warning"))
+        }
+        """What stands before and behind the time."""
         self._text = lru_cache(maxsize=_REMEMBERED)(_json if json else _console)
         self._what = lru_cache(maxsize=_REMEMBERED)(self._asked)
         self._whom = lru_cache(maxsize=_REMEMBERED)(self._concerned)
@@ -47,22 +53,28 @@ class RequestLines:
 
     def line(self, outcome: Outcome, path: str, *, now: float, slow: bool, failed: bool) -> bytes:
         """Return the line. ``path`` is what may be shown of it, ``now`` in seconds since 1970."""
-        it, context, trace = outcome, outcome.context, outcome.context.trace
-        what = self._what(it.method, path, it.label, it.status, it.ended.value, it.error, slow)
+        it, context = outcome, outcome.context
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._date = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        before, behind = self._levels[slow or failed]
+        what = self._what(it.method, path, it.label, it.status, it.ended._value_, it.error, slow)
         whom = self._whom(
             it.route.upstream, it.target, it.attempts, it.cache, context.client, it.user_id, it.company_id
         )
-        begin = self._begin % {"stamp": self._stamp(now), "level": "warning" if slow or failed else "info"}
-        seconds = self._seconds % it.seconds()
-        head = self._head_seconds % it.head_seconds if it.attempts else ""
-        ids = self._ids % (context.id.decode("ascii"), trace.trace_id)
-        return f"{begin}{what}{seconds}{head}{self._bytes % (it.received, it.sent)}{whom}{ids}".encode()
+        head = f"{self._head}{it.head_seconds:.6f}" if it.attempts else ""
+        return (
+            f"{before}{self._date}.{int((now - second) * 1_000_000):06d}{behind}{what}"
+            f"{self._seconds}{it.seconds():.6f}{head}{self._received}{it.received}{self._sent}{it.sent}{whom}"
+            f"{self._id}{context.id.decode('ascii')}{self._trace}{context.trace.trace_id}{self._last}"
+        ).encode()
 
     def _asked(self, method: str, path: str, route: str, status: int, ended: str, error: str, slow: bool) -> str:
         text = self._text
         asked = text("method", method) + text("path", path) + text("route", route)
         ending = text("ended", ended) + (text("error", error) if error else "") + (self._slow if slow else "")
-        return f"{asked}{self._status % status}{ending}"
+        return f"{asked}{self._status}{status}{ending}"
 
     def _concerned(
         self,
@@ -81,14 +93,7 @@ class RequestLines:
             for name, value in (("client", client), ("user_id", user_id), ("company_id", company_id))
             if value is not None
         )
-        return f"{asked}{self._attempts % attempts}{text('cache', cache) if cache else ''}{caller}"
-
-    def _stamp(self, now: float) -> str:
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._date = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        return f"{self._date}.{int((now - second) * 1_000_000):06d}Z"
+        return f"{asked}{self._attempts}{attempts}{text('cache', cache) if cache else ''}{caller}"
 
 
 def word(text: str) -> str:

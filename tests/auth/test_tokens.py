@@ -294,6 +294,24 @@ def test_a_refused_token_is_not_remembered():
     assert verifier.verify(token, NOW + 5).user_id == "42"
 
 
+def test_who_asks_again_is_told_the_same_for_as_long_as_the_token_is_good():
+    revoked = set()
+    verifier = TokenVerifier(config(), revoked=lambda identity: identity.user_id in revoked)
+    token = sign(CLAIMS)
+    ask, end = verifier.again(token), verifier.verify(token, NOW).expires_at
+    assert ask(now=NOW) == verifier.verify(token, NOW)
+    with pytest.raises(TokenExpired):
+        ask(now=end)
+    assert ask(now=end - 1).user_id == "42"
+    revoked.add("42")
+    with pytest.raises(TokenRevoked):
+        ask(now=NOW)
+    revoked.clear()
+    verifier.prepare(config(secret="another-secret-of-thirty-two-bytes!"), ())()
+    with pytest.raises(InvalidToken):
+        ask(now=NOW)
+
+
 def test_a_remembered_token_costs_microseconds():
     verifier, token = TokenVerifier(config()), sign()
     verifier.verify(token, NOW)

@@ -47,6 +47,9 @@ class Tokens:
             raise InvalidToken
         return Identity("42", "7", "a@example.com", ("admin", "user"))
 
+    def again(self, token: str):
+        return lambda: self.verify(token)
+
     async def verified(self, token: str) -> Identity:
         return self.verify(token)
 
@@ -528,6 +531,9 @@ class Scoped:
 
     def verify(self, token: str) -> Identity:
         return Identity("42", scopes=tuple(token.split("+")), claims=(("app.plan", "pro"),))
+
+    def again(self, token: str):
+        return lambda: self.verify(token)
 
     async def verified(self, token: str) -> Identity:
         return self.verify(token)

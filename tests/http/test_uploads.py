@@ -26,6 +26,9 @@ class Nobody:
     def verify(self, token: str) -> Any:
         raise AssertionError("these routes ask for no token")
 
+    def again(self, token: str) -> Any:
+        raise AssertionError("these routes ask for no token")
+
     async def verified(self, token: str) -> Any:
         raise AssertionError("these routes ask for no token")
 

@@ -9,10 +9,11 @@ first line is of the plainest form. All others go through the parser.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from app.auth.identity import Identity
     from app.http.edge.dressed import Dressed
     from app.http.known_answers import KnownAnswer
     from app.http.passed import Passed
@@ -30,13 +31,15 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"upgrade", b"exp
 class Repeated:
     """The lines of a head, as they came and as they were read."""
 
-    __slots__ = ("_lines", "dressed", "fields", "headers", "passed")
+    __slots__ = ("_lines", "dressed", "fields", "headers", "identify", "passed")
 
     def __init__(self, lines: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
         self._lines = lines
         self.headers = tuple(headers)
         """With lower-case names."""
         self.fields = dict(headers)
+        self.identify: Callable[[], Identity] | None = None
+        """Tells who the token in them belongs to, or raises why it is not good now; None as long as nobody asked."""
         self.passed: dict[int, Passed] = {}
         """What goes to upstreams of them, by the route's index."""
         self.dressed: dict[KnownAnswer, Dressed] = {}
