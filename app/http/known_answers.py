@@ -52,11 +52,13 @@ class KnownAnswers:
 
         It is a final one to another method than HEAD, without interim ones before it, its body has ``size`` bytes, and
         its connection goes on. That its head ends at the first empty line is known by its length: nothing else is in
-        ``data``.
+        ``data``. A head with a cookie is one client's, and does not come again.
         """
         end = data.find(_END, 0, _LONGEST) + len(_END)
         lengths = [value for name, value in headers if name == b"content-length"]
         if end < len(_END) or len(data) - end != size or lengths != [b"%d" % size]:
+            return
+        if any(name == b"set-cookie" for name, _ in headers):
             return
         if len(self._heads) >= _MOST:
             self._heads.clear()

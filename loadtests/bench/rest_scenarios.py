@@ -65,22 +65,39 @@ async def limited(plan: Plan) -> list[Row]:
 
 
 async def flat(plan: Plan) -> list[Row]:
-    """Whether a request costs the same with a thousand routes, and with one connection or a thousand."""
+    """Whether a request costs the same with a thousand routes, and with one connection or a thousand.
+
+    The floor has connections of its own in the same rounds: what one of them, or a thousand, cost it is the system's.
+    """
     others = "".join(f'[[routes]]\npath = "/other/{number}/*"\nupstream = "bench"\n' for number in range(990))
-    rows = []
+    counts = (1, _CONNECTIONS, plan.of(1000))
     with Lab(plan.folder) as lab:
         upstream = lab.upstream(1, 50.0)
-        few, many = lab.gateway(upstream), lab.gateway(upstream, more=others)
+        few, many, floor = lab.gateway(upstream), lab.gateway(upstream, more=others), lab.floor(upstream, "proxy")
         rounds = await _alternate(plan, lab, {"few": few, "many": many})
-        figures = [[cost for cost, _ in rounds[name]] for name in ("many", "few")]
-        within = Limit(1.2, times_floor=True, name="1.2 × the other")
-        rows.append(pair("REST: 1,000 routes (floor: one), CPU per request", "µs", figures[0], figures[1], within))
-        usual = [cost for cost, _ in rounds["few"]]
-        for count in (1, plan.of(1000)):
-            costs = [(await _get(lab, few, plan, count))[0] for _ in range(plan.rounds)]
-            what = f"REST: {count:,} connections (floor: {_CONNECTIONS}), CPU per request"
-            rows.append(pair(what, "µs", costs, usual, within))
+        costs: dict[tuple[int, str], list[Figure]] = {}
+        for _ in plan.turns():
+            for count in counts:
+                for name, target in (("gateway", few), ("floor", floor)):
+                    costs.setdefault((count, name), []).append((await _get(lab, target, plan, count))[0])
+    figures = [[cost for cost, _ in rounds[name]] for name in ("many", "few")]
+    within = Limit(1.2, times_floor=True, name="1.2 × the other")
+    rows = [pair("REST: 1,000 routes (floor: one), CPU per request", "µs", figures[0], figures[1], within)]
+    for count in (counts[0], counts[-1]):
+        what = f"REST: {count:,} connection{'s' if count > 1 else ''}"
+        ours, theirs = ((costs[count, name], costs[_CONNECTIONS, name]) for name in ("gateway", "floor"))
+        rows.append(pair(f"{what}, CPU per request", "µs", ours[0], theirs[0]))
+        times = f"{what}, CPU per request as a multiple of that with {_CONNECTIONS}"
+        rows.append(pair(times, "", _multiples(*ours), _multiples(*theirs), Limit(1.2)))
     return rows
+
+
+def _multiples(figures: Sequence[Figure], others: Sequence[Figure]) -> list[Figure]:
+    """Return how many times the figure of ``others`` each of ``figures`` is, round by round."""
+    return [
+        Figure(one.value / other.value if other.value else math.nan, (*one.doubts, *other.doubts))
+        for one, other in zip(figures, others, strict=True)
+    ]
 
 
 async def paced(plan: Plan) -> list[Row]:

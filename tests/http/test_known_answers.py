@@ -49,6 +49,7 @@ def test_anything_else_is_not(data: bytes) -> None:
         (b"HTTP/1.1 103 Early\r\n\r\n" + HEAD + b"first", FIELDS, 5),
         (HEAD + b"first" + HEAD, FIELDS, 5),
         (HEAD + b"firs", FIELDS, 4),
+        (HEAD + b"first", [*FIELDS, (b"set-cookie", b"a=1")], 5),
         (HEAD + b"first", FIELDS[:1], 5),
         (HEAD + b"first", [*FIELDS, (b"content-length", b"5")], 5),
         (b"HTTP/1.1 200 OK\nContent-Length: 5\n\nfi\r\n\r\n", [(b"content-length", b"6")], 6),
