@@ -38,6 +38,8 @@ class ChannelConfig(Section):
     """Whether those who come back recover what they missed even when they did not ask for it. Needs a history."""
     delta: tuple[Literal["fossil"], ...] = ()
     """Ways in which publications may go out as deltas against the one before, to subscribers that ask for it."""
+    allow_tags_filter: bool = False
+    """Whether a client may ask for those messages alone whose tags pass its filter. Saves bytes, and hides nothing."""
     recovery_max_publications: int = Field(300, ge=1)
     """Publications that are recovered at most, and that one page of history holds. Generations have no such limit."""
 

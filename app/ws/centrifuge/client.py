@@ -12,6 +12,7 @@ from app.auth.grants import ConnectionGrant
 from app.auth.identity import Identity
 from app.config import RealtimeConfig
 from app.streams.presence import Presence
+from app.ws.centrifuge.filter_seat import Filters
 from app.ws.commander import Asker
 from app.ws.protocols.centrifuge import CentrifugeProtocol
 from app.ws.protocols.centrifuge_codec import Codec
@@ -37,8 +38,8 @@ class Tokens(Protocol):
 class Client:
     """One socket, which speaks ``codec``. ``handshake`` is who its request said it is, None when it said nothing.
 
-    ``deltas`` is shared by all sockets. ``told`` are more members of the connect reply: how to reach a session whose
-    commands come on other connections.
+    ``deltas`` and ``filters`` are shared by all sockets. ``told`` are more members of the connect reply: how to reach a
+    session whose commands come on other connections.
     """
 
     session: Asker
@@ -48,6 +49,7 @@ class Client:
     handshake: Identity | None
     codec: Codec
     deltas: Deltas
+    filters: Filters
     told: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -12,8 +12,9 @@ from app.errors import InvalidToken, SlowConsumer, TokenExpired, TooManySockets
 from app.streams.position import Position
 from app.ws.centrifuge.access import Options, settings_of
 from app.ws.centrifuge.client import Client
-from app.ws.centrifuge.joining import Joining, appear, enter, seconds_left
+from app.ws.centrifuge.joining import appear, enter, seconds_left
 from app.ws.centrifuge.seat import Seat
+from app.ws.centrifuge.subscription import Joining
 from app.ws.protocols.centrifuge_codes import (
     CLOSE_BAD_REQUEST,
     CLOSE_CHANNEL_LIMIT,

@@ -16,6 +16,7 @@ from app.streams.broker import Archive
 from app.streams.presence import Presence
 from app.ws.centrifuge.client import Client, Tokens
 from app.ws.centrifuge.commander import CentrifugeCommander
+from app.ws.centrifuge.filter_seat import Filters
 from app.ws.handshake import Handshake
 from app.ws.ports import ConnectionPort
 from app.ws.protocols.centrifuge import CentrifugeProtocol
@@ -48,6 +49,7 @@ class Opener:
     presence_ttl: float
     """Seconds that an entry of presence lives."""
     _deltas: Deltas = field(init=False, default_factory=Deltas)
+    _filters: Filters = field(init=False, default_factory=Filters)
     _services: dict[Codec, Services] = field(init=False, default_factory=dict)
 
     def __call__(
@@ -90,8 +92,17 @@ class Opener:
             on_end(session)
 
         session = Session(connection, protocol, services, commander, ended)
-        client = Client(session, protocol, self.tokens, self.presence, identity, codec, self._deltas, told or {})
-        commander.client = self.clients[client_id] = client
+        commander.client = self.clients[client_id] = Client(
+            session,
+            protocol,
+            self.tokens,
+            self.presence,
+            identity,
+            codec,
+            self._deltas,
+            self._filters,
+            told or {},
+        )
         if error is not None:
             session.run(protocol.refused(error))
         return session

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,7 +19,9 @@ from app.streams.position import Position
 from app.streams.recovery import Recovery
 from app.ws.centrifuge.access import Options, settings_of, subscribable
 from app.ws.centrifuge.client import Client, info_of
-from app.ws.centrifuge.delta_seat import DeltaSeat, seated
+from app.ws.centrifuge.delta_seat import DeltaSeat
+from app.ws.centrifuge.filter_seat import passes
+from app.ws.centrifuge.subscription import Joining, seat
 from app.ws.protocols.centrifuge_codec import Publications
 from app.ws.protocols.centrifuge_codes import (
     ALREADY_SUBSCRIBED,
@@ -39,7 +40,7 @@ from app.ws.protocols.centrifuge_codes import (
 from app.ws.protocols.centrifuge_commands import SubRefresh, Subscribe
 from app.ws.protocols.centrifuge_state import Place
 
-__all__ = ["Joining", "appear", "enter", "read_grant", "seconds_left", "sub_refresh", "subscribe"]
+__all__ = ["appear", "enter", "read_grant", "seconds_left", "sub_refresh", "subscribe"]
 
 _NEVER_MERGE = NeverMerge()
 _MANY = 1000
@@ -47,43 +48,6 @@ _MANY = 1000
 
 _GENERATION = ChannelConfig(history_size=1, force_recovery=True)
 """The settings of every generation's channel; what is kept of it is settled elsewhere."""
-
-
-@dataclass(frozen=True, slots=True)
-class Joining:
-    """A subscription to be made."""
-
-    channel: str
-    options: Options
-    grant: ChannelGrant
-    since: Position | None
-    positioned: bool = False
-    recoverable: bool = False
-    join_leave: bool = False
-    reject_unrecovered: bool = False
-    server_side: bool = False
-    delta: bool = False
-
-    @property
-    def generation(self) -> bool:
-        return self.channel.startswith(GENERATION_PREFIX)
-
-    @property
-    def recovers(self) -> bool:
-        return self.options.recovers(self.recoverable or self.since is not None)
-
-    @property
-    def quiet(self) -> bool:
-        """Whether there is something about who comes and goes that is not to be told."""
-        return self.options.join_leave and not self.options.pushes_join_leave(self.join_leave)
-
-    @property
-    def deltas(self) -> bool:
-        return self.options.deltas(self.delta)
-
-    @property
-    def keeps_position(self) -> bool:
-        return self.recovers or self.options.positions(self.positioned)
 
 
 async def subscribe(client: Client, command: Subscribe) -> None:
@@ -124,8 +88,7 @@ async def enter(client: Client, joining: Joining, listener: Listener, send: Call
         announces=options.join_leave,
     )
     if listener is session:
-        deltas = client.deltas if joining.deltas else None
-        listener = seated(session, client.codec, channel, deltas, quiet=joining.quiet)
+        listener = seat(client, joining)
     session.subscriptions[channel] = None
     try:
         subscription = await _attach(client, joining, listener, send)
@@ -196,6 +159,8 @@ async def _joining(client: Client, command: Subscribe) -> Joining:
         grant = await read_grant(client, channel, command.token)
     else:
         settings = subscribable(config, client.protocol.identity, channel)
+    if command.tags is not None and not settings.allow_tags_filter:
+        raise Refused(BAD_REQUEST)
     return Joining(
         channel,
         Options(settings, grant.override),
@@ -206,6 +171,7 @@ async def _joining(client: Client, command: Subscribe) -> Joining:
         command.join_leave,
         command.reject_unrecovered,
         delta=command.delta,
+        tags=command.tags,
     )
 
 
@@ -240,7 +206,9 @@ def _result(client: Client, joining: Joining, since: Position | None, recovery: 
 
     A generation is begun from its first event by those who don't say where they stand.
     """
-    publications = recovery.publications
+    publications, tags = recovery.publications, joining.tags
+    if tags is not None:
+        publications = [each for each in publications if passes(tags, each.data)]
     recovered = recovery.recovered and since is not None
     limit = joining.options.settings.recovery_max_publications
     if recovered and not joining.generation and len(publications) > limit:

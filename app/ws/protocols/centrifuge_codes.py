@@ -100,7 +100,7 @@ ALREADY_SUBSCRIBED = Fault(105, "already subscribed")
 LIMIT_EXCEEDED = Fault(106, "limit exceeded")
 """It is in `max_channels` already."""
 BAD_REQUEST = Fault(107, "bad request")
-"""A member has a value that can't be: a channel's name is too long, data is no JSON, a filter is asked for."""
+"""A member's value can't be: a channel's name is too long, data is no JSON, a filter is none or not allowed."""
 NOT_AVAILABLE = Fault(108, "not available")
 """The channel keeps no history or no presence, or this is not done here (`ping`, maps)."""
 TOKEN_EXPIRED = Fault(109, "token expired")

@@ -9,6 +9,7 @@ from typing import Any
 
 from app.streams.position import Position
 from app.ws.protocols.centrifuge_codes import Fault
+from app.ws.protocols.tag_filters import TagFilter
 
 __all__ = [
     "Command",
@@ -60,6 +61,7 @@ class Subscribe:
     join_leave: bool = False
     reject_unrecovered: bool = False
     delta: bool = False
+    tags: TagFilter | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ skipped when they come, and never sent.
 from __future__ import annotations
 
 from app.ws.protocols.protobuf import Field, Kind, Message
+from app.ws.protocols.tag_filters import DEEPEST
 
 __all__ = ["COMMAND", "EMULATION", "INFO", "PUBLICATION", "REPLY"]
 
@@ -45,6 +46,15 @@ def _map(number: int, name: str, of: Message) -> Field:
     return Field(number, name, Kind.MAP, Message(_text(1, "key"), _message(2, "value", of)))
 
 
+def _filter() -> Message:
+    """Return a tags filter's node, as deep as one may be: of those below nothing is read, which is no filter then."""
+    node = Message()
+    for _ in range(DEEPEST):
+        comparison = (_text(1, "op"), _text(2, "key"), _text(3, "cmp"), _text(4, "val"), Field(5, "vals", Kind.TEXTS))
+        node = Message(*comparison, _list(6, "nodes", node))
+    return node
+
+
 _CHANNEL = Message(_text(1, "channel"))
 _SUBSCRIBE_REQUEST = Message(
     _text(1, "channel"),
@@ -57,7 +67,7 @@ _SUBSCRIBE_REQUEST = Message(
     _bool(10, "recoverable"),
     _bool(11, "join_leave"),
     _text(12, "delta"),
-    _data(13, "tf"),  # A message that is refused, whatever it says.
+    _message(13, "tf", _filter()),
     _int(14, "flag"),
     _int(15, "type"),
 )

@@ -30,6 +30,7 @@ from app.ws.protocols.centrifuge_commands import (
     Unsubscribe,
     Word,
 )
+from app.ws.protocols.tag_filters import TagFilter, Unfit
 
 __all__ = ["read"]
 
@@ -85,7 +86,11 @@ def _subscribe(id_: int, request: dict[str, Any]) -> Command:
         raise Malformed
     if _number(request, "type", 0, _LARGEST_ID):
         return Refuse(id_, NOT_AVAILABLE)
-    if request.get("tf") is not None:
+    try:
+        tags = None if request.get("tf") is None else TagFilter(request["tf"])
+    except TypeError:
+        raise Malformed from None
+    except Unfit:
         return Refuse(id_, BAD_REQUEST)
     return Subscribe(
         id_,
@@ -97,6 +102,7 @@ def _subscribe(id_: int, request: dict[str, Any]) -> Command:
         _flag(request, "join_leave"),
         bool(flags & _REJECT_UNRECOVERED),
         bool(delta),
+        tags,
     )
 
 

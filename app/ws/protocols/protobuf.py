@@ -53,6 +53,8 @@ class Kind(Enum):
     """By texts; its message is that of an entry."""
     LIST = "list"
     """Of messages."""
+    TEXTS = "texts"
+    """A list of them. Only read."""
 
 
 _NUMBERS = {Kind.UINT, Kind.INT, Kind.BOOL}
@@ -179,10 +181,9 @@ def _take(values: dict[str, Any], field: Field, data: bytes, start: int, end: in
     """Read a field's bytes. Of one that comes again messages are merged; else the last one counts."""
     name, kind = field.name, field.kind
     if kind is Kind.TEXT:
-        try:
-            values[name] = data[start:end].decode()
-        except UnicodeDecodeError as error:
-            raise WireError("a text is not UTF-8") from error
+        values[name] = _utf8(data[start:end])
+    elif kind is Kind.TEXTS:
+        values.setdefault(name, []).append(_utf8(data[start:end]))
     elif kind is Kind.DATA:
         values[name] = data[start:end]
     elif kind is Kind.MAP:
@@ -192,6 +193,13 @@ def _take(values: dict[str, Any], field: Field, data: bytes, start: int, end: in
         values.setdefault(name, []).append(decode(field.of, data, start, end))
     else:
         values.setdefault(name, {}).update(decode(field.of, data, start, end))
+
+
+def _utf8(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise WireError("a text is not UTF-8") from error
 
 
 def _signed(number: int) -> int:
