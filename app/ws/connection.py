@@ -27,6 +27,9 @@ __all__ = ["EXTENSION", "Connection"]
 
 EXTENSION = "tidegate.connection"
 """Key of the scope's ``extensions`` under which an endpoint finds its :class:`Connection`."""
+_PART = 8 * 1024
+"""Bytes of one connection that are read in a turn of the loop. A thousand of the smallest frames are so many, and take
+milliseconds; what a client has sent ahead can be a thousand times as much, and all others would wait for all of it."""
 
 
 class Connection(Wire):
@@ -37,10 +40,11 @@ class Connection(Wire):
         "__weakref__",
         "_app",
         "_call",
-        "_early",
         "_gate",
         "_raw",
         "_server",
+        "_turn",
+        "_unread",
         "frames",
         "opened",
         "session",
@@ -61,8 +65,10 @@ class Connection(Wire):
         self._server = server_state
         self._gate: Gate | None = app_state.get(STATE_KEY)
         """Where the handshake is counted while it is at work."""
-        self._early = b""
-        """Bytes of a client that did not wait for the answer to its handshake."""
+        self._unread = b""
+        """Bytes that have come and wait: for the answer to the handshake, for their turn, or for the session."""
+        self._turn = False
+        """Whether some of them will be read in the next turn of the loop."""
         self._raw: Callable[[bytes], None] | None = None
         """Takes what arrives, unread, where the socket is passed on."""
 
@@ -94,7 +100,8 @@ class Connection(Wire):
     def attach(self, session: SessionPort) -> None:
         """From now on the session gets what arrives. Call it when the handshake was accepted."""
         self.session = session
-        self._begin_reading()
+        self.resume_reading()
+        self._steer()
 
     def splice(self, splice: SplicePort) -> bool:
         """From now on ``splice`` gets the bytes that arrive, and pings and closes by itself.
@@ -103,7 +110,7 @@ class Connection(Wire):
         """
         self._stop_timer()
         self.session, self._raw = splice, splice.receive_raw
-        early, self._early = self._early, b""
+        early, self._unread = self._unread, b""
         self.resume_reading()
         return not early
 
@@ -121,17 +128,25 @@ class Connection(Wire):
     def data_received(self, data: bytes) -> None:
         if self._raw is not None:
             self._raw(data)
-        elif self.opened and (self.session is not None or self.close_sent):
-            self._read(data)
-        else:  # A ping, for example, would be answered before the handshake.
-            self._early += data
+        elif not self._reads:  # A ping, for example, would be answered before the handshake.
+            self._unread += data
             self.pause_reading()
+        elif self._unread or self.reading_paused:  # There is more than one layer that can hold something back.
+            self._unread += data
+        elif len(data) <= _PART:
+            self._read(data)
+        else:
+            self._unread = data
+            self._read_part()
 
     def pause_writing(self) -> None:
+        self.full = True
         if self.session is not None:
             self.session.pause_writing()
 
     def resume_writing(self) -> None:
+        self.full = False
+        self._write_pong()
         if self.session is not None:
             self.session.resume_writing()
 
@@ -155,11 +170,32 @@ class Connection(Wire):
 
     # Reading.
 
-    def _begin_reading(self) -> None:
-        early, self._early = self._early, b""
-        self.resume_reading()
-        if early:
-            self._read(early)
+    @property
+    def _reads(self) -> bool:
+        """Whether there is somebody for what arrives."""
+        return self.opened and (self.session is not None or self.close_sent)
+
+    def _steer(self) -> None:
+        """Take from the transport what is wanted, once nothing waits; what waits is read first."""
+        if self.transport.is_closing():
+            return
+        if self.reading_paused or self._unread:
+            if self.transport.is_reading():
+                self.transport.pause_reading()
+        elif not self.transport.is_reading():
+            self.transport.resume_reading()
+        if self._unread and self._reads and not (self.reading_paused or self._turn):
+            self._turn = True
+            self.loop.call_soon(self._read_part)
+
+    def _read_part(self) -> None:
+        """Read some of what waits, unless somebody wants nothing more just now."""
+        self._turn = False
+        if self.disconnected or self.reading_paused:
+            return
+        part, self._unread = self._unread[:_PART], self._unread[_PART:]
+        self._read(part)
+        self._steer()
 
     def _read(self, data: bytes) -> None:
         socket = self.socket
@@ -187,7 +223,7 @@ class Connection(Wire):
                 fragments, self.frames = self.frames, []
                 self._hand_over(b"".join(fragments))
         elif opcode is Opcode.PING:
-            self._write_answers()
+            self._answer_pings()
         elif opcode is Opcode.PONG:
             if self._ping and frame.data == self._ping:
                 self._ping_later()

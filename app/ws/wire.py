@@ -32,9 +32,11 @@ class Wire(asyncio.Protocol):
         "_ping",
         "_ping_interval",
         "_ping_timeout",
+        "_pong",
         "_timer",
         "close_sent",
         "disconnected",
+        "full",
         "loop",
         "reading_paused",
         "socket",
@@ -50,6 +52,10 @@ class Wire(asyncio.Protocol):
         self._ping_timeout = config.ws_ping_timeout
         self._ping = b""
         """The payload of the ping that was not answered yet."""
+        self._pong = b""
+        """The answer to a ping that waits until the transport takes something again."""
+        self.full = False
+        """Whether the transport takes nothing: it told the connection to pause."""
         self._timer: asyncio.TimerHandle | None = None
         """Of the next ping or its answer; once the connection closes, of the end."""
 
@@ -86,15 +92,19 @@ class Wire(asyncio.Protocol):
     def pause_reading(self) -> None:
         if not self.reading_paused and not self.transport.is_closing():
             self.reading_paused = True
-            self.transport.pause_reading()
+            self._steer()
 
     def resume_reading(self) -> None:
         if self.reading_paused and not self.transport.is_closing():
             self.reading_paused = False
-            self.transport.resume_reading()
+            self._steer()
 
     def eof_received(self) -> None:
         self._abort_later()
+
+    def _steer(self) -> None:
+        """Read from the transport, or do not, as is wanted now."""
+        raise NotImplementedError
 
     def _let_go(self) -> None:
         """Whoever has the connection has lost it."""
@@ -103,6 +113,19 @@ class Wire(asyncio.Protocol):
     def _write_answers(self) -> None:
         """Write what websockets has to say."""
         self.transport.write(b"".join(self.socket.data_to_send()))
+
+    def _answer_pings(self) -> None:
+        """Answer the pings that were read. Who takes no answers gets the last one alone, later (RFC 6455, 5.5.3): else
+        his pings would be kept in memory."""
+        if not self.full or self.socket.state is not State.OPEN:
+            self._write_answers()
+        elif answers := self.socket.data_to_send():
+            self._pong = answers[-1]
+
+    def _write_pong(self) -> None:
+        pong, self._pong = self._pong, b""
+        if pong:
+            self.write(pong)
 
     def _end(self) -> None:
         self.transport.close()

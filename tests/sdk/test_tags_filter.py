@@ -9,6 +9,7 @@ import centrifuge
 
 from tests.sdk.conftest import Switch, eventually
 from tests.sdk.test_python import FLAVOURS, Seen, client
+from tests.support.centrifuge import talk
 from tests.support.gateway import Gateway, running, settings, token
 from tests.support.valkey import ValkeyServer
 
@@ -33,10 +34,10 @@ def configured(**sections: Any) -> Any:
 
 async def publish(gateway: Gateway, numbers: range) -> list[int]:
     """Publish a message for each number, under one ticker and the other; return those that are wanted."""
-    api = cent.AsyncClient(f"{gateway.http}/api", KEY)
-    for number in numbers:
-        tags = {"ticker": "AB"[number % 2], "n": str(number)}
-        await api.publish(cent.PublishRequest(channel=CHANNEL, data=number, tags=tags))
+    async with cent.AsyncClient(f"{gateway.http}/api", KEY) as api:
+        for number in numbers:
+            tags = {"ticker": "AB"[number % 2], "n": str(number)}
+            await api.publish(cent.PublishRequest(channel=CHANNEL, data=number, tags=tags))
     return [number for number in numbers if number >= 10 and number % 2 == 0]
 
 
@@ -58,7 +59,7 @@ async def test_a_javascript_client_gets_what_it_wants_and_recovers_that_over_rep
     broker = {"redis_url": valkey.url, "key_prefix": prefix}
     async with running(configured(broker=broker)) as a, running(configured(broker=broker)) as b:
         switch.target = a.port
-        filtered = await javascript(node, switch.url, {"tagsFilter": WANTED, "delta": "fossil"})
+        filtered = await javascript(node, switch.url, {"tagsFilter": WANTED})
         told = await filtered.event("subscribed", CHANNEL)
         assert told["recoverable"]
         everything = await javascript(node, switch.url, {})
@@ -104,6 +105,14 @@ async def test_where_it_is_not_allowed_or_no_filter_it_is_a_bad_request(node: An
         assert (await refused.event("unsubscribed", "plain:1"))["code"] == 107
         wrong = await javascript(node, url, {"tagsFilter": {"op": "xor", "nodes": []}})
         assert (await wrong.event("unsubscribed", CHANNEL))["code"] == 107
+
+
+async def test_who_names_a_filter_gets_no_deltas() -> None:
+    async with running(configured()) as gateway, talk(gateway) as client:
+        reply = await client.ask("subscribe", channel=CHANNEL, delta="fossil", tf={"cmp": "ex", "key": "ticker"})
+        assert "delta" not in reply["subscribe"]
+        await publish(gateway, range(1))
+        assert (await client.push("pub"))["data"] == 0
 
 
 async def test_two_who_want_different_things_get_each_their_own() -> None:

@@ -75,6 +75,68 @@ async def test_a_ping_is_answered_and_a_pong_that_nobody_asked_for_is_not(gatewa
         assert await client.receive() == (PONG, b"")
 
 
+async def test_who_floods_with_pings_and_takes_no_answers_costs_no_memory_and_gets_the_last_one():
+    async with serving(settings(NOWHERE), send_buffer=16 * 1024) as gateway, raw(gateway, small=True) as client:
+        (inside,) = gateway.server.server_state.connections
+        flood = frame(PING, b"x" * 125) * 2_000
+        for _ in range(40):
+            client.send(flood)
+            async with asyncio.timeout(30):
+                await client.writer.drain()
+        client.send(frame(PING, b"the last"))
+        await client.writer.drain()
+        await eventually(lambda: inside._pong.endswith(b"the last"), timeout=30)
+        assert inside.transport.get_write_buffer_size() < 1024 * 1024, "of the 10 MB that he asked for"
+        while await client.receive() != (PONG, b"the last"):
+            pass
+        client.send(command("ping", id=1))
+        assert await client.message() == {"type": "pong", "id": 1}
+
+
+@pytest.mark.parametrize(
+    "smallest", [frame(PING), frame(PONG), frame(CONT, fin=False)], ids=["ping", "pong", "nothing"]
+)
+async def test_who_sends_many_small_frames_lets_others_have_their_turn(gateway, smallest):
+    async with raw(gateway) as flooding, raw(gateway, "bob") as other:
+        if smallest[0] == CONT:
+            flooding.send(frame(TEXT, b" ", fin=False))
+        flooder, _ = sorted(gateway.sessions, key=lambda session: session.identity.user_id)
+        inside = flooder._connection
+        inside.data_received(smallest * 100_000)  # As much as a loop may read of one connection before it looks up.
+        turns = 0
+        other.send(command("ping", id=1))
+        answer = asyncio.ensure_future(other.message())
+        while not answer.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert inside._unread, "he had to wait for none of it"
+        assert answer.result() == {"type": "pong", "id": 1}
+        async with asyncio.timeout(30):
+            while inside._unread:
+                await asyncio.sleep(0)
+                turns += 1
+        assert turns > 50
+        assert inside.transport.is_reading()
+
+
+async def test_what_comes_in_one_large_piece_is_read_in_order_and_no_further_than_the_session_wants(gateway):
+    async with raw(gateway) as client:
+        (inside,) = gateway.server.server_state.connections
+        pings = b"".join(command("ping", id=number) for number in range(2_000))
+        inside.data_received(pings)
+        inside.pause_reading()
+        left = len(inside._unread)
+        assert 0 < left < len(pings)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(inside._unread) == left
+        assert not inside.transport.is_reading()
+        inside.data_received(command("ping", id=2_000))  # A layer below had some more.
+        inside.resume_reading()
+        assert [(await client.message())["id"] for _ in range(2_001)] == list(range(2_001))
+        assert inside.transport.is_reading()
+
+
 @pytest.mark.parametrize("extra", [1, 1_000_000])
 async def test_a_message_that_is_too_big_closes_with_1009(gateway, extra):
     async with raw(gateway) as client:
@@ -266,7 +328,7 @@ async def test_an_idle_connection_keeps_nothing_of_its_handshake(gateway):
         (inside,) = gateway.server.server_state.connections
         assert not gateway.server.server_state.tasks
         assert inside._app is None
-        assert not inside._early
+        assert not inside._unread
         client.send(command("ping"))
         assert (await client.message())["type"] == "pong"
 

@@ -16,6 +16,7 @@ from app.streams.publication import Batch, Publication
 from app.ws.centrifuge import filter_seat
 from app.ws.centrifuge.filter_seat import FilteredEncoder, Filters, FilterSeat
 from app.ws.protocols.centrifuge_json import JSON
+from app.ws.protocols.centrifuge_protobuf import PROTOBUF
 from app.ws.protocols.tag_filters import TagFilter
 
 EVEN = TagFilter({"key": "even", "cmp": "ex"})
@@ -114,14 +115,21 @@ def test_who_comes_and_goes_is_told_unless_that_is_not_wanted() -> None:
 def test_gaps_and_ends_are_told_and_filters_that_nobody_names_are_forgotten() -> None:
     filters, client = Filters(), Client()
     seat = FilterSeat(client, filters.encoder(JSON, EVEN, quiet=False))
-    assert filters.encoder(JSON, EVEN, quiet=False) is seat.encoder
     seat.reset(CHANNEL)
     seat.moved(CHANNEL, Position("e", 1))
     seat.ended(CHANNEL)
     assert client.told == ["reset", "moved", "ended"]
     del seat
     gc.collect()
-    assert len(filters._encoders) == 0
+    assert not list(filters._encoders)
+
+
+def test_those_who_want_the_same_share_an_encoder() -> None:
+    filters = Filters()
+    encoder = filters.encoder(JSON, EVEN, quiet=False)
+    assert filters.encoder(JSON, TagFilter({"key": "even", "cmp": "ex"}), quiet=False) is encoder
+    assert filters.encoder(JSON, EVEN, quiet=True) is not encoder
+    assert filters.encoder(PROTOBUF, EVEN, quiet=False) is not encoder
 
 
 def test_publications_are_filtered_alike() -> None:

@@ -51,6 +51,7 @@ def test_every_field_has_the_number_and_the_type_of_the_public_definition(messag
     kinds = {
         Kind.UINT: {"uint32", "uint64"}, Kind.INT: {"int32", "int64"}, Kind.BOOL: {"bool"}, Kind.TEXT: {"string"},
         Kind.DATA: {"bytes", "message"}, Kind.MESSAGE: {"message"}, Kind.MAP: {"message"}, Kind.LIST: {"message"},
+        Kind.TEXTS: {"string"},
     }  # fmt: skip
     newer = {("Publication", "epoch"), ("SubscribeRequest", "type")}  # than the generated code
     types = {3: "int64", 4: "uint64", 5: "int32", 8: "bool", 9: "string", 11: "message", 12: "bytes", 13: "uint32"}
