@@ -129,7 +129,7 @@ class Answer:
 class DirectAnswer(Answer):
     """An answer that may be given without a task. A :class:`~app.http.passage.Client`."""
 
-    __slots__ = ("_cycle", "_ended", "_tasks", "_work", "repeated")
+    __slots__ = ("_cycle", "_ended", "_tasks", "_work", "body", "repeated")
 
     def __init__(
         self,
@@ -144,6 +144,7 @@ class DirectAnswer(Answer):
         """``tasks`` are the server's; ``ended`` is called when the request is over."""
         super().__init__(common, method, fields, context, cycle.send)
         self.repeated = cycle.repeated
+        self.body = bytes(cycle.body)
         self._cycle = cycle
         self._tasks = tasks
         self._ended = ended

@@ -34,8 +34,8 @@ __all__ = ["Edge"]
 
 _HEALTH = "/health"
 _PREFLIGHT = (b"access-control-request-method", b"access-control-request-headers")
-_SHORT = frozenset({"GET", "HEAD", "OPTIONS"})
-"""Methods whose requests may take the shortcut: safe ones (RFC 9110 section 9.2.1), so that they change no cache."""
+_SHORT = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+"""Methods whose requests may take the shortcut."""
 _BODY = frozenset({b"content-length", b"transfer-encoding"})
 _SECURE = ("https", "wss")
 _encoded = lru_cache(maxsize=1024)(partial(str.encode, encoding="latin-1"))
@@ -95,14 +95,14 @@ class Edge:
             answer.close()
 
     def begin(self, cycle: Cycle, tasks: set[asyncio.Task[None]]) -> bool:
-        """Serve a request without a body as :meth:`Dispatch.begin` does: a
+        """Serve a request whose body, if it has one, has come as :meth:`Dispatch.begin` does: a
         :class:`~app.http.edge.answering.Shortcut`."""
         scope = cycle.scope
         method: str = scope["method"]
         if self._front is None or method not in _SHORT:
             return False
         fields: Fields = dict(scope["headers"]) if cycle.repeated is None else cycle.repeated.fields
-        if not _BODY.isdisjoint(fields) or self._common.cors.asks_before(method, fields):
+        if (cycle.more_body and not _BODY.isdisjoint(fields)) or self._common.cors.asks_before(method, fields):
             return False
         context = self._context(scope, fields)
         if context.span is not None or not self._serves(context, scope["path"]):

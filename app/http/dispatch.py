@@ -67,7 +67,7 @@ class Dispatch:
         return self._proxy(scope, receive, send, match)
 
     def begin(self, scope: Scope, client: Client) -> bool:
-        """Serve a request without a body as :meth:`Proxy.begin` does, where it is of a route."""
+        """Serve a request whose body has come as :meth:`Proxy.begin` does, where it is of a route."""
         try:
             table = self._table
             host = host_name(context_of(scope).host) if table.by_host else ""

@@ -44,7 +44,7 @@ class Lanes:
 
 
 def _is_plain(route: Route, plan: Plan) -> bool:
-    """Whether a request without a body needs nothing but to be passed on: nobody to ask, nothing to remember."""
+    """Whether a request whose body has come needs nothing but to be passed on: nobody to ask, nothing to remember."""
     config = route.config
     busy = config.count_tokens or config.answer or config.cache or config.generation
     slow = plan.timeout is None or plan.timeout >= _PATIENCE

@@ -42,6 +42,8 @@ class Client(Protocol):
 
     repeated: Repeated | None
     """The fields of his request, if they are those of the one before it."""
+    body: bytes
+    """All of it."""
 
     def answer(
         self,

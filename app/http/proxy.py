@@ -41,6 +41,10 @@ from app.observe.request_context import context_of
 __all__ = ["Proxy"]
 
 
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""Methods that change nothing (RFC 9110 section 9.2.1), and so no cache."""
+
+
 class _Begun(NamedTuple):
     """A request without a task."""
 
@@ -101,7 +105,7 @@ class Proxy:
             self._outcomes.tell(outcome)
 
     def begin(self, scope: Scope, match: Match, client: Client) -> bool:
-        """Serve a request without a body and, if all goes well, without a task.
+        """Serve a request whose body has come and, if all goes well, without a task.
 
         False where that cannot be: then nothing was done, and the request is to be served by calling this proxy.
         """
@@ -109,6 +113,8 @@ class Proxy:
         lane = None if route.config.answer is not None else self._lanes.of(route)
         if lane is None or lane.exchange is None:
             return False
+        if self._cached is not None and scope["method"] not in _SAFE:
+            return False  # Its answer may make another one old.
         outcome = Outcome(context_of(scope), route.config, route.label, scope["method"], match.path)
         try:
             identity = self._callers.known(route.config, scope["headers"], client.repeated)
@@ -157,19 +163,20 @@ class Proxy:
         scope, match, client, identity, outcome = begun
         route, lane = match.route, self._lanes.of(match.route)
         exchange, within = lane.exchange, lane.plan.timeout
-        if exchange is None:
+        if exchange is None or len(client.body) > (route.config.body_limit or self._body_limit):
             return False
         try:
             path = target_of(scope, match)
             headers, lines = repeated_headers(scope, route, identity, exchange.static, client.repeated)
         except TidegateError:
             return False
+        outcome.received = len(client.body)
         request = Request(
             lane.plan,
             scope["method"],
             path,
             headers,
-            b"",
+            client.body,
             exchange.idle_timeout,
             None if within is None else get_running_loop().time() + within,
             outcome=outcome,

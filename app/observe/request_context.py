@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from app.observe.trace_context import TraceContext
 from app.observe.tracing import Span
@@ -43,4 +43,5 @@ class RequestContext:
 
 def context_of(scope: Mapping[str, Any]) -> RequestContext:
     """Return the context of a request that came in through the front."""
-    return cast(RequestContext, scope[KEY])
+    context: RequestContext = scope[KEY]
+    return context

@@ -68,7 +68,7 @@ class Site:
     tokens: Tokens
     told: list[dict[str, Any]] = field(default_factory=list)
     asked: list[bytes] = field(default_factory=list)
-    """Heads that the upstream got."""
+    """What the upstream got; heads in lower case."""
     tasks: list[int] = field(default_factory=list)
     """How many tasks of requests there were when it got them."""
     left: asyncio.Event = field(default_factory=asyncio.Event)
@@ -94,8 +94,8 @@ async def site(
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
-                head, _ = await read_request(reader)
-                it.asked.append(head)
+                head, body = await read_request(reader)
+                it.asked.append(head + body)
                 it.tasks.append(len(it.server.server_state.tasks))
                 await (at_once if b" /warm " in head else answering)(head, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -223,6 +223,15 @@ REQUESTS = {
     "HEAD": b"HEAD /a HTTP/1.1\r\nHost: h\r\nX-Request-ID: r1\r\nOrigin: https://a.example\r\nHERE\r\n\r\n",
     "OPTIONS": b"OPTIONS /a HTTP/1.1\r\nHost: h\r\nX-Request-ID: r1\r\nCookie: a=b\r\nHERE\r\n\r\n",
     "1.0": b"GET /a HTTP/1.0\r\nX-Request-ID: r1\r\nHERE\r\n\r\n",
+    "POST": b"POST /a?b HTTP/1.1\r\nHost: h\r\nX-Request-ID: r1\r\nContent-Length: 4\r\nHERE\r\n\r\nBody",
+    "POST of nothing": b"POST /a HTTP/1.1\r\nHost: h\r\nX-Request-ID: r1\r\nContent-Length: 0\r\nHERE\r\n\r\n",
+    "POST without a length": b"POST /a HTTP/1.1\r\nHost: h\r\nX-Request-ID: r1\r\nHERE\r\n\r\n",
+    "PUT of chunks": b"PUT /a HTTP/1.1\r\nHost: h\r\nX-Request-ID: r1\r\nTransfer-Encoding: chunked\r\nHERE\r\n\r\n"
+    b"3\r\nabc\r\n0\r\n\r\n",
+    "DELETE": b"DELETE /a HTTP/1.1\r\nHost: h\r\nX-Request-ID: r1\r\nHERE\r\n\r\n",
+    "too much": b"POST /a HTTP/1.1\r\nHost: h\r\nX-Request-ID: r1\r\nContent-Length: 1001\r\nHERE\r\n\r\n"
+    + b"x" * 1001,
+    "GET with a body": b"GET /a HTTP/1.1\r\nHost: h\r\nX-Request-ID: r1\r\nContent-Length: 4\r\nHERE\r\n\r\nBody",
 }
 VARIES = re.compile(rb"(x-process-time: )[\d.]+|(traceparent: )[\w-]+|(host: 127.0.0.1:)\d+")
 
@@ -247,7 +256,8 @@ async def exchanged(request: bytes, *, shortcut: bool) -> list[list[Any]]:
                 got = await reader.read()
             told = await ended(it)
             kept = [
-                told[name] for name in ("status", "ended", "error", "attempts", "sent", "path", "method", "user_id")
+                told[name]
+                for name in ("status", "ended", "error", "attempts", "sent", "path", "method", "user_id", "received")
             ]
             seen.append([[VARIES.sub(rb"\1\2\3", piece) for piece in (*it.asked, got)], kept])
     return seen
@@ -259,6 +269,65 @@ async def test_nobody_can_tell_whether_a_request_had_a_task(request_: str) -> No
     without = await exchanged(REQUESTS[request_], shortcut=True)
     for name, one, other in zip(ANSWERS, without, with_task, strict=True):
         assert one == other, name
+
+
+POST = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nsome body"
+
+
+async def test_a_request_whose_body_comes_with_its_head_has_no_task() -> None:
+    async with site() as it:
+        assert (await ask(it, POST))[1] == b"ok"
+        assert it.asked[0].endswith(b"\r\ncontent-length: 9\r\n\r\nsome body")
+        assert it.tasks == [0]
+        told = await ended(it)
+    assert (told["method"], told["status"], told["received"], told["sent"]) == ("POST", 200, 9, 2)
+
+
+@pytest.mark.parametrize("cut", [1, 20, len(POST) - 9, len(POST) - 5, len(POST) - 1])
+async def test_a_body_that_comes_later_is_waited_for_by_a_task(cut: int) -> None:
+    async with site() as it, client(it) as (reader, writer):
+        writer.write(POST[:cut])
+        await until(lambda: it.server.server_state.tasks or cut < len(POST) - 9)
+        await asyncio.sleep(0.01)
+        writer.write(POST[cut:])
+        assert (await read_answer(reader))[1] == b"ok"
+        assert it.asked[0].endswith(b"\r\ncontent-length: 9\r\n\r\nsome body")
+        assert len(it.asked) == 1
+        assert it.tasks == [0 if cut < len(POST) - 9 else 1]
+
+
+async def test_requests_with_bodies_that_are_sent_at_once_keep_them_and_their_order() -> None:
+    async def named(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(ok(it.asked[-1][-1:]))
+
+    async with site(named) as it, client(it) as (reader, writer):
+        many = [
+            b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%b%d" % (n + 1, b"." * n, n) for n in range(8)
+        ]
+        for _ in range(2):
+            writer.write(b"".join(many) + b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert [(await read_answer(reader))[1] for _ in range(9)] == [b"%d" % n for n in range(8)] + [b"\n"]
+    bodies = [asked.partition(b"\r\n\r\n")[2] for asked in it.asked]
+    assert bodies == ([b"." * n + b"%d" % n for n in range(8)] + [b""]) * 2
+
+
+async def test_a_post_that_meets_a_connection_which_was_closed_meanwhile_is_not_sent_twice() -> None:
+    async def closes(head: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with site(closes) as it:
+        head, _ = await ask(it, POST)
+        assert head.startswith(b"HTTP/1.1 502 ")
+        assert len(it.asked) == 1
+        assert (await ended(it))["attempts"] == 1
+
+
+async def test_what_follows_a_body_that_is_refused_has_no_answer() -> None:
+    async with site() as it, client(it) as (reader, writer):
+        writer.write(POST + b"nonsense\r\n\r\n")
+        assert (await read_answer(reader))[1] == b"ok"
+        assert (await read_head(reader)).startswith(b"HTTP/1.1 400 ")
+        assert len(it.asked) == 1
 
 
 async def test_an_answer_that_comes_in_pieces_is_streamed() -> None:

@@ -47,6 +47,8 @@ class Answering(HttpToolsProtocol):
     """Requests that came while another one was being answered, in their order."""
     scope: Scope  # type: ignore[assignment]
     idle: Idle
+    held: Cycle | None = None
+    """One that waits for its body, as long as the bytes are read with which its head came."""
     going = False
     """Whether the server goes: what comes now is the last."""
     _shortcut: Shortcut | None = None
@@ -102,10 +104,10 @@ class Answering(HttpToolsProtocol):
             "state": self.app_state.copy(),
         }
 
-    def take(self, repeated: Repeated | None = None) -> None:
+    def take(self, repeated: Repeated | None = None, *, hold: bool = False) -> None:
         """Answer the request that was described, when those before it have their answers.
 
-        One of ``repeated`` fields has come whole, and its connection goes on.
+        One of ``repeated`` fields has come whole, and its connection goes on. With ``hold`` it waits for :meth:`go`.
         """
         scope, go_on = self.scope, not self.going
         if repeated is None:
@@ -113,11 +115,19 @@ class Answering(HttpToolsProtocol):
         self.cycle = cycle = Cycle(
             self, scope, keep_alive=go_on, expects_continue=self.expect_100_continue, repeated=repeated
         )
-        if self.running is None or self.running.response_complete:
-            self._run(cycle)
-        else:
+        if self.running is not None and not self.running.response_complete:
             self.flow.pause_reading()
             self.pipeline.append(cycle)
+        elif hold:
+            self.held = cycle
+        else:
+            self._run(cycle)
+
+    def go(self) -> None:
+        """Answer the request that is held."""
+        held, self.held = self.held, None
+        assert held is not None, "the caller looked"
+        self._run(held)
 
     # What a request's cycle calls.
 

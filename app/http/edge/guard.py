@@ -33,6 +33,8 @@ _LINGER = 2.0
 """Seconds for which a refused client may go on sending: closing at once would reset it, and he would never read why."""
 _FAREWELL = 0.5
 """Seconds that an idle connection stays open while the server goes: a request may be on its way."""
+_TOGETHER = 32 * 1024
+"""Bytes of a body that may well come together with its head: it is looked for before the request is answered."""
 _UNWANTED = 256 * 1024
 """Bytes of a body that are read, for the connection's sake, after the answer is complete."""
 _FIELD_COST = 4
@@ -71,6 +73,8 @@ class Guard(Deadlines):
             return
         self._begun = 0
         self._parse(data)
+        if self.held is not None:
+            self.go()
         if self._part is Part.HEAD:
             self._measure(before, len(data))
         elif self._begun == 1 and before is Part.NOTHING and self._part is Part.NOTHING:
@@ -133,7 +137,7 @@ class Guard(Deadlines):
         self._part = Part.BODY
         self.describe(method, version, target)
         if not self._upgrade_to_websocket:
-            self.take()
+            self.take(hold=not self.expect_100_continue and _is_small(headers))
 
     def on_body(self, body: bytes) -> None:
         self._body += len(body)
@@ -156,6 +160,8 @@ class Guard(Deadlines):
         if not self._upgrade_to_websocket and cycle is not None and not cycle.response_complete:
             cycle.more_body = False
             cycle.tell()
+            if self.held is cycle:
+                self.go()
 
     # What a request's cycle calls.
 
@@ -244,7 +250,9 @@ class Guard(Deadlines):
             tell_refusal(self.app_state, error, worked_at=before is Part.BODY and self.running is cycle)
             _log.warning("a request was refused", code=error.code, client=self.client and self.client[0])
         if before is Part.BODY and cycle is not None and not cycle.response_complete:
-            if self.running is not cycle:
+            if self.held is cycle:
+                self.held = None
+            elif self.running is not cycle:
                 self.pipeline.pop()  # It came last, and nothing was done for it yet.
             else:  # Whoever works at it learns that the client is gone.
                 self.running = None
@@ -273,3 +281,8 @@ class Guard(Deadlines):
             self._deadline = self.loop.call_later(_LINGER, self._linger, left)
         else:
             self.transport.abort()
+
+
+def _is_small(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a head announces a body that may have come with it. Its Content-Length is a number by now."""
+    return any(name == b"content-length" and int(value) <= _TOGETHER for name, value in headers)
