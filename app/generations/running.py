@@ -108,7 +108,7 @@ class Running:
         account = Account(_outcome(info, span), self._outcomes, meter, self.failovers)
         limit = max_bytes or self.config.max_bytes
         journal = Journal(owned, self._ledger, account, self._shelf(info.id), max_bytes=limit, told=told)
-        gathering = Gathering(self.config.file_rollup)
+        gathering = Gathering(self.config.file_rollup, self.config.file_patience)
         relay = Relay(journal, source, patience, gathering, self._noting(owned, info), drain=drain)
         relay.heritable = info.job is not None
         self.relays[stream] = relay
