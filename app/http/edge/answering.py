@@ -111,7 +111,9 @@ class Answering(HttpToolsProtocol):
         """
         scope, go_on = self.scope, not self.going
         if repeated is None:
-            go_on = go_on and scope["http_version"] == "1.1" and self.parser.should_keep_alive()
+            go_on = go_on and self.parser.should_keep_alive()
+            if scope["http_version"] == "1.0":  # The parser takes it to go on as soon as somebody says keep-alive.
+                go_on = go_on and all(b"close" not in value for name, value in self.headers if name == b"connection")
         self.cycle = cycle = Cycle(
             self, scope, keep_alive=go_on, expects_continue=self.expect_100_continue, repeated=repeated
         )

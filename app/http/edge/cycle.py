@@ -221,6 +221,8 @@ class Cycle:
         elif not self.keep_alive or (self._unframed and length is None):
             self.keep_alive = False
             lines.append(b"connection: close")
+        elif self._unframed:  # HTTP/1.0 ends with the answer unless both say otherwise (RFC 9112 section 9.3).
+            lines.append(b"connection: keep-alive")
         unframed = self._unframed and length is None
         chunked = length is None and b"transfer-encoding" in fields
         if not (length is not None or chunked or unframed or self.scope["method"] == "HEAD" or status in _BODILESS):

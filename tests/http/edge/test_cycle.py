@@ -74,11 +74,12 @@ def body(data: bytes, *, more: bool = False) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def asked(app, *, method: str = "GET", version: str = "1.1"):
+async def asked(app, *, method: str = "GET", version: str = "1.1", keep_alive: bool | None = None):
     """Run ``app`` for one request; yields the connection and the cycle."""
     connection, tasks = Connection(), set()
     scope = {"type": "http", "method": method, "http_version": version}
-    cycle = Cycle(connection, scope, keep_alive=version == "1.1", expects_continue=False)
+    goes_on = version == "1.1" if keep_alive is None else keep_alive
+    cycle = Cycle(connection, scope, keep_alive=goes_on, expects_continue=False)
     cycle.start(app, tasks)
     try:
         yield connection, cycle
@@ -152,6 +153,19 @@ async def test_an_answer_is_framed_as_its_client_can_read_it(version, method, me
         assert line in written
     assert written.partition(b"\r\n\r\n")[2] == tail.partition(b"\r\n\r\n")[2]
     assert connection.transport.closed == (b"connection: close" in tail)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"), [([(b"content-length", b"3")], b"connection: keep-alive"), ([], b"connection: close")]
+)
+async def test_http_1_0_goes_on_only_behind_an_answer_with_a_length(fields, says) -> None:
+    async with asked(sends(start(*fields), body(b"abc")), version="1.0", keep_alive=True) as (connection, _):
+        await ended(connection)
+    written = b"".join(connection.transport.writes)
+    assert written.count(b"connection:") == 1
+    assert says in written
+    assert written.endswith(b"\r\n\r\nabc")
+    assert connection.transport.closed == (not fields)
 
 
 @pytest.mark.parametrize(

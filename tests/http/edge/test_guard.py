@@ -159,6 +159,19 @@ async def test_an_answer_to_http_1_0_has_no_chunks() -> None:
     assert body == b"/unframed||"
 
 
+async def test_http_1_0_keeps_its_connection_if_it_says_so() -> None:
+    asks = b"GET /%d HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"
+    async with served() as (port, _, _), client(port) as it:
+        for number in range(3):
+            it.send(asks % number)
+            status, head, body = await it.answer()
+            assert (status, body) == (200, b"/%d||connection" % number)
+            assert head.count(b"connection: keep-alive") == 1
+        it.send(b"GET /last HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n")
+        assert b"connection: close" in (await it.answer())[1]
+        assert await it.rest() == b""
+
+
 @pytest.mark.parametrize(
     "request_", [b"", b"GET", GET, GET + b"X: y", b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"]
 )
