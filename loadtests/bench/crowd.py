@@ -38,6 +38,9 @@ class Crowd:
         self._sockets: dict[int, socket.socket] = {}
         self._tails: dict[int, bytes] = {}
         self._subscribers: set[int] = set()
+        self._buffer = bytearray(_READ)
+        """For all reads: a buffer of that size for each would cost the system more than what is read."""
+        self._view = memoryview(self._buffer)
         self.marks = 0
         """Marks that subscribers have received."""
         self.closed = 0
@@ -119,7 +122,7 @@ class Crowd:
     def _receive(self, seconds: float) -> None:
         for number, _ in self._poll.poll(seconds, 1024):
             try:
-                data = self._sockets[number].recv(_READ)
+                data = bytes(self._view[: self._sockets[number].recv_into(self._buffer)])
             except ConnectionError:
                 data = b""
             if not data:
@@ -128,8 +131,11 @@ class Crowd:
                 continue
             if number in self._subscribers:
                 self._count(number, data)
-            if data[0] == 0x89:
-                self._sockets[number].send(b"\x8a" + bytes((0x80 | data[1], 0, 0, 0, 0)) + data[2 : 2 + data[1]])
+            if data[0] == 0x89 or b"}\x89" in data:  # a ping, perhaps behind messages
+                at = 0 if data[0] == 0x89 else data.index(b"}\x89") + 1
+                size = data[at + 1]
+                pong = b"\x8a" + bytes((0x80 | size, 0, 0, 0, 0)) + data[at + 2 : at + 2 + size]
+                self._sockets[number].send(pong)
             elif _PING in data:
                 self._sockets[number].send(text_frame(b"{}"))
 
