@@ -74,7 +74,7 @@ class Parts:
         self._observing = observing = Observing(config, self._node, version())
         self._transport = _transport(config, observing)
         self._transport.start()
-        self._hub = Hub(loop.call_soon, ends_channel)
+        self._hub = Hub(loop.call_soon, ends_channel, time.perf_counter, loop.call_later)
         self._event_streams = EventStreams(self._hub, self._tasks)
         self._served_streams = ServedStreams(self._hub, self._tasks)
         self._backend = create_backend(config, self._node, self._hub)

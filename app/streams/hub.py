@@ -4,11 +4,16 @@ A message costs work once per message and once per batch, never more than a writ
 queue up during a loop turn; at its end each channel is encoded once per wire format, and the same bytes are handed to
 every listener of that format. The hub knows no socket: a listener (:class:`~app.streams.listener.Listener`) is whatever
 takes bytes.
+
+What writing costs is one system call for each listener, however long the bytes. So a channel whose messages come faster
+than they can be written *rests* a moment between two writes: then fewer writes carry more, and it leaves the loop to
+others. One message at a time is never made to wait.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from app.streams.broker import History
@@ -18,9 +23,16 @@ from app.streams.publication import Batch
 
 __all__ = ["Hub"]
 
+_REST = 0.5
+"""How long a busy channel rests, as a part of the time that its last write took: long enough for those who publish by
+what they have received to have received it."""
+_SHORTEST_REST = 0.001
+"""Seconds. Event loops measure no shorter ones; so small channels never rest."""
+_LONGEST_REST = 0.01
+
 
 class _Channel:
-    __slots__ = ("epoch", "groups", "held", "name", "pending", "sent", "top")
+    __slots__ = ("epoch", "groups", "held", "name", "pending", "rests_until", "sent", "top")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -28,6 +40,8 @@ class _Channel:
         """None: not known yet. Empty: the channel is known to have no log, so that its first offset must be 1."""
         self.top = 0
         self.pending: list[Batch] = []
+        self.rests_until = 0.0
+        """By the hub's clock; 0 where it has no need to."""
         self.groups: dict[Encoder, dict[Listener, Subscription]] = {}
         self.held: dict[Subscription, None] = {}
         self.sent: dict[Encoder, int] = {}
@@ -38,16 +52,21 @@ class Hub:
     """The registry.
 
     ``schedule`` runs a callback at the end of the current loop turn (``loop.call_soon``). ``is_last`` knows from
-    a channel and its message whether the channel has no more after it: its listeners are let go with it.
+    a channel and its message whether the channel has no more after it: its listeners are let go with it. ``clock`` and
+    ``later`` (``loop.call_later``) are in seconds; without them no channel rests.
     """
 
     def __init__(
         self,
         schedule: Callable[[Callable[[], None]], Any],
         is_last: Callable[[str, bytes], bool] = lambda channel, data: False,
+        clock: Callable[[], float] = lambda: 0.0,
+        later: Callable[[float, Callable[[], None]], Any] = lambda seconds, callback: callback(),
     ) -> None:
         self._schedule = schedule
         self._is_last = is_last
+        self._clock = clock
+        self._later = later
         self.on_empty: Callable[[str], None] = lambda channel: None
         """Called when a channel's last listener here is gone; the composition root sets it."""
         self.on_signal: Callable[[bytes], None] = lambda message: None
@@ -195,10 +214,14 @@ class Hub:
         self.on_signal(message)
 
     def flush(self) -> None:
-        """Deliver all that is queued."""
+        """Deliver all that is queued, but for channels that rest: what they have is delivered after it."""
         dirty, self._dirty = self._dirty, []
         for channel in dirty:
-            self._flush(channel)
+            rest = channel.rests_until - self._clock() if channel.rests_until else 0.0
+            if rest > 0:
+                self._later(rest, partial(self._flush, channel))
+            else:
+                self._flush(channel)
 
     def flush_channel(self, channel: str) -> None:
         """Deliver what is queued on one channel, so that a catch-up computed next repeats nothing of it."""
@@ -219,7 +242,7 @@ class Hub:
         if not batches:
             return
         channel.pending = []
-        name, sent = channel.name, channel.sent
+        began, name, sent = self._clock(), channel.name, channel.sent
         count = len(batches[0].items) if len(batches) == 1 else sum([len(batch.items) for batch in batches])
         self.messages += count
         for encoder, group in channel.groups.items():
@@ -235,6 +258,9 @@ class Hub:
                     writer.write(block)
                 else:
                     listener.deliver(name, batches, block)
+        ended = self._clock()
+        rest = _rest(ended - began) if count > 1 else 0.0
+        channel.rests_until = ended + rest if rest else 0.0
         for subscription in channel.held:
             assert subscription.held is not None
             subscription.held += batches
@@ -246,3 +272,9 @@ class Hub:
     def _end(self, subscription: Subscription) -> None:
         self.drop(subscription)
         subscription.listener.ended(subscription.channel)
+
+
+def _rest(took: float) -> float:
+    """Return for how many seconds a busy channel rests whose last write took so many."""
+    rest = min(took * _REST, _LONGEST_REST)
+    return rest if rest >= _SHORTEST_REST else 0.0

@@ -23,8 +23,11 @@ _AT_ONCE = 64
 _PER_ADDRESS = 5000
 """Sockets from one loopback address: there are some twenty-eight thousand ports to each."""
 _READ = 256 * 1024
+_EVENTS = 64
+"""Sockets that are read before what they had is answered by the next message: who comes late makes the server idle."""
 _STALL = 5.0
 _ABORT = struct.pack("ii", 1, 0)
+_BRACE = ord("}")
 _PING = b"\x81\x02{}"
 """The Centrifuge protocol's ping; it is answered by the same."""
 
@@ -40,7 +43,6 @@ class Crowd:
         self._subscribers: set[int] = set()
         self._buffer = bytearray(_READ)
         """For all reads: a buffer of that size for each would cost the system more than what is read."""
-        self._view = memoryview(self._buffer)
         self.marks = 0
         """Marks that subscribers have received."""
         self.closed = 0
@@ -120,32 +122,41 @@ class Crowd:
         self._poll.register(each.fileno(), select.EPOLLIN)
 
     def _receive(self, seconds: float) -> None:
-        for number, _ in self._poll.poll(seconds, 1024):
+        buffer = self._buffer
+        for number, _ in self._poll.poll(seconds, _EVENTS):
             try:
-                data = bytes(self._view[: self._sockets[number].recv_into(self._buffer)])
+                size = self._sockets[number].recv_into(buffer)
             except ConnectionError:
-                data = b""
-            if not data:
+                size = 0
+            if not size:
                 self._poll.unregister(number)
                 self.closed += 1
                 continue
             if number in self._subscribers:
-                self._count(number, data)
-            if data[0] == 0x89 or b"}\x89" in data:  # a ping, perhaps behind messages
-                at = 0 if data[0] == 0x89 else data.index(b"}\x89") + 1
-                size = data[at + 1]
-                pong = b"\x8a" + bytes((0x80 | size, 0, 0, 0, 0)) + data[at + 2 : at + 2 + size]
-                self._sockets[number].send(pong)
-            elif _PING in data:
-                self._sockets[number].send(text_frame(b"{}"))
+                self._count(number, size)
+            if buffer.find(b"\x89", 0, size) >= 0 or buffer.find(_PING, 0, size) >= 0:
+                self._answer(number, bytes(buffer[:size]))
 
-    def _count(self, number: int, data: bytes) -> None:
-        if self._tails:
-            data = self._tails.pop(number, b"") + data
-        self.marks += data.count(MARK)
-        if data[-1:] != b"}":  # not the end of a message: perhaps half a mark
-            end = data.rfind(MARK)
-            self._tails[number] = data[max(len(data) - len(MARK) + 1, end + len(MARK), 0) :]
+    def _count(self, number: int, size: int) -> None:
+        if self._tails and number in self._tails:
+            data = self._tails.pop(number) + self._buffer[:size]
+            size = len(data)
+        else:
+            data = self._buffer
+        self.marks += data.count(MARK, 0, size)
+        if data[size - 1] != _BRACE:  # not the end of a message: perhaps half a mark
+            end = data.rfind(MARK, 0, size)
+            self._tails[number] = bytes(data[max(size - len(MARK) + 1, end + len(MARK), 0) : size])
+
+    def _answer(self, number: int, data: bytes) -> None:
+        """Answer a ping, which may stand behind messages."""
+        if data[0] == 0x89 or b"}\x89" in data:
+            at = 0 if data[0] == 0x89 else data.index(b"}\x89") + 1
+            size = data[at + 1]
+            pong = b"\x8a" + bytes((0x80 | size, 0, 0, 0, 0)) + data[at + 2 : at + 2 + size]
+            self._sockets[number].send(pong)
+        elif _PING in data:
+            self._sockets[number].send(text_frame(b"{}"))
 
 
 def _ask(some: Sequence[socket.socket], requests: Sequence[bytes], answer: bytes) -> None:

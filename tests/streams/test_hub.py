@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -314,3 +314,160 @@ def test_a_listener_who_subscribes_twice_keeps_the_second(hub: Hub, turn: Turn) 
     assert recorder.items == numbered(1, 1)
     hub.drop(second)
     assert hub.channels() == 0
+
+
+class Time:
+    """A clock that goes on only while listeners are written to, and what was asked for later."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.later: list[tuple[float, Callable[[], None]]] = []
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        self.later.append((seconds, callback))
+
+    def pass_by(self) -> None:
+        """Let the time come of all that was asked for."""
+        due, self.later = self.later, []
+        for seconds, callback in due:
+            self.now += seconds
+            callback()
+
+
+class Slow(Recorder):
+    """Writing to it takes so many seconds."""
+
+    def __init__(self, time: Time, seconds: float) -> None:
+        super().__init__()
+        self._time = time
+        self._seconds = seconds
+
+    def deliver(self, channel: str, batches: Sequence[Batch], block: bytes) -> None:
+        super().deliver(channel, batches, block)
+        self._time.now += self._seconds
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def paced(turn: Turn, time: Time) -> Hub:
+    return Hub(turn.scheduled.append, lambda channel, data: data == b"last", lambda: time.now, time.call_later)
+
+
+def test_a_channel_whose_messages_come_faster_than_they_are_written_rests_between_two_writes(
+    paced: Hub, turn: Turn, time: Time
+) -> None:
+    recorder, _ = live(paced, recorder=Slow(time, 0.008))
+    paced.broadcast("c", batch(1, 2))
+    turn.end()
+    assert recorder.items == numbered(1, 2)
+    for offset in (3, 4):
+        paced.broadcast("c", batch(offset, offset))
+        turn.end()
+    assert recorder.items == numbered(1, 2)
+    assert [seconds for seconds, _ in time.later] == [pytest.approx(0.004)]
+    time.pass_by()
+    assert recorder.items == numbered(1, 4)
+    assert recorder.faults == []
+
+
+def test_a_rest_has_an_end_however_long_a_write_took(paced: Hub, turn: Turn, time: Time) -> None:
+    live(paced, recorder=Slow(time, 3.0))
+    for _ in range(2):
+        position = paced.position("c")
+        first = 1 if position is None else position.offset + 1
+        paced.broadcast("c", batch(first, first + 1))
+        turn.end()
+    assert [seconds for seconds, _ in time.later] == [pytest.approx(0.01)]
+
+
+def test_messages_that_come_one_at_a_time_never_wait(paced: Hub, turn: Turn, time: Time) -> None:
+    recorder, _ = live(paced, recorder=Slow(time, 0.008))
+    for offset in range(1, 6):
+        paced.broadcast("c", batch(offset, offset))
+        turn.end()
+        assert recorder.items == numbered(1, offset)
+    assert time.later == []
+
+
+def test_the_first_message_after_a_rest_never_waits(paced: Hub, turn: Turn, time: Time) -> None:
+    recorder, _ = live(paced, recorder=Slow(time, 0.008))
+    paced.broadcast("c", batch(1, 2))
+    turn.end()
+    time.now += 0.005
+    paced.broadcast("c", batch(3, 3))
+    turn.end()
+    assert recorder.items == numbered(1, 3)
+
+
+def test_a_channel_that_is_written_quickly_never_rests(paced: Hub, turn: Turn, time: Time) -> None:
+    recorder, _ = live(paced, recorder=Slow(time, 0.0019))
+    for first in (1, 3, 5):
+        paced.broadcast("c", batch(first, first + 1))
+        turn.end()
+    assert recorder.items == numbered(1, 6)
+    assert time.later == []
+
+
+def test_a_channel_that_rests_keeps_no_other_waiting(paced: Hub, turn: Turn, time: Time) -> None:
+    slow, _ = live(paced, recorder=Slow(time, 0.008))
+    other, _ = live(paced, "other")
+    paced.broadcast("c", batch(1, 2))
+    turn.end()
+    paced.broadcast("c", batch(3, 3))
+    paced.broadcast("other", batch(1, 2))
+    turn.end()
+    assert (slow.items, other.items) == (numbered(1, 2), numbered(1, 2))
+
+
+def test_who_joins_a_channel_that_rests_gets_nothing_twice(paced: Hub, turn: Turn, time: Time) -> None:
+    recorder, _ = live(paced, recorder=Slow(time, 0.008))
+    paced.broadcast("c", batch(1, 2))
+    turn.end()
+    paced.broadcast("c", batch(3, 4))
+    turn.end()
+    paced.flush_channel("c")
+    assert recorder.items == numbered(1, 4)
+    late, _ = live(paced)
+    time.pass_by()
+    paced.broadcast("c", batch(5, 5))
+    turn.end()
+    time.pass_by()
+    assert (recorder.items, late.items) == (numbered(1, 5), numbered(5, 5))
+    assert recorder.faults == []
+
+
+def test_the_last_message_of_a_channel_that_rests_lets_its_listeners_go(paced: Hub, turn: Turn, time: Time) -> None:
+    recorder, _ = live(paced, recorder=Slow(time, 0.008))
+    paced.broadcast("c", batch(1, 2))
+    turn.end()
+    paced.broadcast("c", Batch("e", 3, [b"3", b"last"]))
+    turn.end()
+    assert recorder.endings == 0
+    time.pass_by()
+    assert (recorder.items[2:], recorder.endings, paced.channels()) == ([b"3", b"last"], 1, 0)
+
+
+def test_a_channel_that_rests_and_is_left_keeps_nothing_for_who_comes_next(paced: Hub, turn: Turn, time: Time) -> None:
+    recorder, subscription = live(paced, recorder=Slow(time, 0.008))
+    paced.broadcast("c", batch(1, 2))
+    turn.end()
+    paced.broadcast("c", batch(3, 3))
+    turn.end()
+    paced.drop(subscription)
+    late, _ = live(paced)
+    time.pass_by()
+    assert (recorder.items, late.items) == (numbered(1, 2), [])
+
+
+def test_a_gap_in_a_channel_that_rests_is_told_after_what_came_before_it(paced: Hub, turn: Turn, time: Time) -> None:
+    recorder, _ = live(paced, recorder=Slow(time, 0.008))
+    paced.broadcast("c", batch(1, 2))
+    turn.end()
+    paced.broadcast("c", batch(3, 3))
+    turn.end()
+    paced.reset("c")
+    assert (recorder.position, recorder.resets, recorder.faults) == (Position("e", 3), 1, [])
