@@ -139,7 +139,7 @@ class Crowd:
 
     def _count(self, number: int, size: int) -> None:
         if self._tails and number in self._tails:
-            data = self._tails.pop(number) + self._buffer[:size]
+            data = bytearray(self._tails.pop(number) + self._buffer[:size])
             size = len(data)
         else:
             data = self._buffer
