@@ -34,10 +34,12 @@ __all__ = ["refuse_taken_port", "serve", "uvicorn_config"]
 _BACKLOG = 65_535
 """Connections that may wait to be accepted; the system caps it (net.core.somaxconn). When thousands of sockets come
 back at once, one that finds no room is tried again by its own system after 1, 3, 7, 15 seconds."""
-_COLLECTIONS = (5_000, 5, 20)
+_COLLECTIONS = (50_000, 2, 20)
 """When the garbage collector looks, in objects and in its own passes. Thousands of sockets that come at once are a
 million objects that stay: with Python's own (700, 10, 10) a tenth of their cost is looking at them, all at once for a
-tenth of a second and more. What goes leaves it nothing to do: sockets end without cycles."""
+tenth of a second and more. A thousand requests at once are 25,000 objects, most of them gone in milliseconds: a bound
+below that has it look at them again and again. What goes leaves it nothing to do: sockets and requests end without
+cycles."""
 _PATIENCE = 60
 """Seconds that a worker may be silent: with uvicorn's five a busy machine would never get one started."""
 _log = structlog.get_logger(__name__)
