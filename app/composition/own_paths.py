@@ -11,6 +11,7 @@ CODE_PATH = "/generate-code"
 """A socket of a served format."""
 _OPENAI_PATHS = (
     "/v1/chat/completions",
+    "/v1/chat/completions/*",
     "/v1/images/generations",
     "/v1/models",
     "/v1/models/*",

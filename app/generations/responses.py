@@ -26,6 +26,7 @@ from app.generations.formats.served.response_request import (
 from app.generations.formats.served.responses import ResponseStream
 from app.generations.lifecycle import State
 from app.generations.receipt import Snapshot
+from app.generations.requests import Info
 from app.generations.served import IMAGE_FORMATS, Served, Target
 from app.generations.service import Generation, Generations
 from app.limits.shares import Caller
@@ -34,6 +35,7 @@ from app.streams.broker import Keys
 __all__ = ["Asked", "Responses", "generation_of", "response_id", "response_of"]
 
 _PREFIX = "resp_"
+_LONGEST = 256
 _MOST = 1024 * 1024
 """Bytes of one conversation that is kept."""
 
@@ -56,10 +58,13 @@ def response_id(generation_id: str) -> str:
 
 
 def generation_of(response: Any) -> str:
-    """Return the id of a response's generation. Raises :exc:`~app.errors.NotFound`."""
-    if not isinstance(response, str) or not response.startswith(_PREFIX) or len(response) > 128:
+    """Return the id of a response's generation; any other id may be a generation's own.
+
+    Raises :exc:`~app.errors.NotFound` for what can be none.
+    """
+    if not isinstance(response, str) or not 0 < len(response) <= _LONGEST:
         raise NotFound("There is no such response.")
-    return "gen_" + response.removeprefix(_PREFIX)
+    return "gen_" + response.removeprefix(_PREFIX) if response.startswith(_PREFIX) else response
 
 
 class Responses:
@@ -95,6 +100,16 @@ class Responses:
         if keep:
             await self._keep(generation_id, asked, target.kept_for)
         return generation_id, asked, target
+
+    async def find(self, identity: Identity, response: str) -> tuple[str, Asked]:
+        """Return a response's generation and what was asked: ``response`` is its id, or any generation's own.
+
+        Raises :exc:`~app.errors.NotFound` where that is not kept, and what :meth:`Generations.find` raises.
+        """
+        record = await self._generations.find(identity, generation_of(response))
+        info = Info.decode(record.info)
+        asked = await self.asked(info.id) if response.startswith(_PREFIX) else Asked(info.kind, {}, [])
+        return info.id, asked
 
     async def asked(self, generation_id: str) -> Asked:
         """Return what was asked. Raises :exc:`~app.errors.NotFound` where that is not kept."""

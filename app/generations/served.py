@@ -64,6 +64,13 @@ class Served:
         format_ = settings.format if settings.job is None else "json-lines"
         return Target(kind, format_, model, max_bytes, self._generations.retention + settings.total_timeout)
 
+    def room(self, model: str) -> int:
+        """Return how many bytes may wait for a reader of what answers ``model``, or did, or is no model at all."""
+        try:
+            return 2 * self.find(model).max_bytes
+        except ModelNotFound:
+            return 2 * self._generations.max_bytes
+
     def chat(
         self, target: Target, body: Mapping[str, Any], *, policy: str, key: str | None = None, attended: bool = True
     ) -> StartRequest:

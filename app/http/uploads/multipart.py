@@ -192,6 +192,8 @@ def _part(raw: bytes, lines: list[bytes]) -> Part:
         raise InvalidUpload(f"The name of a part or of its file is longer than {_LONGEST_NAME} characters.")
     if "filename*" in parameters or "name*" in parameters:
         raise InvalidUpload("A part's name or file name is encoded in a way that forms may not use.", field=name_)
+    if ".." in (file or "").replace("\\", "/").split("/"):
+        raise InvalidUpload("A file's name leads out of its folder.", field=name_)
     if headers.get(b"content-transfer-encoding", "binary").lower() not in _ENCODINGS:
         raise InvalidUpload("A part has a transfer encoding. Send its bytes as they are.", field=name_)
     media = ""

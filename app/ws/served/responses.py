@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from app.errors import BadRequest, TidegateError, TooManyRequests
+from app.errors import BadRequest, NotFound, TidegateError, TooManyRequests
 from app.generations.formats.served.wire import openai_error, unforgotten
 from app.generations.requests import Info
 from app.generations.responses import Asked, Responses, generation_of
@@ -102,10 +102,12 @@ class _Lanes:
             case "response.create":
                 await self._queue(lane, lambda: self._create(event, lane))
             case "response.resume":
-                generation_id, after = generation_of(event.get("response_id")), event.get("starting_after", -1)
+                response, after = event.get("response_id"), event.get("starting_after", -1)
+                if not isinstance(response, str):
+                    raise NotFound("There is no such response.")
                 if type(after) is not int or after < -1:
                     raise BadRequest("starting_after must be a sequence_number.")
-                await self._queue(lane, lambda: self._resume(generation_id, after, lane))
+                await self._queue(lane, lambda: self._resume(response, after, lane))
             case "response.cancel":
                 generation_id = generation_of(event.get("response_id"))
                 await self._sockets.generations.cancel(self._socket.identity, generation_id)
@@ -154,9 +156,9 @@ class _Lanes:
         generation_id, asked, _ = await self._sockets.responses.start(self._socket.caller, body, policy=policy)
         await self._stream(generation_id, asked, -1, lane)
 
-    async def _resume(self, generation_id: str, after: int, lane: str | None) -> None:
-        await self._sockets.generations.record(self._socket.identity, generation_id)
-        await self._stream(generation_id, await self._sockets.responses.asked(generation_id), after, lane)
+    async def _resume(self, response: str, after: int, lane: str | None) -> None:
+        generation_id, asked = await self._sockets.responses.find(self._socket.identity, response)
+        await self._stream(generation_id, asked, after, lane)
 
     async def _stream(self, generation_id: str, asked: Asked, after: int, lane: str | None) -> None:
         """Send a response's events from after the number ``after`` to its end."""
@@ -164,7 +166,7 @@ class _Lanes:
         suffix = b"}" if lane is None else b',"stream_id":' + orjson.dumps(lane) + b"}"
         record = await generations.record(identity, generation_id)
         stream = asked.stream(generation_id, Info.decode(record.info).created)
-        reader = Reader(_RULE, 2 * self._sockets.served.find(asked.model).max_bytes)
+        reader = Reader(_RULE, self._sockets.served.room(asked.model))
         subscription = await generations.watch(identity, generation_id, reader, None, reader.recovered, _RULE)
         said = after >= 0
         try:

@@ -126,6 +126,8 @@ HEAD = b'Content-Disposition: form-data; name="a"'
         D + b"\r\n" + HEAD + b"\r\n" + HEAD + b"\r\n\r\nx\r\n" + D + b"--",
         D + b"\r\n" + HEAD + b'; name="b"\r\n\r\nx\r\n' + D + b"--",
         D + b"\r\n" + HEAD + b'; filename="a.png"; filename="b.svg"\r\n\r\nx\r\n' + D + b"--",
+        D + b"\r\n" + HEAD + b'; filename="../../b.png"\r\n\r\nx\r\n' + D + b"--",
+        D + b"\r\n" + HEAD + b'; filename="a/..\\b.png"\r\n\r\nx\r\n' + D + b"--",
         D + b"\r\n" + HEAD + b"; filename*=UTF-8''b.svg\r\n\r\nx\r\n" + D + b"--",
         D + b'\r\nContent-Disposition: form-data; name="a\\"; filename=\\"b"\r\n\r\nx\r\n' + D + b"--",
         D + b"\r\n" + HEAD + b";\r\n filename=x\r\n\r\nx\r\n" + D + b"--",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.errors import BadRequest, ModelNotFound
 from app.generations.formats.served.chat_completions import ChatStream, chat_answer
 from app.generations.formats.served.chat_request import PART, ROLES
+from app.generations.requests import Info
 from app.generations.service import Generation
 from app.http.api.documented import BEARER
 from app.http.api.served.answers import Answers, json_answer, json_body, openai_errors
@@ -68,6 +69,32 @@ class _Routes:
         return await answers.whole(identity, generation_id, build)
 
     @openai_errors
+    async def read(
+        self,
+        completion_id: str,
+        request: Request,
+        stream: Annotated[bool, Query(description="Answer with its chunks, from the first one.")] = False,
+        include_usage: Annotated[bool, Query(description="End the chunks with the usage.")] = False,
+    ) -> Response:
+        """Any generation of the caller's as a chat completion, however it was started: by the completion's id, or its
+        own. It is answered when it has ended."""
+        answers = self._answers
+        identity = await answers.caller(request)
+        record = await answers.generations.find(identity, _generation_of(completion_id))
+        info = Info.decode(record.info)
+        id_, created = _chat_id(info.id), int(info.created)
+        if stream:
+            wire = ChatStream(id_, info.kind, created, usage=include_usage)
+            head_wait = answers.served.config.openai.head_wait
+            limit = answers.served.room(info.kind)
+            return await answers.stream(identity, info.id, wire, head_wait=head_wait, limit=limit)
+
+        def build(generation: Generation) -> dict[str, Any]:
+            return chat_answer(id_, info.kind, created, generation.snapshot)
+
+        return await answers.whole(identity, info.id, build)
+
+    @openai_errors
     async def models(self, request: Request) -> Response:
         """The names that can be given as `model`."""
         await self._answers.caller(request)
@@ -95,6 +122,12 @@ def chat_router(answers: Answers, clock: Any) -> APIRouter:
         responses=streamed("The answer, or its chunks."),
         openapi_extra=_BODY,
     )(routes.complete)
+    router.get(
+        "/chat/completions/{completion_id}",
+        summary="Read a chat completion",
+        responses=streamed("The answer, or its chunks."),
+        openapi_extra=BEARER,
+    )(routes.read)
     router.get("/models", summary="List models", openapi_extra=BEARER)(routes.models)
     router.get("/models/{name:path}", summary="Read a model", openapi_extra=BEARER)(routes.model)
     return router
@@ -102,6 +135,11 @@ def chat_router(answers: Answers, clock: Any) -> APIRouter:
 
 def _chat_id(generation_id: str) -> str:
     return "chatcmpl-" + generation_id.removeprefix("gen_")
+
+
+def _generation_of(completion_id: str) -> str:
+    prefix, _, rest = completion_id.partition("-")
+    return "gen_" + rest if prefix == "chatcmpl" else completion_id
 
 
 def _wants_usage(body: dict[str, Any]) -> bool:

@@ -56,23 +56,22 @@ class _Routes:
         stream: Annotated[bool, Query(description="Answer with its events.")] = False,
         starting_after: Annotated[int, Query(description="Leave out the events up to this number.", ge=-1)] = -1,
     ) -> Response:
-        """A response as it stands, or its events from after a number: so a cut stream goes on."""
+        """A response as it stands, or its events from after a number: so a cut stream goes on. By the id of any
+        generation of the caller's, too, however it was started."""
         identity = await self._answers.caller(request)
-        generation_id = generation_of(response_id)
-        await self._answers.generations.record(identity, generation_id)
-        asked = await self._responses.asked(generation_id)
+        generation_id, asked = await self._responses.find(identity, response_id)
         if not stream:
             return await self._read(identity, generation_id, asked)
-        limit = 2 * self._answers.served.find(asked.model).max_bytes
+        limit = self._answers.served.room(asked.model)
         return await self._stream(identity, generation_id, asked, starting_after, limit)
 
     @openai_errors
     async def cancel(self, response_id: str, request: Request) -> Response:
         """Cancel it. A second time changes nothing."""
         identity = await self._answers.caller(request)
-        generation_id = generation_of(response_id)
-        await self._answers.generations.cancel(identity, generation_id)
-        return await self._read(identity, generation_id, await self._responses.asked(generation_id))
+        await self._answers.generations.cancel(identity, generation_of(response_id))
+        generation_id, asked = await self._responses.find(identity, response_id)
+        return await self._read(identity, generation_id, asked)
 
     async def _read(self, identity: Identity, generation_id: str, asked: Asked) -> Response:
         generation = await self._answers.generations.read(identity, generation_id)

@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.auth.identity import Identity
-from app.errors import NotFound
+from app.errors import NotFound, PermissionDenied
 from app.generations.formats.served.ui_messages import UiMessageStream
 from app.generations.formats.served.ui_request import CHAT_ID, LONGEST_CHAT_ID, chat_id_of, ui_messages
 from app.generations.formats.served.wire import Failure, status_of
-from app.generations.requests import StartRequest
+from app.generations.requests import Info, StartRequest
 from app.http.api.documented import BEARER, EVENTS, problems
 from app.http.api.served.answers import Answers, json_body
 from app.http.api.served.documented import asked
@@ -76,13 +76,14 @@ class _Routes:
     async def resume(self, chat: _Chat, request: Request) -> Response:
         """The message that is being written, from its beginning; 204 when none is.
 
-        One that has ended meanwhile is given, too, until somebody has had it whole.
+        One that has ended meanwhile is given, too, until somebody has had it whole. In place of a chat's id that of
+        any generation of the caller's will do, however it was started.
         """
         identity = await self._answers.caller(request)
-        generation_id = await self._last(identity, chat)
+        generation_id = await self._last(identity, chat) or await self._named(identity, chat)
         if generation_id is None:
             return Response(status_code=204)
-        limit = 2 * self._answers.served.kind(self._answers.served.config.vercel.kind).max_bytes
+        limit = self._answers.served.room(self._answers.served.config.vercel.kind)
         return await self._stream(identity, chat, generation_id, limit)
 
     async def stop(self, chat: _Chat, request: Request) -> Response:
@@ -103,6 +104,12 @@ class _Routes:
         except NotFound:
             return None
         return kept.decode()
+
+    async def _named(self, identity: Identity, id_: str) -> str | None:
+        try:
+            return Info.decode((await self._answers.generations.find(identity, id_)).info).id
+        except (NotFound, PermissionDenied):
+            return None
 
     async def _stream(self, identity: Identity, chat: str, generation_id: str, limit: int) -> Response:
         async def delivered() -> None:
