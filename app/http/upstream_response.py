@@ -24,6 +24,8 @@ HIGH_WATER = 256 * 1024
 MAX_HEAD = 64 * 1024
 """Bytes of status line and headers, interim answers included."""
 _NO_BODY = frozenset({204, 304})
+_LENGTH = 20
+"""Digits of a Content-Length."""
 _VERSIONS = frozenset({"1.1", "1.0"})
 
 
@@ -331,6 +333,8 @@ class UpstreamResponse:
             return "with headers that are too large"
         if chunked and any(n == b"transfer-encoding" and v.lower() != b"chunked" for n, v in self.headers):
             return "with a transfer encoding that was not asked for"  # its bytes would reach the client undecoded
+        if any(n == b"content-length" and len(v) > _LENGTH for n, v in self.headers):
+            return "with a length of too many digits"
         return ""
 
     def _size_of_headers(self) -> int:

@@ -268,6 +268,7 @@ async def test_a_body_that_is_cut_is_truncated_after_what_came_of_it(answer):
         b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
         b"HTTP/1.1 200 OK\r\nContent-Length: 3, 4\r\n\r\nabc",
         b"HTTP/1.1 200 OK\r\nContent-Length: +3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"0" * 5000 + b"3\r\n\r\nabc",
         b"HTTP/1.1 200 OK\r\nContent-Length: 0x3\r\n\r\nabc",
         b"HTTP/1.1 200 OK\r\nContent-Length : 3\r\n\r\nabc",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\nabc",

@@ -42,6 +42,7 @@ CORPUS: dict[str, tuple[bytes, int]] = {
     "a length with a sign": (POST + b"Content-Length: +3\r\n\r\nabc", 400),
     "a length with an underscore": (POST + b"Content-Length: 1_0\r\n\r\nabc", 400),
     "a negative length": (POST + b"Content-Length: -1\r\n\r\n", 400),
+    "a length of five thousand digits": (POST + b"Content-Length: " + b"0" * 4999 + b"3\r\n\r\nabc", 400),
     "a length in hex": (POST + b"Content-Length: 0x3\r\n\r\nabc", 400),
     "a huge length": (POST + b"Content-Length: 99999999999999999999999\r\n\r\n", 400),
     "a chunk's size with a prefix": (POST + b"Transfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n", 400),

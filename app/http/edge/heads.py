@@ -20,6 +20,8 @@ _HOST = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9_])?\.?)(?::[0-9]{1,5})?"
 )
 _ABSOLUTE = re.compile(rb"(https?)://([^/?#]*)(.*)", re.DOTALL | re.IGNORECASE)
+_LENGTH = 20
+"""Digits: as many as 64 bits may have. More of them, zeros, are legal, and what few read alike."""
 _PORTS = {b"http": b":80", b"https": b":443"}
 
 
@@ -40,6 +42,8 @@ def check_head(method: bytes, version: str, target: bytes, headers: Headers) -> 
             codings.append(value)
         elif name == b"content-length":
             lengths += 1
+            if len(value) > _LENGTH:
+                raise BadRequest("The Content-Length has more digits than any number of bytes.")
     if len(hosts) != 1 and (hosts or version == "1.1"):
         raise BadRequest("Send exactly one valid Host header.")
     if hosts and not valid_host(hosts[0]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import os
 import ssl
 
 import pytest
@@ -194,3 +195,42 @@ def test_everything_can_come_from_the_environment(tmp_path):
     assert (upstream.strategy, upstream.breaker.threshold) == ("least_connections", 0.3)
     assert upstream.retries.statuses == (502, 503)
     assert (route.hedge, route.retries) == (True, 0)
+
+
+async def test_cancelled_requests_to_a_slow_tls_upstream_leave_no_socket_open(files):
+    """uvloop does not tell the protocol of a connection that is cancelled within its handshake."""
+
+    async def never_shakes_hands(reader, writer):
+        while await reader.read(65536):
+            pass
+
+    async def cancelled(client, after):
+        asking = asyncio.create_task(get(client))
+        done, _ = await asyncio.wait([asking], timeout=after)
+        asking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asking
+        return len(done)
+
+    def sockets():
+        return sum(each.startswith("socket") for each in descriptors())
+
+    options = {"tls_ca": files["server"], "resolve": to_loopback, "max_connections": 300, "keepalive": 0}
+    async with raw_server(never_shakes_hands) as silent, secure_server(files) as (quick, _):
+        for url in (silent.url.replace("http:", "https:"), quick):
+            named = url.replace("127.0.0.1", "api.example.com")
+            async with transport(named, breaker={"enabled": False}, health={"interval": 0}, **options) as client:
+                before = sockets()
+                served = [await asyncio.gather(*(cancelled(client, 0.001 * i) for i in range(50))) for _ in range(4)]
+                assert (sum(map(sum, served)) > 0) == (url == quick)
+                async with asyncio.timeout(20):
+                    while sockets() > before:
+                        await asyncio.sleep(0.02)
+                assert client.connections("u") == (0, 0)
+
+
+def descriptors():
+    """What is open, but for that by which it is listed."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            yield os.readlink(f"/proc/self/fd/{name}")
