@@ -11,9 +11,11 @@ from starlette.staticfiles import StaticFiles
 import app
 from app.config import DEVELOPMENT_SECRET, Config
 from app.http.api.app import create_api
+from app.http.api.page_policy import PagePolicy
 from app.http.api.pages import add_pages
 from app.http.api.playground import playground_router
-from app.http.edge.security_headers import page_policy
+from app.http.api.preview import preview_router
+from app.http.edge.security_headers import page_policy, without_inline_styles
 from app.http.openapi.following import ApiDocument
 
 __all__ = ["create_rest_api", "version"]
@@ -31,13 +33,13 @@ def version() -> str:
 
 def create_rest_api(config: Config, routers: list[APIRouter], document: ApiDocument) -> FastAPI:
     """Return ``routers`` as one application, with the pages about it, and the playground where it is wanted."""
-    playground = config.server.playground
+    playground, policy = config.server.playground, page_policy(config.server.security_headers)
     api = create_api(
         routers,
         version=version(),
         home="/playground/" if playground else "/docs",
         body_limit=config.server.body_limit,
-        policy=page_policy(config.server.security_headers),
+        policy=policy,
     )
     add_pages(api, _WEB / "docs", document.whole)
     if playground:
@@ -45,5 +47,7 @@ def create_rest_api(config: Config, routers: list[APIRouter], document: ApiDocum
         key, issuer = config.auth.all_issuers()[0]
         if not key and issuer.secret.get_secret_value() == DEVELOPMENT_SECRET and "HS256" in issuer.algorithms:
             api.include_router(playground_router(config.auth))
-        api.mount("/playground", StaticFiles(directory=_WEB / "playground", html=True))
+        api.include_router(preview_router(_WEB / "playground"))
+        pages = StaticFiles(directory=_WEB / "playground", html=True)
+        api.mount("/playground", PagePolicy(pages, without_inline_styles(policy)))
     return api

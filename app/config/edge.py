@@ -19,8 +19,8 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class RequestsConfig(Section):
-    """How long and how large what comes before an answer may be. Who is beyond gets 408, 413 or 431, and his connection
-    is closed."""
+    """How long and how large what comes before an answer may be, and how long a client may leave an answer unread. Who
+    is beyond gets 408, 413 or 431, or nothing more, and his connection is closed."""
 
     head_timeout: float = Field(10.0, gt=0, le=600)
     """Time for a request's whole head, counted from its first byte or, for the first one, from the connection. It holds
@@ -31,6 +31,9 @@ class RequestsConfig(Section):
     """In each such time a body must bring `body_rate` bytes a second, or its end."""
     body_rate: int = Field(240, ge=1)
     """Bytes a second, on average over `body_timeout`."""
+    send_timeout: float = Field(60.0, gt=0, le=3600)
+    """How long a client may take nothing of an answer that waits for it: it holds an upstream's connection all the
+    while."""
     max_head: int = Field(64 * 1024, ge=1024, le=1024 * 1024)
     """Bytes of a head: request line, names and values."""
     max_headers: int = Field(128, ge=8, le=10_000)

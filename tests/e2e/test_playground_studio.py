@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
@@ -181,7 +182,7 @@ def test_variants_are_written_side_by_side_and_shown_compared_and_proven(page: P
 
     first.get_by_role("button", name="Preview").click()
     frame = part(first, "frame")
-    assert frame.get_attribute("sandbox") == ""
+    assert frame.get_attribute("sandbox") == "allow-scripts"
     body = frame.content_frame
     expect(body.get_by_text("Header").first).to_be_visible()
     header = body.locator("header").first
@@ -232,40 +233,67 @@ def test_a_screenshot_is_uploaded_or_pasted(page: Page) -> None:
     expect(part(page, "codeImage")).to_have_attribute("src", re.compile("^data:image/png;base64,"))
 
 
+HARM = (
+    "<script>parent.document.title = 'mine'</script>"
+    "<img src=x onerror=\"document.title='mine'; top.location='about:blank'\">"
+    "<link rel=stylesheet href=/playground/style.css><iframe src=/docs></iframe><img src=/docs/assets/icon.svg>"
+    "<style>@import url(/docs); body { background: url(/health) }</style><form action=/docs><button>Go</button></form>"
+    "<svg onload=\"document.title='mine'\"></svg><a href=\"javascript:document.title='mine'\">Here</a>"
+    "<p style='color: rgb(1, 2, 3)'>Harmless</p>"
+)
+
+
 def test_generated_code_can_do_nothing_to_the_page(browser: Browser, demo: Demo) -> None:
     """Its scripts don't run, it reaches nothing, and its frame belongs to nobody."""
     with recorded_page(browser, viewport=DESKTOP) as (page, troubles):
         page.goto(f"{demo.http}/playground/")
-        try_to_do_harm(page)
-        assert all("Content Security Policy" in trouble for trouble in troubles), troubles
+        asked: list[str] = []
+        page.on("response", lambda answer: asked.append(answer.url))
+        result = page.evaluate(
+            """async (code) => {
+                const { Look } = await import("/playground/js/look.js");
+                const frame = document.createElement("iframe");
+                frame.sandbox = "allow-scripts";
+                frame.id = "trial";
+                document.body.append(frame);
+                new Look(frame).show(code);
+                await new Promise((resolve) => frame.addEventListener("load", resolve));
+                return frame.contentDocument === null;
+            }""",
+            HARM,
+        )
+        assert result is True
+        shown = page.locator("#trial").content_frame
+        expect(shown.get_by_text("Harmless")).to_have_css("color", "rgb(1, 2, 3)")
+        shown.get_by_text("Here").click()
+        shown.get_by_text("Go").click()
+        page.wait_for_timeout(200)
+        expect(shown.get_by_text("Harmless")).to_be_visible()
+        inside = page.locator("#trial").element_handle().content_frame()
+        assert inside is not None
+        assert inside.evaluate("[self.origin, document.title]") == ["null", ""]
+        for put in ("innerHTML = code", "append(document.createRange().createContextualFragment(code))"):  # as it came
+            inside.evaluate(f"(code) => {{ document.body.{put} }}", HARM)
+            page.wait_for_timeout(100)
+            assert inside.evaluate("[self.origin, document.title]") == ["null", ""]
+        for reach in ("localStorage", "document.cookie", "parent.document", "top.document"):
+            assert (
+                inside.evaluate(f"(() => {{ try {{ {reach}; return 'reached' }} catch {{ return 'refused' }} }})()")
+                == "refused"
+            )
+        assert "mine" not in page.title()
+        assert {url.partition("/playground/")[2] for url in asked if "/js/" not in url} <= {"preview", "icon.svg"}
+        assert all("Content Security Policy" in trouble or "sandboxed" in trouble for trouble in troubles), troubles
 
 
-def try_to_do_harm(page: Page) -> None:
-    code = (
-        "<script>parent.document.title = 'mine'</script><img src=x onerror=\"top.location='about:blank'\">"
-        "<link rel=stylesheet href=/playground/style.css><iframe src=/docs></iframe>"
-        "<meta http-equiv=refresh content='0;url=/docs'><p style='color: rgb(1, 2, 3)'>Harmless</p>"
-    )
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    result = page.evaluate(
-        """async (code) => {
-            const { pageOf } = await import("/playground/js/preview.js");
-            const frame = document.createElement("iframe");
-            frame.sandbox = "";
-            frame.id = "trial";
-            frame.srcdoc = pageOf(code);
-            document.body.append(frame);
-            await new Promise((resolve) => frame.addEventListener("load", resolve));
-            return frame.contentDocument === null;
-        }""",
-        code,
-    )
-    assert result is True
-    body = page.locator("#trial").content_frame
-    expect(body.get_by_text("Harmless")).to_have_css("color", "rgb(1, 2, 3)")
-    assert "mine" not in page.title()
-    assert not [url for url in asked if "/docs" in url or url.endswith(".css")]
+def test_the_playground_allows_no_inline_styles_and_the_preview_nobodys_scripts(demo: Demo) -> None:
+    for path, told in (("/playground/", "style-src 'self';"), ("/playground/preview", "sandbox allow-scripts")):
+        answer = httpx.get(f"{demo.http}{path}")
+        policies = answer.headers.get_list("content-security-policy")
+        assert len(policies) == 1
+        assert told in policies[0]
+    assert answer.headers.get_list("x-frame-options") == ["SAMEORIGIN"]
+    assert "'unsafe-inline'" in httpx.get(f"{demo.http}/docs").headers["content-security-policy"]
 
 
 def test_speech_is_heard_and_downloaded(page: Page) -> None:

@@ -10,7 +10,7 @@ __all__ = ["PagePolicy"]
 
 
 class PagePolicy:
-    """ASGI middleware: answers that are HTML get ``fields``."""
+    """ASGI middleware: answers that are HTML get ``fields``, but for those that have one of them already."""
 
     def __init__(self, app: ASGIApp, fields: Sequence[tuple[bytes, bytes]]) -> None:
         self._app = app
@@ -21,7 +21,8 @@ class PagePolicy:
             if message["type"] == "http.response.start":
                 headers = list(message.get("headers", ()))
                 if any(name == b"content-type" and value.startswith(b"text/html") for name, value in headers):
-                    message["headers"] = headers + self._fields
+                    own = {name for name, _ in headers}
+                    message["headers"] = headers + [field for field in self._fields if field[0] not in own]
             return send(message)
 
         await self._app(scope, receive, sent)

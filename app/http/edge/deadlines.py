@@ -30,6 +30,30 @@ class Deadlines(Answering):
     _deadline_of: Part | None = None
     _held_up = False
     """Whether the client had to wait for the gateway when the deadline was set."""
+    _unread: asyncio.TimerHandle | None = None
+    """As long as a part of an answer waits for the client."""
+
+    # What the loop calls.
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._clear_unread()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._clear_deadline()
+        self._clear_unread()
+
+    # What a request's cycle calls.
+
+    def part(self) -> None:
+        super().part()
+        if self._unread is None and self.transport.get_write_buffer_size():
+            self._watch_reader()  # It is closed when the client has taken all.
 
     @property
     def patience(self) -> float:
@@ -84,3 +108,21 @@ class Deadlines(Answering):
         cycle = self.cycle if self._part is Part.BODY else None
         asked = cycle is not None and cycle.waiting_for_100_continue and not cycle.response_complete
         return self.flow.read_paused or asked
+
+    def _watch_reader(self) -> None:
+        """See to it that a client which takes nothing of what waits for it is given up."""
+        self._clear_unread()
+        size = self.transport.get_write_buffer_size()
+        self._unread = self.loop.call_later(self._limits.send_timeout, self._look_at_reader, size)
+
+    def _look_at_reader(self, before: int) -> None:
+        self._unread = None
+        if self.transport.get_write_buffer_size() < before:
+            self._watch_reader()
+        else:
+            self.transport.abort()
+
+    def _clear_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None

@@ -81,10 +81,6 @@ class Guard(Deadlines):
             self._repeated, self._lines = Repeated.of(data, self._lines, self.headers)
         self._watch()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._clear_deadline()
-
     def shutdown(self) -> None:
         """Answer what has come and what comes in the next moment, the last of it as the last one."""
         self.going = True

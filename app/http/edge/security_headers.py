@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.config import SecurityHeadersConfig
 from app.http.edge.fields import Headers
 
-__all__ = ["page_policy", "security_headers"]
+__all__ = ["page_policy", "security_headers", "without_inline_styles"]
 
 
 def security_headers(config: SecurityHeadersConfig, *, https: bool) -> Headers:
@@ -28,3 +28,8 @@ def page_policy(config: SecurityHeadersConfig) -> Headers:
     if not (config.enabled and config.content_security_policy):
         return []
     return [(b"content-security-policy", config.content_security_policy.encode("ascii"))]
+
+
+def without_inline_styles(policy: Headers) -> Headers:
+    """Return a policy for pages that need no inline styles, as those of the API's documentation do."""
+    return [(name, value.replace(b"style-src 'self' 'unsafe-inline'", b"style-src 'self'")) for name, value in policy]

@@ -408,6 +408,72 @@ async def test_who_goes_on_sending_behind_the_last_answer_is_not_read_for_ever(m
                 await asyncio.sleep(0.01)
 
 
+class Flood:
+    """Answers without an end, to whoever reads."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.gone = asyncio.Event()
+
+    async def __call__(self, scope, receive, send) -> None:
+        async def watch() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            self.gone.set()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(watch())
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            while not self.gone.is_set():
+                await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+                self.sent += 65536
+                await asyncio.sleep(0)
+
+
+def _unwilling(port: int) -> socket.socket:
+    """A client with little room, that has asked."""
+    it = socket.socket()
+    it.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    it.connect(("127.0.0.1", port))
+    it.sendall(GET + b"\r\n")
+    return it
+
+
+async def test_who_takes_nothing_of_an_answer_is_given_up_and_who_is_slow_is_not() -> None:
+    flood = Flood()
+    config = ServerConfig(requests=RequestsConfig(send_timeout=0.6))
+    async with edge_server(flood, config) as (port, _):
+        with _unwilling(port):
+            async with asyncio.timeout(WITHIN):
+                await flood.gone.wait()
+        flood.gone.clear()
+        with _unwilling(port) as slow:
+            for _ in range(15):
+                await asyncio.to_thread(slow.recv, 400_000)
+                await asyncio.sleep(0.1)
+            assert not flood.gone.is_set()
+
+
+class Wall:
+    """Answers at once, with more than a connection holds, and for the last time."""
+
+    async def __call__(self, scope, receive, send) -> None:
+        fields = [(b"content-length", b"20000000"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": 200, "headers": fields})
+        await send({"type": "http.response.body", "body": b"x" * 20_000_000})
+
+
+async def test_a_last_answer_that_nobody_takes_does_not_keep_its_connection_for_ever() -> None:
+    config = ServerConfig(requests=RequestsConfig(send_timeout=0.3))
+    async with edge_server(Wall(), config) as (port, server):
+        with _unwilling(port):
+            async with asyncio.timeout(WITHIN):
+                while not server.server_state.connections:
+                    await asyncio.sleep(0.01)
+                while server.server_state.connections:
+                    await asyncio.sleep(0.01)
+
+
 async def test_what_comes_as_the_server_goes_is_answered_as_the_last_one() -> None:
     async with served() as (port, _, server), client(port) as idle, client(port) as busy, client(port) as fresh:
         for it in (idle, busy):

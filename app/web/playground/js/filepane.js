@@ -3,7 +3,7 @@
 import { linkTo } from "./bytes.js";
 import { diffLines, hunks } from "./diff.js";
 import { copyOf, count, Tail, write } from "./elements.js";
-import { pageOf } from "./preview.js";
+import { Look } from "./look.js";
 
 const PREVIEW_EVERY = 400; // ms: each new look loads a page
 const MARKS = { same: " ", added: "+", removed: "-" };
@@ -17,6 +17,7 @@ export class FilePane {
   #previewAt = 0;
   #timer = 0;
   #tail;
+  #look;
   #link = null;
 
   /** @param {string} path @param {{base: string, onRefine: (instruction: string) => void}} options */
@@ -28,6 +29,7 @@ export class FilePane {
     root.setAttribute("aria-label", path);
     write(parts.path, path);
     this.#tail = new Tail(parts.code, 40);
+    this.#look = new Look(parts.frame);
     parts.frame.title = `A look at ${path}`;
     write(parts.baseText, options.base ? "Revision 0 is the file that it was refined from." : "Revision 0 is empty.");
     for (const button of parts.views.children) {
@@ -108,11 +110,10 @@ export class FilePane {
   }
 
   #drawPreview() {
-    const { frame } = this.parts;
     if (this.#view !== "preview" || this.#drawn === this.#file.text) return;
     this.#drawn = this.#file.text;
     this.#previewAt = performance.now();
-    frame.srcdoc = pageOf(this.#file.text);
+    this.#look.show(this.#file.text);
   }
 
   #offer() {

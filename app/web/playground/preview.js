@@ -1,13 +1,11 @@
 /**
- * A page to look at, from code that somebody's model wrote: no script of it runs and nothing of it is fetched.
+ * What runs in the playground's preview frame, `/playground/preview`: shows a page of code that somebody's model wrote.
  *
- * It is shown in a frame with `sandbox` and no permissions, whose origin is nobody's, and whose own policy allows
- * nothing but inline styles and pictures within the page. Since no script runs there, what scripts would do is done
- * here, as far as it can be read off the text: React's markup becomes HTML, and Tailwind's classes with values in
- * brackets, which are what the code service writes, become styles.
+ * No script of that page runs and nothing of it is fetched. Since no script runs, what scripts would do is done here, as
+ * far as it can be read off the text: React's markup becomes HTML, and Tailwind's classes with values in brackets, which
+ * are what the code service writes, become styles.
  */
-
-const POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:";
+"use strict";
 
 const WORDS = {
   flex: "display:flex",
@@ -58,8 +56,8 @@ const NAMES = {
   "grid-cols": "grid-template-columns",
 };
 
-/** @param {string} code HTML, or a React or Vue component, perhaps not yet whole @returns {string} a page */
-export function pageOf(code) {
+/** @param {string} code HTML, or a React or Vue component, perhaps not yet whole @returns {HTMLElement} a page's root */
+function pageOf(code) {
   const markup = markupOf(code);
   const page = new DOMParser().parseFromString(markup, "text/html"); // Its scripts do not run.
   for (const active of page.querySelectorAll("script, iframe, object, embed, base, link, meta")) active.remove();
@@ -70,8 +68,7 @@ export function pageOf(code) {
     const styles = [...element.classList].map(styleOf).filter(Boolean).join(";");
     if (styles) element.setAttribute("style", `${styles};${element.getAttribute("style") ?? ""}`);
   }
-  const head = `<meta http-equiv="Content-Security-Policy" content="${POLICY}">`;
-  return `<!doctype html><html><head><meta charset="utf-8">${head}${page.head.innerHTML}</head>${page.body.outerHTML}</html>`;
+  return page.documentElement;
 }
 
 function markupOf(code) {
@@ -111,3 +108,8 @@ function styleOf(name) {
   if (key === "text") return `${/^[\d.]/.test(value) ? "font-size" : "color"}:${value}`;
   return NAMES[key] ? `${NAMES[key]}:${value}` : "";
 }
+
+addEventListener("message", ({ data, source }) => {
+  if (source !== parent || typeof data !== "string") return;
+  document.documentElement.replaceWith(document.adoptNode(pageOf(data)));
+});
