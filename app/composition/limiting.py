@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from app.config import Config
-from app.limits.limits import Counted, Limits
+from app.limits.judging import Counted
+from app.limits.limits import Limits
 from app.limits.tokens import TokenBudgets
 from app.observe.tasks import TaskSet
 from app.streams.backend import RESERVATION_TTL, Backend

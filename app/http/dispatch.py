@@ -18,7 +18,8 @@ from app.http.own_requests import OwnRequests, own_outcome
 from app.http.passage import Client
 from app.http.proxy import Proxy
 from app.http.routes import Match, MethodMismatch, RouteTable
-from app.http.sockets.proxy import SocketProxy, refuse_socket
+from app.http.sockets.proxy import SocketProxy
+from app.http.sockets.refusals import refuse_socket
 from app.observe.outcomes import Ended, Outcome
 from app.observe.request_context import context_of
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import httptools
 
 from app.errors import UpstreamInvalid, UpstreamTruncated
-from app.http.known_answers import KnownAnswers
+from app.http.connection_pool import Pool
 from app.http.tunnel import Passenger
 from app.http.upstream_response import UpstreamResponse
 from app.http.upstream_upload import Upload
@@ -23,35 +23,10 @@ from app.observe.tasks import TaskSet
 if TYPE_CHECKING:
     from app.http.upstreams.target import Ticket
 
-__all__ = ["Pool", "UpstreamConnection"]
+__all__ = ["UpstreamConnection"]
 
 _JOIN = 64 * 1024
 """Bytes: a smaller body is copied behind its head, so that both leave in one packet."""
-
-
-class Pool(Protocol):
-    """What a connection needs of the pool it belongs to. Times are seconds."""
-
-    keepalive: float
-    known_answers: KnownAnswers
-
-    def released(self, connection: UpstreamConnection) -> None:
-        """The connection may carry another request."""
-
-    def broke(self, connection: UpstreamConnection) -> None:
-        """The upstream cut, stalled or spoiled an answer whose head had come."""
-
-    def turned(self, connection: UpstreamConnection) -> None:
-        """The connection carries a WebSocket from now on."""
-
-    def lost(self, connection: UpstreamConnection) -> None:
-        """The connection is of no more use. Called once."""
-
-    def attached(self, connection: UpstreamConnection) -> None:
-        """The connection's socket was opened."""
-
-    def detached(self, connection: UpstreamConnection) -> None:
-        """The connection's socket was closed."""
 
 
 class UpstreamConnection(asyncio.Protocol):

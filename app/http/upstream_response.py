@@ -14,19 +14,15 @@ from typing import Protocol
 import httptools
 
 from app.errors import UpstreamInvalid, UpstreamTimeout, UpstreamTruncated
+from app.http.answer_head import MAX_HEAD, refusal_of, size_of
 from app.http.known_answers import KnownAnswer, KnownAnswers
 from app.http.tunnel import Tunnel
 
-__all__ = ["HIGH_WATER", "MAX_HEAD", "ClosedEarly", "UpstreamResponse", "Wire"]
+__all__ = ["HIGH_WATER", "ClosedEarly", "UpstreamResponse", "Wire"]
 
 HIGH_WATER = 256 * 1024
 """Bytes of body that may wait for their reader before the connection stops reading."""
-MAX_HEAD = 64 * 1024
-"""Bytes of status line and headers, interim answers included."""
 _NO_BODY = frozenset({204, 304})
-_LENGTH = 20
-"""Digits of a Content-Length."""
-_VERSIONS = frozenset({"1.1", "1.0"})
 
 
 class Waiter(Protocol):
@@ -286,13 +282,15 @@ class UpstreamResponse:
         assert parser is not None, "it is the parser that calls"
         status = parser.get_status_code()
         if 100 <= status < 200 and status != 101:
-            self._interim_bytes += self._size_of_headers()
+            self._interim_bytes += size_of(self.headers)
             self.headers = []  # RFC 9110 section 15.2: an interim answer; the final one follows
             return
-        names = {name for name, _ in self.headers}
-        chunked = b"transfer-encoding" in names
+        fields = dict(self.headers)
+        length, chunked = fields.get(b"content-length"), b"transfer-encoding" in fields
+        codings = [value for name, value in self.headers if name == b"transfer-encoding"] if chunked else ()
         version = parser.get_http_version()
-        refusal = self._refusal(status, version, chunked)
+        size = self._interim_bytes + size_of(self.headers) if self.received > MAX_HEAD else 0
+        refusal = refusal_of(status, version, length, codings, size, upgrade=self.upgrade)
         if refusal:
             self.fail(UpstreamInvalid(f"The service behind the gateway answered {refusal}."))
             return
@@ -306,7 +304,7 @@ class UpstreamResponse:
             self.complete = True
             self.reusable = keep_alive and not chunked
         else:
-            self._eof_ends = not chunked and b"content-length" not in names
+            self._eof_ends = not chunked and length is None
             self.reusable = keep_alive and not (chunked and version == "1.0")
 
     def on_body(self, data: bytes) -> None:
@@ -323,19 +321,3 @@ class UpstreamResponse:
     def on_message_complete(self) -> None:
         if self.started:
             self.complete = True
-
-    def _refusal(self, status: int, version: str, chunked: bool) -> str:
-        if version not in _VERSIONS:
-            return "in a version of HTTP that was not asked for"
-        if not 200 <= status <= 599 and not (self.upgrade and status == 101):
-            return f"with the status {status}"
-        if self.received > MAX_HEAD and self._interim_bytes + self._size_of_headers() > MAX_HEAD:
-            return "with headers that are too large"
-        if chunked and any(n == b"transfer-encoding" and v.lower() != b"chunked" for n, v in self.headers):
-            return "with a transfer encoding that was not asked for"  # its bytes would reach the client undecoded
-        if any(n == b"content-length" and len(v) > _LENGTH for n, v in self.headers):
-            return "with a length of too many digits"
-        return ""
-
-    def _size_of_headers(self) -> int:
-        return sum(len(name) + len(value) + 4 for name, value in self.headers)

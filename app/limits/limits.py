@@ -11,34 +11,24 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 from app.config import RateLimitConfig
 from app.config.limits import Unit
-from app.errors import BrokerUnavailable, BudgetExhausted, RateLimited, TidegateError
+from app.errors import BrokerUnavailable, RateLimited, TidegateError
 from app.limits.fields import Header, Told
+from app.limits.judging import Asks, Chosen, Counted, asks_of, exhausted, judged, tell
 from app.limits.shares import Caller, share_of
 from app.limits.tokens import NamedBudget, Reservation, TokenBudgets
 from app.streams.budgets import Budget, Level
 from app.streams.slotkeeper import SlotKeeper, WithoutRedis
-from app.streams.windows import Ask, Count, Windows
+from app.streams.windows import Count, Windows
 
-__all__ = ["Counted", "Limits", "Verdict", "Wanted"]
+__all__ = ["Limits", "Verdict", "Wanted"]
 
 _PATIENCE = 0.04
 """Seconds that the count of slots is waited for; with everything else 50 ms."""
 _LATER = 1.0
 """Seconds after which to come again who found all slots taken: nobody knows when one is free."""
-
-_Chosen = Sequence[tuple[str, RateLimitConfig]]
-_Asks = Sequence[tuple[str, Ask]]
-
-
-class Counted(Protocol):
-    """Who is told what each limit said."""
-
-    def said(self, limit: str, outcome: str) -> None:
-        """``outcome`` is ``admitted``, ``refused`` or ``uncounted``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +127,7 @@ class Limits:
             raise
         verdict.headers = told.headers()
         if self._counted is not None:
-            self._tell(self._counted, chosen, told, refusal, tokens=wanted is not None)
+            tell(self._counted, chosen, told, refusal, tokens=wanted is not None)
         if refusal is not None:
             self.release(verdict, used=0)
             verdict.refusal = refusal
@@ -149,7 +139,7 @@ class Limits:
         Nothing of those that can't be asked just now, nor how many of what may run at once do.
         """
         chosen, told = self._choose(names), Told()
-        asks = _asks(chosen, place, caller)
+        asks = asks_of(chosen, place, caller)
         budgets = self.budgets(names, place, caller)
         for name, limit in chosen:
             if limit.concurrent is not None:
@@ -172,7 +162,7 @@ class Limits:
         chosen = self._choose(names)
         if any(limit.requests is None for _, limit in chosen):
             return False
-        asks = _asks(chosen, place, caller)
+        asks = asks_of(chosen, place, caller)
         self._windows.ask([ask for _, ask in asks], partial(self._begun, chosen, asks, done))
         return True
 
@@ -228,37 +218,22 @@ class Limits:
 
     def _begun(
         self,
-        chosen: _Chosen,
-        asks: _Asks,
+        chosen: Chosen,
+        asks: Asks,
         done: Callable[[Verdict], None],
         counts: Sequence[Count] | BrokerUnavailable,
     ) -> None:
         told = Told()
-        refusal = self._judged(asks, counts, told)
+        refusal = judged(chosen, asks, counts, told)
         if self._counted is not None:
-            self._tell(self._counted, chosen, told, refusal, tokens=False)
+            tell(self._counted, chosen, told, refusal, tokens=False)
         done(Verdict(told.headers(), refusal))
 
-    def _tell(
-        self, counted: Counted, chosen: _Chosen, told: Told, refusal: TidegateError | None, *, tokens: bool
-    ) -> None:
-        """Say what each limit did: those that let a request in which another one refused said nothing."""
-        violated = getattr(refusal, "violated", ())
-        for name, limit in chosen:
-            if name in violated:
-                counted.said(name, "refused")
-            elif limit.budget is not None and not tokens:
-                continue
-            elif name not in told.names and not violated:
-                counted.said(name, "uncounted")
-            elif refusal is None:
-                counted.said(name, "admitted")
-
-    def _choose(self, names: Sequence[str]) -> _Chosen:
+    def _choose(self, names: Sequence[str]) -> Chosen:
         return [(name, self._limits[name]) for name in names]
 
     async def _take_slots(
-        self, chosen: _Chosen, place: str, caller: Caller, verdict: Verdict, told: Told
+        self, chosen: Chosen, place: str, caller: Caller, verdict: Verdict, told: Told
     ) -> TidegateError | None:
         named = {
             f"limit:{name}:{share_of(limit, place, caller)}": (name, limit.concurrent)
@@ -285,7 +260,7 @@ class Limits:
         return RateLimited(what, retry_after=_LATER, violated=[name])
 
     async def _reserve(
-        self, chosen: _Chosen, place: str, caller: Caller, wanted: Wanted, verdict: Verdict, told: Told
+        self, chosen: Chosen, place: str, caller: Caller, wanted: Wanted, verdict: Verdict, told: Told
     ) -> TidegateError | None:
         limits = [limit for _, limit in chosen if limit.budget is not None]
         if not limits:
@@ -309,10 +284,10 @@ class Limits:
             reservation.must_ask = any(limit.without_redis == "closed" for limit in limits)
             verdict.reservation = reservation
             return None
-        return _exhausted(reservation, least)
+        return exhausted(reservation, least)
 
-    async def _count(self, chosen: _Chosen, place: str, caller: Caller, told: Told) -> TidegateError | None:
-        asks = _asks(chosen, place, caller)
+    async def _count(self, chosen: Chosen, place: str, caller: Caller, told: Told) -> TidegateError | None:
+        asks = asks_of(chosen, place, caller)
         if not asks:
             return None
         counts: Sequence[Count] | BrokerUnavailable
@@ -320,38 +295,4 @@ class Limits:
             counts = await self._windows.take([ask for _, ask in asks])
         except BrokerUnavailable as error:
             counts = error
-        return self._judged(asks, counts, told)
-
-    def _judged(self, asks: _Asks, counts: Sequence[Count] | BrokerUnavailable, told: Told) -> TidegateError | None:
-        """Tell of what was counted; return why the request is not admitted, if it is not."""
-        if isinstance(counts, BrokerUnavailable):
-            return counts if any(self._limits[name].without_redis == "closed" for name, _ in asks) else None
-        for (name, ask), count in zip(asks, counts, strict=True):
-            told.requests(name, ask, count)
-        violated = [name for (name, _), count in zip(asks, counts, strict=True) if count.wait > 0]
-        if not violated:
-            return None
-        return RateLimited(retry_after=max(count.wait for count in counts), violated=violated)
-
-
-def _asks(chosen: _Chosen, place: str, caller: Caller) -> list[tuple[str, Ask]]:
-    """What the limits of requests in a window are asked, each with its name."""
-    return [
-        (name, Ask(f"{name}:{share_of(limit, place, caller)}", limit.requests, limit.window))
-        for name, limit in chosen
-        if limit.requests is not None
-    ]
-
-
-def _exhausted(reservation: Reservation, least: int) -> BudgetExhausted:
-    short = [
-        named
-        for named, level in zip(reservation.budgets, reservation.levels, strict=True)
-        if named.budget.limit - level.used - level.held < least
-    ]
-    too_large = [named for named in short if named.budget.limit < least]
-    names = [named.name for named in short]
-    if too_large:
-        what = f"This needs {least} tokens at once, more than the whole budget of {too_large[0].budget.limit}."
-        return BudgetExhausted(what, retry_after=too_large[0].budget.window, violated=names)
-    return BudgetExhausted(retry_after=reservation.wait, violated=names)
+        return judged(chosen, asks, counts, told)

@@ -6,13 +6,17 @@ Nothing here costs a usual request a timer: deadlines run only while part of a r
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import termios
+from array import array
 
 from app.config import RequestsConfig
 from app.errors import RequestTimeout, TidegateError
 from app.http.edge.answering import Answering
 from app.http.edge.parts import Part
 
-__all__ = ["DEFAULTS", "Deadlines"]
+__all__ = ["DEFAULTS", "Deadlines", "unsent"]
 
 DEFAULTS = RequestsConfig()
 
@@ -112,12 +116,11 @@ class Deadlines(Answering):
     def _watch_reader(self) -> None:
         """See to it that a client which takes nothing of what waits for it is given up."""
         self._clear_unread()
-        size = self.transport.get_write_buffer_size()
-        self._unread = self.loop.call_later(self._limits.send_timeout, self._look_at_reader, size)
+        self._unread = self.loop.call_later(self._limits.send_timeout, self._look_at_reader, unsent(self.transport))
 
     def _look_at_reader(self, before: int) -> None:
         self._unread = None
-        if self.transport.get_write_buffer_size() < before:
+        if unsent(self.transport) < before:
             self._watch_reader()
         else:
             self.transport.abort()
@@ -126,3 +129,14 @@ class Deadlines(Answering):
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
+
+
+def unsent(transport: asyncio.Transport) -> int:
+    """Return how many bytes the client has yet to take, of those that the system holds as well, where it can tell.
+
+    That may be megabytes: a slow client takes of them for minutes before the transport can write again.
+    """
+    held = array("i", [0])
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, held)
+    return transport.get_write_buffer_size() + held[0]

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
 from app.config import RequestsConfig
 from app.errors import BadRequest, HeadTooLarge, TidegateError
-from app.http.edge.deadlines import DEFAULTS, Deadlines
+from app.http.edge.deadlines import DEFAULTS, Deadlines, unsent
 from app.http.edge.heads import check_head, origin_form, wants_websocket, without_upgrade
 from app.http.edge.parts import Enough, Part
 from app.http.edge.refusing import meaning, refusal, tell_refusal, too_large
@@ -266,14 +266,14 @@ class Guard(Deadlines):
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-            self._deadline = self.loop.call_later(_LINGER, self._linger, self.transport.get_write_buffer_size())
+            self._deadline = self.loop.call_later(_LINGER, self._linger, unsent(self.transport))
         else:
             self.transport.close()
 
-    def _linger(self, unsent: int) -> None:
-        """Close, unless the client is reading: ``unsent`` bytes waited for it the last time."""
-        left = self.transport.get_write_buffer_size()
-        if 0 < left < unsent:
+    def _linger(self, before: int) -> None:
+        """Close, unless the client is reading: ``before`` bytes waited for it the last time."""
+        left = unsent(self.transport)
+        if 0 < left < before:
             self._deadline = self.loop.call_later(_LINGER, self._linger, left)
         else:
             self.transport.abort()

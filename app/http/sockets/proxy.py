@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from http import HTTPStatus
 from math import inf
 from secrets import token_bytes
 from typing import NamedTuple, Protocol
@@ -25,11 +24,11 @@ from app.config import RealtimeConfig, RouteConfig
 from app.errors import PermissionDenied, TidegateError, TokenRevoked, UpstreamError
 from app.http.access import authorize
 from app.http.callers import Verifier
-from app.http.headers import request_headers, response_headers
+from app.http.headers import request_headers
 from app.http.limits import admit_request, telling
-from app.http.problems import problem
 from app.http.routes import Match
-from app.http.sockets.handshake import Offer, answered_headers, asked_headers, check_answer, read_offer
+from app.http.sockets.handshake import Offer, asked_headers, check_answer, read_offer
+from app.http.sockets.refusals import pass_refusal, refuse_socket, told_headers
 from app.http.sockets.splice import Clockwork, Splice, Terms
 from app.http.transport import HttpTransport
 from app.http.upstream_response import UpstreamResponse
@@ -38,15 +37,12 @@ from app.limits.limits import Limits
 from app.observe.outcomes import Ended, Outcome, Outcomes
 from app.observe.request_context import context_of
 
-__all__ = ["ClientSocket", "PassedOn", "SocketProxy", "refuse_socket"]
+__all__ = ["ClientSocket", "PassedOn", "SocketProxy"]
 
 EXTENSION = "tidegate.connection"
 """Key of the scope's ``extensions`` under which the client's connection is."""
-_LONGEST_REFUSAL = 64 * 1024
-"""Bytes of a refusal's body that are passed on."""
 _SWITCHED = 101
 _REVOKED = TokenRevoked.close_code or 4501
-_STATUSES = frozenset(int(status) for status in HTTPStatus)
 _log = structlog.get_logger(__name__)
 
 
@@ -160,7 +156,7 @@ class SocketProxy:
             key = base64.b64encode(token_bytes(16))
             answer = await self._ask(scope, match, offer, identity, key, outcome)
             if answer.tunnel is None:
-                await _pass_refusal(answer, send, match, outcome)
+                await pass_refusal(answer, send, match.route.headers, outcome)
                 return
             await self._join(scope, send, match, offer, identity, answer, outcome, key, holding)
         except TidegateError as error:
@@ -241,10 +237,7 @@ class SocketProxy:
         joined = False
         try:
             chosen = check_answer(answer.headers, offer, key)
-            headers = [
-                *answered_headers(response_headers(answer.headers, answer.status)),
-                (b"x-request-id", outcome.context.id),
-            ]
+            headers = told_headers(answer, outcome.context.id)
             if match.route.headers.response is not None:
                 headers = match.route.headers.response(headers)
             connection: ClientSocket = scope["extensions"][EXTENSION]
@@ -288,34 +281,3 @@ class SocketProxy:
             route.socket_idle_timeout or inf,
             route.socket_lifetime or inf,
         )
-
-
-async def refuse_socket(send: Send, error: TidegateError, request_id: bytes | None = None) -> None:
-    """Answer a handshake with the problem document of ``error``."""
-    instance = None if request_id is None else f"urn:tidegate:request:{request_id.decode('ascii')}"
-    status, headers, body = problem(error, instance=instance)
-    if request_id is not None:
-        headers.append((b"x-request-id", request_id))
-    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": body})
-
-
-def _told(answer: UpstreamResponse | KafkaAnswer, request_id: bytes) -> list[tuple[bytes, bytes]]:
-    """Return the fields of the upstream's answer for the client."""
-    return [*answered_headers(response_headers(answer.headers, answer.status)), (b"x-request-id", request_id)]
-
-
-async def _pass_refusal(answer: UpstreamResponse | KafkaAnswer, send: Send, match: Match, outcome: Outcome) -> None:
-    """Give the client the upstream's own answer, of which a handshake needs no more than the beginning."""
-    headers = _told(answer, outcome.context.id)
-    if match.route.headers.response is not None:
-        headers = match.route.headers.response(headers)
-    body = b""
-    while len(body) < _LONGEST_REFUSAL and (data := await answer.read()):
-        body += data
-    # RFC 9110 section 15: a status that is not known is as good as the first of its class.
-    status = answer.status if answer.status in _STATUSES else answer.status // 100 * 100
-    outcome.status = status
-    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": body[:_LONGEST_REFUSAL]})
-    outcome.sent, outcome.ended = len(body), Ended.COMPLETE

@@ -29,7 +29,7 @@ class Ticket(NamedTuple):
 
 
 class Target:
-    """Every connection in ``idle`` is in ``open``, too. Satisfies :class:`app.http.upstream_connection.Pool`."""
+    """Every connection in ``idle`` is in ``open``, too. Satisfies :class:`app.http.connection_pool.Pool`."""
 
     def __init__(
         self,
