@@ -30,7 +30,8 @@ def services() -> Iterator[Services]:
 def gateway(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     file = tmp_path_factory.mktemp("observed") / "gateway.toml"
     file.write_text(
-        '[server]\nlog_level = "critical"\nplayground = false\nbody_limit = 1000\n[server.requests]\nbody_timeout = 1\n'
+        '[server]\nlog_level = "critical"\nplayground = false\nbody_limit = 1000\n'
+        'allowed_origins = ["https://a.example"]\ntrusted_hosts = ["127.0.0.1", "a"]\n[server.requests]\nbody_timeout = 1\n'
         f'[upstreams.up]\ntargets = ["{services.url}"]\n[upstreams.gone]\ntargets = ["http://127.0.0.1:1"]\n'
         "breaker = { consecutive_failures = 1000000, min_requests = 1000000 }\n"
         '[[routes]]\npath = "/open/*"\nupstream = "up"\nauth = "none"\n'
@@ -58,7 +59,11 @@ PATHS = st.sampled_from(
     ["/open/a", "/open/b?x=1", "/mine/a", "/gone/x", "/few/x", "/own", "/nothing", "/health", "/a%00b"]
 )
 METHODS = st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PROPFIND"])
-WHO = st.sampled_from([{}, {"Authorization": f"Bearer {token()}"}, {"Authorization": "Bearer nonsense"}])
+WHO = st.sampled_from(
+    [{}, {"Authorization": f"Bearer {token()}"}, {"Authorization": "Bearer nonsense"}, {"Host": "elsewhere.example"}]
+)
+FROM = st.sampled_from([{}, {"Origin": "https://a.example", "Access-Control-Request-Method": "GET"}])
+"""With ``OPTIONS`` that is a question which the gateway answers itself."""
 BODIES = st.sampled_from([b"", b"abc", b"x" * 1001])
 
 
@@ -75,26 +80,38 @@ def counted(client: httpx.Client) -> tuple[Counter[str], Counter[str]]:
 
 
 @settings(max_examples=25, deadline=None)
-@given(asked=st.lists(st.tuples(METHODS, PATHS, WHO, BODIES, ANSWERS), max_size=25), gone=st.integers(0, 3))
+@given(
+    asked=st.lists(st.tuples(METHODS, PATHS, WHO, FROM, BODIES, ANSWERS), max_size=25),
+    gone=st.integers(0, 3),
+    broken=st.integers(0, 3),
+)
 def test_the_counters_are_what_the_client_counts(
-    client: httpx.Client, gateway: Process, asked: list[tuple[str, str, dict[str, str], bytes, str]], gone: int
+    client: httpx.Client,
+    gateway: Process,
+    asked: list[tuple[str, str, dict[str, str], dict[str, str], bytes, str]],
+    gone: int,
+    broken: int,
 ) -> None:
     classes, routes = counted(client)
     for _ in range(gone):
         leave(gateway.port)
     ours: Counter[str] = Counter()
+    for _ in range(broken):
+        assert refused(gateway.port).startswith(b"HTTP/1.1 400 ")
+        ours["4xx"] += 1
     routed = gone
-    for method, path, who, body, answer in asked:
-        got = client.request(method, path, headers={**who, "X-Answer": answer}, content=body)
+    for method, path, who, page, body, answer in asked:
+        got = client.request(method, path, headers={**who, **page, "X-Answer": answer}, content=body)
         ours[f"{got.status_code // 100}xx"] += 1
-        routed += path.startswith("/open/") and got.status_code != 405
+        asks_before = bool(page) and method == "OPTIONS"
+        routed += path.startswith("/open/") and got.status_code not in (405, 421) and not asks_before
     now, routes_now = classes, routes
     for _ in range(100):  # Who is gone may be counted a moment later.
         now, routes_now = counted(client)
-        if now.total() - classes.total() == len(asked) + gone:
+        if now.total() - classes.total() == len(asked) + gone + broken:
             break
     assert {name: now[name] - classes[name] for name in ours} == dict(ours)
-    assert now.total() - classes.total() == len(asked) + gone
+    assert now.total() - classes.total() == len(asked) + gone + broken
     assert routes_now["/open/*"] - routes["/open/*"] == routed
 
 
@@ -105,6 +122,13 @@ def leave(port: int) -> None:
         head = b"POST /open/gone HTTP/1.1\r\nHost: a\r\nContent-Length: 900\r\nExpect: 100-continue\r\n\r\n"
         connection.sendall(head)
         assert connection.recv(1024).startswith(b"HTTP/1.1 100 ")
+
+
+def refused(port: int) -> bytes:
+    """Send what is no request; return the answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(b"GET /open/a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
+        return connection.recv(65536)
 
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

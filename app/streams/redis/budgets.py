@@ -21,7 +21,7 @@ class RedisBudgets:
     ``ttl`` (seconds) is how long a reservation lasts. Whoever reserves waits at most ``patience`` seconds.
     """
 
-    def __init__(self, client: Client, layout: Layout, *, ttl: float, patience: float = 0.05) -> None:
+    def __init__(self, client: Client, layout: Layout, *, ttl: float, patience: float = 0.04) -> None:
         self._client = client
         self._layout = layout
         self._ttl_ms = round(ttl * 1000)
