@@ -15,6 +15,7 @@ import httptools
 
 from app.errors import UpstreamInvalid, UpstreamTruncated
 from app.http.connection_pool import Pool
+from app.http.known_answers import KnownAnswers
 from app.http.tunnel import Passenger
 from app.http.upstream_response import UpstreamResponse
 from app.http.upstream_upload import Upload

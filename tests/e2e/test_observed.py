@@ -31,7 +31,8 @@ def gateway(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Ite
     file = tmp_path_factory.mktemp("observed") / "gateway.toml"
     file.write_text(
         '[server]\nlog_level = "critical"\nplayground = false\nbody_limit = 1000\n'
-        'allowed_origins = ["https://a.example"]\ntrusted_hosts = ["127.0.0.1", "a"]\n[server.requests]\nbody_timeout = 1\n'
+        'allowed_origins = ["https://a.example"]\ntrusted_hosts = ["127.0.0.1", "a"]\n'
+        "[server.requests]\nbody_timeout = 1\n"
         f'[upstreams.up]\ntargets = ["{services.url}"]\n[upstreams.gone]\ntargets = ["http://127.0.0.1:1"]\n'
         "breaker = { consecutive_failures = 1000000, min_requests = 1000000 }\n"
         '[[routes]]\npath = "/open/*"\nupstream = "up"\nauth = "none"\n'

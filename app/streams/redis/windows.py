@@ -32,8 +32,8 @@ class _Question(NamedTuple):
 
 
 class RedisWindows:
-    """:class:`~app.streams.windows.Windows` by Redis's own clock. An answer is waited for ``patience`` seconds: with all
-    that a request needs besides, what it is told without Redis comes within 50 ms."""
+    """:class:`~app.streams.windows.Windows` by Redis's own clock. An answer is waited for ``patience`` seconds: with
+    all that a request needs besides, what it is told without Redis comes within 50 ms."""
 
     def __init__(self, client: Client, layout: Layout, *, patience: float = 0.04) -> None:
         self._client = client
