@@ -34,7 +34,8 @@ _TRACEPARENT = re.compile(
     re.DOTALL,
 )
 _ENTRY = re.compile(rb"[a-z0-9][a-z0-9_\-*/@]{0,255}=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]")
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~:+/=@-]{1,128}")
+_REQUEST_ID = re.compile(rb"(?!ey[\w-]{8,}\.[\w-]+\.)[A-Za-z0-9._~:+/=@-]{1,128}")
+"""And no JSON Web Token, which a client may put there by mistake: ids are logged and told."""
 _SCALE = 1 << 56
 _NOT_ZERO = 1 << 191 | 1 << 63
 """The first bit of both ids: ids of zeros only are not valid, and this bit is none of those that must be random."""

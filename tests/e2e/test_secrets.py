@@ -42,6 +42,7 @@ async def _talk(gateway: Gateway) -> list[str]:
     """Use every way in, well and badly; return all bodies and messages that were errors."""
     seen: list[str] = []
     forged = token("mallory")[:-8] + "AAAAAAAA"
+    short = "eyJhbGciOiJub25lIn0.eyJzdWIiOiI0MiJ9." + secrets.token_urlsafe(24)
     async with httpx.AsyncClient(base_url=gateway.http, timeout=10) as rest:
         for headers in (bearer(), {"Authorization": f"Bearer {forged}"}, {"Authorization": f"Basic {KEY}"}, {}):
             for text in (PROMPT, f"{PROMPT} fail", f"{PROMPT} cut"):
@@ -50,6 +51,10 @@ async def _talk(gateway: Gateway) -> list[str]:
                 chat = {"model": "m", "messages": [{"role": "user", "content": text}]}
                 with contextlib.suppress(httpx.RemoteProtocolError):
                     await rest.post(f"/v1/chat/completions?token={forged}", json=chat, headers=headers)
+            for place in (f"/v1/{forged}", f"/v1/files?access_token={forged}&key={KEY}", f"/nowhere/{forged}?{forged}"):
+                told = {**headers, "Referer": f"https://a.example/?token={forged}", "X-Request-ID": short}
+                with contextlib.suppress(httpx.RemoteProtocolError):
+                    seen.append((await rest.get(place, headers={**told, "Cookie": f"session={forged}"})).text)
         ticket = (await rest.post("/api/v1/ws/tickets", headers=bearer())).json()["ticket"]
     async with connect(f"{gateway.ws}?ticket={ticket}") as ws:
         await ws.recv()
@@ -70,7 +75,7 @@ async def _talk(gateway: Gateway) -> list[str]:
     assert "tidegate_http_requests_total" in figures
     assert PROMPT not in figures
     seen.append(figures)
-    return [*seen, ticket, forged]
+    return [*seen, ticket, forged, short]
 
 
 @pytest.mark.parametrize("style", ["json", "console"])
@@ -90,7 +95,7 @@ async def test_no_secret_is_logged_or_told(tmp_path: Path, style: str) -> None:
             process = subprocess.Popen(command, cwd=ROOT, env=dict(os.environ), stdout=output, stderr=output)
             try:
                 await _answers(gateway)
-                *seen, ticket, forged = await _talk(gateway)
+                *seen, ticket, forged, short = await _talk(gateway)
             finally:
                 process.terminate()
                 await asyncio.to_thread(process.wait, 20)
@@ -98,7 +103,7 @@ async def test_no_secret_is_logged_or_told(tmp_path: Path, style: str) -> None:
     assert "Uvicorn running" in logged, "the log is empty: nothing was tested"
     good = token()
     for name, text in (("log", logged), ("answers", "\n".join(seen))):
-        for secret in (KEY, ticket, forged, good, good.rpartition(".")[2]):
+        for secret in (KEY, ticket, forged, short, good, good.rpartition(".")[2]):
             assert secret not in text, f"a secret is in the {name}"
         assert PROMPT not in text or name == "answers", "a prompt is in the log"
     assert ANSWER not in logged

@@ -116,14 +116,16 @@ class Deadlines(Answering):
     def _watch_reader(self) -> None:
         """See to it that a client which takes nothing of what waits for it is given up."""
         self._clear_unread()
-        self._unread = self.loop.call_later(self._limits.send_timeout, self._look_at_reader, unsent(self.transport))
+        waits = max(1, unsent(self.transport))
+        self._unread = self.loop.call_later(self._limits.send_timeout, self._look_at_reader, waits)
 
     def _look_at_reader(self, before: int) -> None:
         self._unread = None
-        if unsent(self.transport) < before:
-            self._watch_reader()
-        else:
+        left = unsent(self.transport)
+        if left >= before:
             self.transport.abort()
+        elif left:
+            self._watch_reader()
 
     def _clear_unread(self) -> None:
         if self._unread is not None:

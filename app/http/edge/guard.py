@@ -217,6 +217,7 @@ class Guard(Deadlines):
         else:
             self._part = Part.REFUSED
             self._clear_deadline()
+            self._clear_unread()
             self.idle.cancel()
             try:
                 self.handle_websocket_upgrade()
