@@ -8,6 +8,8 @@ import os
 import random
 import signal
 import string
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -332,7 +334,7 @@ async def test_two_workers_tell_one_sum_also_after_one_was_killed(tmp_path: Path
         ).split()
         workers = [int(pid) for pid in children if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
         assert len(workers) == 2
-        await asyncio.sleep(1.5)  # by when each has written down what it had counted
+        await _written_down(workers, time.time_ns())
         os.kill(workers[0], signal.SIGKILL)
         async with asyncio.timeout(40):
             while (await _page_or_none(page)) is None:
@@ -342,6 +344,17 @@ async def test_two_workers_tell_one_sum_also_after_one_was_killed(tmp_path: Path
         assert (await page())("tidegate_http_requests_total", route="/hello") == asked + 10
     finally:
         await asyncio.to_thread(gateway.stop)
+
+
+async def _written_down(workers: list[int], since: int) -> None:
+    """Wait until each has written down what it had counted, in the folder where they meet."""
+    figures = Path(tempfile.gettempdir())
+    async with asyncio.timeout(40):
+        for worker in workers:
+            while not any(
+                each.stat().st_mtime_ns > since for each in figures.glob(f"tidegate-figures-*/{worker}-*.json")
+            ):
+                await asyncio.sleep(0.05)
 
 
 async def _page_or_none(page: Any) -> Page | None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import jwt
@@ -371,11 +371,20 @@ async def test_the_database_gone_in_the_middle_is_503_and_loses_nothing_acknowle
             await until(lambda: len(acknowledged) > before)
             stopped = True
         async with asyncio.timeout(90):
-            while (await it.client.get("/api/v1/ingest/stats", headers=bearer())).json()["waiting"]:
+            while (await _found(it, "/api/v1/ingest/stats")).json()["waiting"]:
                 await asyncio.sleep(0.05)
         for document, size in acknowledged.items():
-            answer = await it.client.get(f"/api/v1/ingest/documents/{document}", headers=bearer())
+            answer = await _found(it, f"/api/v1/ingest/documents/{document}")
             assert (answer.json()["status"], answer.json()["bytes"]) == ("ready", size), answer.text
+
+
+async def _found(it: Any, path: str) -> httpx.Response:
+    """Return the answer, also of a service that has yet to notice that its database is back."""
+    async with asyncio.timeout(60):
+        while (answer := await it.client.get(path, headers=bearer())).status_code == 503:
+            await asyncio.sleep(0.05)
+    assert answer.status_code == 200, answer.text
+    return cast(httpx.Response, answer)
 
 
 async def until(condition: Any) -> None:

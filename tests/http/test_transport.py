@@ -327,14 +327,15 @@ async def test_a_body_that_trickles_is_no_timeout_and_a_slow_reader_is_none_eith
         await read_request(reader)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n")
         for _ in range(6):
-            await asyncio.sleep(0.04)
+            await asyncio.sleep(0.13)
             writer.write(b"x")
         await reader.read()
 
-    async with raw_server(handler) as server, transport(server.url, idle_timeout=0.12) as client:
+    # Six pieces take longer than the timeout, each of them a fifth of it: others may keep this machine busy.
+    async with raw_server(handler) as server, transport(server.url, idle_timeout=0.65) as client:
         response = await client.request("u", "GET", "/", (), b"")
         pieces = [await response.read() for _ in range(3)]
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.75)
         assert b"".join(pieces) + await read_all(response) == b"xxxxxx"
 
 

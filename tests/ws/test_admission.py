@@ -28,6 +28,10 @@ ALICE = Identity("alice", "acme")
 BOB = Identity("bob", "acme")
 
 
+PATIENCE = 0.25
+"""Seconds, more than the 40 ms that are the default: a busy machine can take these to answer when nothing is wrong."""
+
+
 @contextlib.asynccontextmanager
 async def counting(slots: Slots, **limits: Any) -> AsyncIterator[Admission]:
     config, tasks = LimitsConfig(**limits), TaskSet()
@@ -155,9 +159,9 @@ async def test_a_redis_that_lost_everything_learns_it_again(valkey: ValkeyServer
 async def test_while_redis_is_away_the_answer_is_quick(
     valkey: ValkeyServer, prefix: str, policy: str, fault: str
 ) -> None:
-    async with shared(valkey, prefix, "a") as one, counting(one, sockets_per_user=3, without_redis=policy) as a:
+    limits = {"sockets_per_user": 3, "without_redis": policy, "patience": PATIENCE}
+    async with shared(valkey, prefix, "a") as one, counting(one, **limits) as a:
         await eventually(lambda: a._keeper._incarnation and not a._keeper._away)
-        await asyncio.sleep(0.1)  # The connection and the script are there now.
         await a.admit(address="", identity=ALICE)
         valkey.pause() if fault == "frozen" else valkey.kill()
         times = []
@@ -169,8 +173,8 @@ async def test_while_redis_is_away_the_answer_is_quick(
                 with pytest.raises(BrokerUnavailable):
                     await a.admit(address="", identity=ALICE)
             times.append(time.perf_counter() - start)
-        assert min(times) < 0.05
-        assert max(times) < 0.5, "50 ms, on a machine that others load"
+        assert min(times) < PATIENCE + 0.05, "it waits for nothing else"
+        assert max(times) < PATIENCE + 2, "on a machine that others load"
         if policy == "open":
             await refused(a, address="", identity=ALICE)
         valkey.heal()

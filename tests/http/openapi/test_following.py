@@ -29,6 +29,12 @@ class User(BaseModel):
     friends: list[User]
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let upstreams answer as slowly as a busy machine does."""
+    monkeypatch.setattr("app.http.openapi.following._PATIENCE", 30.0)
+
+
 def users() -> FastAPI:
     api = FastAPI(title="Users", version="3", separate_input_output_schemas=False)
 
@@ -243,7 +249,7 @@ async def test_an_upstream_that_comes_up_later_appears_and_one_that_goes_stays(m
 @pytest.mark.parametrize("kind", ["broken", "huge", "hostile", "slow", "old"])
 async def test_a_document_that_is_bad_changes_nothing_for_the_others_and_is_told_once(kind, monkeypatch, capfd):
     monkeypatch.setattr("app.http.openapi.following._AGAIN", 0.0)
-    monkeypatch.setattr("app.http.openapi.following._PATIENCE", 0.3 if kind == "slow" else 5.0)
+    monkeypatch.setattr("app.http.openapi.following._PATIENCE", 0.5 if kind == "slow" else 30.0)
     schema = {"$ref": "https://evil.example/a.json"}
     hostile = {
         "openapi": "3.1.0",
@@ -276,6 +282,9 @@ async def test_a_document_that_is_bad_changes_nothing_for_the_others_and_is_told
         async with running(config({"bad": upstream.url, "users": good.url}, routes)) as gateway:
             for _ in range(3):
                 document = await shown(gateway)
+            async with asyncio.timeout(30):  # On a busy machine the good one can be slow, too.
+                while kind == "slow" and "/users/{user_id}" not in proxied(document):
+                    document = await shown(gateway)
     paths = proxied(document)
     assert "/users/{user_id}" in paths
     if kind == "hostile":
