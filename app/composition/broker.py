@@ -46,6 +46,7 @@ def create_backend(config: Config, node: str, hub: Hub) -> Backend:
         retention=retention,
         connect_timeout=config.broker.connect_timeout,
         command_timeout=config.broker.command_timeout,
+        copies=(config.broker.wait_replicas, config.broker.wait_timeout) if config.broker.wait_replicas else None,
         presence_ttl=presence_ttl,
         slots_ttl=slots_ttl,
         revocation_limit=revocation_limit,

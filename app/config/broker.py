@@ -57,6 +57,11 @@ class BrokerConfig(Section):
     """How long connecting to Redis may take, and how long a command waits for a link that is down."""
     command_timeout: float = Field(5.0, gt=0)
     """How long an answer of Redis may take."""
+    wait_replicas: int = Field(0, ge=0)
+    """Replicas of Redis that must have a room's publication before its publisher is told that it was published; 0 for
+    none. It is out to its readers all the same."""
+    wait_timeout: float = Field(1.0, gt=0)
+    """How long they may take. After that the publisher gets `broker_unavailable`: it may be published or not."""
 
     @property
     def shared(self) -> bool:
@@ -89,6 +94,8 @@ class BrokerConfig(Section):
             raise WrongSetting((key,), "names a second Redis: set redis_url, sentinels or cluster, only one of them")
         if bool(self.sentinels) != bool(self.sentinel_master):
             raise WrongSetting(("sentinel_master",), "and sentinels need each other")
+        if self.wait_replicas and self.wait_timeout >= self.command_timeout:
+            raise WrongSetting(("wait_timeout",), "must be shorter than command_timeout")
         if self.tls_key is not None and self.tls_certificate is None:
             raise WrongSetting(("tls_key",), "is the key of no certificate: set tls_certificate too")
         return self

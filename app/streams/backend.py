@@ -16,6 +16,7 @@ from app.streams.presence import MemoryPresence, Presence
 from app.streams.redis.archive import RedisArchive
 from app.streams.redis.budgets import RedisBudgets
 from app.streams.redis.client import Client
+from app.streams.redis.copies import Copies
 from app.streams.redis.keys import RedisKeys
 from app.streams.redis.layout import Layout
 from app.streams.redis.links import Links
@@ -148,14 +149,31 @@ def redis_backend(
     presence_ttl: float = PRESENCE_TTL,
     slots_ttl: float = SLOTS_TTL,
     revocation_limit: int = REVOCATION_LIMIT,
+    copies: tuple[int, float] | None = None,
 ) -> Backend:
-    """Everything that replicas share in the Redis or Valkey of ``topology``. Times are seconds."""
+    """Everything that replicas share in the Redis or Valkey of ``topology``. Times are seconds.
+
+    ``copies`` of a publication, and the time that they may take, are as :class:`~app.streams.redis.client.Client` has
+    them.
+    """
     client = Client(topology, timeout=command_timeout, patience=connect_timeout)
     layout = Layout(key_prefix, sharded=topology.sharded)
     ledger = RedisLedger(
         node, topology, client, layout, sink, lease=lease, retention=retention, command_timeout=command_timeout
     )
-    broker = RedisBroker(node, topology, client, layout, sink, ledger, command_timeout=command_timeout)
+    writer = None
+    if copies is not None:
+        writer = Copies(
+            Client(topology, timeout=command_timeout, patience=connect_timeout, name="publications", copies=copies)
+        )
+    broker = RedisBroker(node, topology, client, layout, sink, ledger, command_timeout=command_timeout, copies=writer)
+    links = [ledger.links, broker.links, client.links, *([] if writer is None else [writer.client.links])]
+
+    async def close() -> None:
+        if writer is not None:
+            await writer.close()
+        await client.close()
+
     return Backend(
         broker=broker,
         ledger=ledger,
@@ -175,10 +193,10 @@ def redis_backend(
             ledger.writes,
             ledger.unwritten,
             broker.repairs,
-            tuple(map(_link_figures, (ledger.links, broker.links, client.links))),
+            tuple(map(_link_figures, links)),
         ),
         settle=ledger.settle,
-        close=client.close,
+        close=close,
     )
 
 

@@ -24,6 +24,7 @@ from app.streams.recovery import Recovery
 from app.streams.redis.archive import RedisArchive
 from app.streams.redis.budgets import RedisBudgets
 from app.streams.redis.client import Client
+from app.streams.redis.copies import Copies
 from app.streams.redis.keys import RedisKeys
 from app.streams.redis.layout import Layout
 from app.streams.redis.link import Link
@@ -158,6 +159,7 @@ class Replica:
         check_interval: float = 0.2,
         presence_ttl: float = 0.4,
         slots_ttl: float = 0.4,
+        copies: tuple[int, float] | None = None,
     ) -> None:
         self.node = node
         topology = standalone(servers) if isinstance(servers, str) else servers()
@@ -174,6 +176,9 @@ class Replica:
             retention=retention,
             command_timeout=timeout,
         )
+        self.copies: Copies | None = None
+        if copies is not None:
+            self.copies = Copies(Client(topology, timeout=timeout, patience=timeout, name="copies", copies=copies))
         self.broker = RedisBroker(
             node,
             topology,
@@ -183,6 +188,7 @@ class Replica:
             self.ledger,
             command_timeout=timeout,
             check_interval=check_interval,
+            copies=self.copies,
         )
         self.keys = RedisKeys(self.client, self.layout)
         self.windows = RedisWindows(self.client, self.layout, patience=timeout)
@@ -219,6 +225,8 @@ class Replica:
 
     async def __aexit__(self, *_: object) -> None:
         await self._tasks.close()
+        if self.copies is not None:
+            await self.copies.close()
         await self.client.close()
 
 

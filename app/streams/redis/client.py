@@ -38,13 +38,26 @@ class Client:
     Nothing is carried out twice: a publication whose answer got lost may have happened, and only what a server refused
     is sent again. While a link is down, callers wait at most ``patience`` seconds for it. The links are opened with the
     first command.
+
+    ``copies`` is how many of a server's replicas must have what was written, within how many seconds, before that
+    counts as done: else it fails, though it is there. Whatever else goes over the links waits meanwhile.
     """
 
-    def __init__(self, topology: Topology, *, timeout: float, patience: float) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        *,
+        timeout: float,
+        patience: float,
+        name: str = "client",
+        copies: tuple[int, float] | None = None,
+    ) -> None:
         self.topology = topology
         self._timeout = timeout
         self._patience = patience
-        self._links = Links("client", topology, _ready, timeout=timeout)
+        self._links = Links(name, topology, _ready, timeout=timeout)
+        self._wait = None if copies is None else pack("WAIT", copies[0], max(1, round(copies[1] * 1000)))
+        self._copies = 0 if copies is None else copies[0]
         self._tasks = TaskSet()
 
     @property
@@ -159,7 +172,7 @@ class Client:
         """Send what there is ``todo`` (place, command, packed), all to one server in one write."""
         if not self.topology.sharded:
             link = await self._link(lambda: self._links.of(0))
-            answers = await link.calls([packed for _, _, packed in todo])
+            answers = await self._with_copies(link, [packed for _, _, packed in todo])
             for (index, _, _), answer in zip(todo, answers, strict=True):
                 replies[index] = answer
             return
@@ -169,10 +182,33 @@ class Client:
             groups.setdefault(link, []).append((index, packed))
 
         async def send(link: Link, group: list[tuple[int, bytes]]) -> None:
-            for (index, _), answer in zip(group, await _calls(link, group, detours), strict=True):
+            for (index, _), answer in zip(group, await self._calls(link, group, detours), strict=True):
                 replies[index] = answer
 
         await asyncio.gather(*[send(link, group) for link, group in groups.items()])
+
+    async def _calls(self, link: Link, group: Sequence[tuple[int, bytes]], detours: dict[int, Master]) -> list[Any]:
+        """Send a group to its server; before a command that was told to ask there goes an ASKING."""
+        commands: list[bytes] = []
+        wanted: list[int] = []
+        for index, packed in group:
+            if index in detours:
+                commands.append(_ASKING)
+            wanted.append(len(commands))
+            commands.append(packed)
+        replies = await self._with_copies(link, commands)
+        return [replies[place] for place in wanted]
+
+    async def _with_copies(self, link: Link, commands: list[bytes]) -> list[Any]:
+        """Send ``commands`` and return their replies; where there are fewer copies than wanted, errors instead."""
+        if self._wait is None:
+            return await link.calls(commands)
+        *replies, copies = await link.calls([*commands, self._wait])
+        if isinstance(copies, int) and copies >= self._copies:
+            return replies
+        error = BrokerUnavailable()
+        error.__cause__ = copies if isinstance(copies, BaseException) else None
+        return [reply if isinstance(reply, hiredis.ReplyError) else error for reply in replies]
 
     def _finder(self, command: Command, detour: Master | None) -> Callable[[], Link | None]:
         if detour is not None:
@@ -229,19 +265,6 @@ def _checked(replies: list[Any]) -> list[Any]:
         if isinstance(reply, BrokerUnavailable):
             raise reply
     return replies
-
-
-async def _calls(link: Link, group: Sequence[tuple[int, bytes]], detours: dict[int, Master]) -> list[Any]:
-    """Send a group to its server; before a command that was told to ask there goes an ASKING."""
-    commands: list[bytes] = []
-    wanted: list[int] = []
-    for index, packed in group:
-        if index in detours:
-            commands.append(_ASKING)
-        wanted.append(len(commands))
-        commands.append(packed)
-    replies = await link.calls(commands)
-    return [replies[place] for place in wanted]
 
 
 async def _ready(master: Master, link: Link) -> None:

@@ -21,6 +21,7 @@ from app.streams.catchup import fill
 from app.streams.log import POSITION_KEPT
 from app.streams.position import Position, new_epoch
 from app.streams.redis.client import Client, Script
+from app.streams.redis.copies import Copies
 from app.streams.redis.layout import Layout, decode_batch, decode_past, encode_batch, one_line
 from app.streams.redis.links import Links
 from app.streams.redis.subscriptions import Subscriptions
@@ -56,6 +57,7 @@ class RedisBroker:
         *,
         command_timeout: float,
         check_interval: float = 2.0,
+        copies: Copies | None = None,
     ) -> None:
         self._node = node
         self._layout = layout
@@ -63,6 +65,8 @@ class RedisBroker:
         self._sink = sink
         self._ledger = ledger
         self._client = client
+        self._copies = copies
+        """Publishes what is kept, where publishers wait for Redis's replicas."""
         self._timeout = command_timeout
         self._check_interval = check_interval
         self._subscriptions = Subscriptions(
@@ -152,7 +156,11 @@ class RedisBroker:
         newness = ("", "") if version is None else version
         how = (unique, *newness, layout.announce, *self._witness.seen(channel))
         arguments = (one_line(data), size, *times, announced, new_epoch(), *how)
-        offset, epoch, suppressed = await self._client.script(Script.PUBLISH, keys, *arguments)
+        if self._copies is None:
+            answer = await self._client.script(Script.PUBLISH, keys, *arguments)
+        else:
+            answer = await self._copies.publish(keys, *arguments)
+        offset, epoch, suppressed = answer
         if offset and not suppressed:
             self._witness.published(channel, Position(epoch.decode(), offset))
         return Published(offset, epoch.decode(), bool(suppressed))

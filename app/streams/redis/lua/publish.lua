@@ -8,15 +8,21 @@ local function newer(one, other)
   -- A version has 64 bits and a number here 53: compare the digits.
   return #one > #other or (#one == #other and one > other)
 end
+local function touch()
+  -- Who waits for copies waits for what his own connection wrote: this stands for what he is told of.
+  redis.call('PEXPIRE', KEYS[2], ARGV[4])
+end
 if ARGV[7] ~= '0' then
   local first = redis.call('HMGET', KEYS[4], 'offset', 'epoch')
   if first[1] then
+    touch()
     return { tonumber(first[1]), first[2], 1 }
   end
 end
 if ARGV[8] ~= '' then
   local last = redis.call('HMGET', KEYS[3], 'version', 'epoch')
   if last[1] and (ARGV[9] == '' or ARGV[9] == last[2]) and not newer(ARGV[8], last[1]) then
+    touch()
     local meta = redis.call('HMGET', KEYS[2], 'top', 'epoch')
     return { tonumber(meta[1] or 0), meta[2] or '', 1 }
   end
