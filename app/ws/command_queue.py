@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from time import monotonic
 from typing import Any, Protocol
 
 from app.observe.tasks import TaskSet
 
 __all__ = ["CommandQueue"]
+
+_TURN = 0.005
+"""Seconds after which others have their turn: a command that finds its answer in this process waits for nothing, and a
+frame can hold thousands, each with pages of history to write."""
 
 
 class Owner(Protocol):
@@ -63,9 +68,13 @@ class CommandQueue:
         self.make_room()
 
     async def _work(self) -> None:
+        turn_ends = monotonic() + _TURN
         while self._waiting:
             await self._owner.perform(self._waiting[0])
             await self.room()
             if self._waiting:
                 self._waiting.popleft()
             self._owner.worked()
+            if self._waiting and monotonic() > turn_ends:
+                await asyncio.sleep(0)
+                turn_ends = monotonic() + _TURN
