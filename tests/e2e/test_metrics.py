@@ -348,7 +348,8 @@ async def test_two_workers_tell_one_sum_also_after_one_was_killed(tmp_path: Path
 
 async def _written_down(workers: list[int], since: int) -> None:
     """Wait until each has written down what it had counted, in the folder where they meet."""
-    figures = Path(tempfile.gettempdir())
+    temporary = tempfile.gettempdir()
+    figures = Path(temporary if len(temporary) < 60 else "/tmp")  # as the server does, for its sockets' sake
     async with asyncio.timeout(40):
         for worker in workers:
             while not any(
