@@ -48,17 +48,25 @@ class Tracking:
         place = self._running.places.get(place_name(route))
         return place is not None and bool(place.limits)
 
+    def uncounted(self, route: RouteConfig, caller: Caller) -> StartedCall:
+        """Return a request that begins nothing by its method, though its answer may name a job."""
+        return self._call(route, caller, Asking(b""))
+
     async def admit(self, route: RouteConfig, caller: Caller, body: bytes, *, whole: bool = True) -> StartedCall:
         """Let a request in that may begin a job, by the limits that hold for it. Its ``body`` is empty where that is
         no JSON, and its beginning if that is not ``whole``.
 
         Raises :exc:`~app.errors.RateLimited`, ``BudgetExhausted`` or ``BrokerUnavailable``.
         """
-        place, asked = self._running.places.get(place_name(route)), Asking(body, whole)
-        call = StartedCall(self, place, caller, asked, f"call_{secrets.token_urlsafe(12)}")
+        call = self._call(route, caller, Asking(body, whole))
+        place, admissions = call.place, self._running.admissions
         if place is not None:
-            call.admission = await self._running.admissions.admit(place.limits, place.kind, caller, asked, call.ticket)
+            call.admission = await admissions.admit(place.limits, place.kind, caller, call.asked, call.ticket)
         return call
+
+    def _call(self, route: RouteConfig, caller: Caller, asked: Asking) -> StartedCall:
+        place = self._running.places.get(place_name(route))
+        return StartedCall(self, place, caller, asked, f"call_{secrets.token_urlsafe(12)}")
 
     async def track(self, call: StartedCall, answer: bytes, client: str | None) -> None:
         """As :meth:`StartedCall.follow`."""

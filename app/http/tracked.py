@@ -25,6 +25,7 @@ _MOST = 1024 * 1024
 """Bytes of an answer that are looked at."""
 _MOST_ASKED = 8 * 1024 * 1024
 """Bytes of a request that is passed on under the gateway's own name."""
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _PATIENCE = 2.0
 """Seconds that the end of an answer waits for its job to be followed, so that its client can ask for it at once."""
@@ -69,6 +70,9 @@ class Tracker(Protocol):
     def reads(self, route: RouteConfig) -> bool:
         """Whether :meth:`admit` makes something of the request's body."""
 
+    def uncounted(self, route: RouteConfig, caller: Caller) -> StartedCall:
+        """Return a request that begins nothing by its method, though its answer may name a job."""
+
     async def admit(self, route: RouteConfig, caller: Caller, body: bytes, *, whole: bool) -> StartedCall:
         """Let a request in that may begin a job; ``body`` is empty where it is no JSON, and its beginning if that is
         not ``whole``.
@@ -84,12 +88,15 @@ async def let_in(
 
     Raises what :meth:`Tracker.admit` raises, and :exc:`~app.http.client_watch.ClientGone`.
     """
+    caller = counted_caller(scope, identity)
+    if scope["method"] in _SAFE:
+        return tracker.uncounted(route, caller), receive
     body, whole = b"", True
     if tracker.reads(route) and _is_json(scope):
         messages, body = await read_messages(receive, _MOST_ASKED)
         whole = not (messages and messages[-1].get("more_body", False))
         receive = again(messages, receive)
-    return await tracker.admit(route, counted_caller(scope, identity), body, whole=whole), receive
+    return await tracker.admit(route, caller, body, whole=whole), receive
 
 
 def _is_json(scope: Scope) -> bool:

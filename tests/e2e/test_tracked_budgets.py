@@ -184,6 +184,26 @@ async def test_a_job_that_is_taken_over_keeps_what_was_set_aside(valkey: ValkeyS
             assert (await budget(second))["used"] == 2
 
 
+async def test_asking_for_a_job_is_no_start() -> None:
+    async with job_server() as server:
+        server.answers["j1"] = at(30, generation_id="j1")
+        tracked = {**job(), "kind": "image", "limits": ["one"]}
+        made = settings(
+            server.url,
+            limits={"one": {"requests": 1, "window": 600, "by": "user"}},
+            routes=[
+                {"path": "/jobs/*", "upstream": "chat", "generation": tracked},
+                {"path": "/jobs", "upstream": "chat", "generation": tracked},
+            ],
+        )
+        async with running(made) as gateway, httpx.AsyncClient(base_url=gateway.http, headers=bearer()) as http:
+            for _ in range(3):
+                assert (await http.get("/jobs/j1")).status_code == 200
+            assert (await begin(gateway, job="j1")).status_code == 202
+            assert (await begin(gateway, job="j1")).status_code == 429
+            assert (await http.get("/jobs/j1")).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("route", "generation", "wrong"),
     [
