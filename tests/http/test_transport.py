@@ -681,6 +681,35 @@ async def test_an_answer_that_came_with_the_end_of_the_connection_is_not_lost_to
         await serving
 
 
+@pytest.mark.parametrize("before", [b"", b"HTTP/1.1 503 X\r\nContent-Length: 2\r\n\r\n"])
+async def test_what_came_of_an_answer_before_the_connection_was_reset_is_read(before):
+    """All of it in one, or its head before; the loop finds the rest and the reset together."""
+    answer = b"HTTP/1.1 503 X\r\nContent-Length: 2\r\n\r\nno"
+
+    def upstream(listener):
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(100)  # A part of the request is never read, which resets the connection at its end.
+            connection.sendall(before)
+            reached.set()
+            go.wait(10)
+            connection.sendall(answer[len(before) :])
+        closed.set()
+
+    reached, go, closed = threading.Event(), threading.Event(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(asyncio.to_thread(upstream, listener))
+        async with transport(f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
+            asking = asyncio.create_task(client.request("u", "POST", "/", (), b"x" * 5000))
+            while not reached.is_set():
+                await asyncio.sleep(0.01)
+            go.set()
+            assert closed.wait(10)  # and the loop stands still
+            response = await asking
+            assert (response.status, await read_all(response)) == (503, b"no")
+        await serving
+
+
 async def test_both_bodies_may_flow_at_once():
     async def pieces():
         for number in range(5):

@@ -20,7 +20,7 @@ from app.errors import BadRequest, HeadTooLarge, TidegateError
 from app.http.edge.deadlines import DEFAULTS, Deadlines, unsent
 from app.http.edge.heads import check_head, origin_form, wants_websocket, without_upgrade
 from app.http.edge.parts import Enough, Part
-from app.http.edge.refusing import meaning, refusal, tell_refusal, too_large
+from app.http.edge.refusing import id_of, meaning, refusal, tell_refusal, too_large
 from app.http.edge.repeated import Repeated
 from app.observe.sampling import Sampled
 
@@ -53,6 +53,8 @@ class Guard(Deadlines):
     _other_upgrade = False
     _why: TidegateError | None = None
     """What a refused client is told; None to close without a word."""
+    _refused_id = b""
+    """By which he can ask what it was about."""
     _repeated: Repeated | None = None
     _lines = b""
     """Of the last request's head, if it had a plain one."""
@@ -244,8 +246,11 @@ class Guard(Deadlines):
         self._clear_deadline()
         self._why = error
         if error is not None:
-            tell_refusal(self.app_state, error, worked_at=before is Part.BODY and self.running is cycle)
-            _log.warning("a request was refused", code=error.code, client=self.client and self.client[0])
+            worked_at = before is Part.BODY and self.running is cycle
+            tell_refusal(self.app_state, error, worked_at=worked_at)
+            self._refused_id = id_of(cycle.scope if worked_at and cycle is not None else None)
+            _log.warning("a request was refused", code=error.code, client=self.client and self.client[0],
+                         request_id=self._refused_id.decode("ascii"))  # fmt: skip
         if before is Part.BODY and cycle is not None and not cycle.response_complete:
             if self.held is cycle:
                 self.held = None
@@ -263,7 +268,7 @@ class Guard(Deadlines):
         """Tell why, if there is anything to tell; let the client read it; close."""
         self.idle.cancel()
         if self._why is not None:
-            self.transport.write(refusal(self._why, self.server_state.default_headers))
+            self.transport.write(refusal(self._why, self._refused_id, self.server_state.default_headers))
         self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from random import getrandbits
 from typing import Any, cast
 
 import httptools
@@ -11,8 +12,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from app.config import RequestsConfig
 from app.errors import BadRequest, HeadTooLarge, TidegateError, UnknownVersion
 from app.http.problems import problem
+from app.observe.request_context import KEY, RequestContext
 
-__all__ = ["REFUSED_KEY", "meaning", "refusal", "tell_refusal", "too_large"]
+__all__ = ["REFUSED_KEY", "id_of", "meaning", "refusal", "tell_refusal", "too_large"]
 
 REFUSED_KEY = "tidegate.refused"
 """Key of the lifespan's state under which connections find whom to tell of refusals."""
@@ -39,8 +41,15 @@ def tell_refusal(state: Mapping[str, Any], error: TidegateError, *, worked_at: b
         refused(error, worked_at)
 
 
-def refusal(error: TidegateError, headers: list[tuple[bytes, bytes]]) -> bytes:
+def id_of(scope: Mapping[str, Any] | None) -> bytes:
+    """Return the id of the request of ``scope``, by which it is told of elsewhere; a new one where nobody knows it."""
+    context: RequestContext | None = None if scope is None else scope.get(KEY)
+    return b"%032x" % getrandbits(128) if context is None else context.id
+
+
+def refusal(error: TidegateError, request_id: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
     """Return the whole answer that tells of ``error`` and that the connection ends. ``headers`` are the server's."""
-    status, fields, body = problem(error)
-    fields = [*headers, *fields, (b"x-content-type-options", b"nosniff"), (b"connection", b"close")]
+    status, fields, body = problem(error, instance=f"urn:tidegate:request:{request_id.decode('ascii')}")
+    fields = [*headers, *fields, (b"x-content-type-options", b"nosniff"), (b"x-request-id", request_id)]
+    fields.append((b"connection", b"close"))
     return b"".join([STATUS_LINE[status], *[b"%b: %b\r\n" % field for field in fields], b"\r\n", body])

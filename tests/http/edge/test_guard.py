@@ -107,6 +107,8 @@ async def test_what_must_be_refused_is_refused_and_what_follows_is_not_looked_at
         assert b"connection: close" in head
         assert b"\r\nx-gateway-error: " in head
         assert b'"status":%d' % expected in body
+        (request_id,) = re.findall(rb"\r\nx-request-id: ([0-9a-f]{32})\r\n", head)
+        assert b'"instance":"urn:tidegate:request:%b"' % request_id in body
         assert await it.rest() == b""
     assert not [seen for seen in behind.seen if seen[1] == "/smuggled"]
     assert not behind.seen, "its body was complete before it was refused"
@@ -207,14 +209,16 @@ async def test_so_is_one_behind_a_request_that_was_answered() -> None:
 
 async def test_a_body_that_drips_is_timed_out_and_who_waits_for_it_is_told() -> None:
     async with served(**SHORT) as (port, behind, _), client(port) as it:
-        it.send(POST + b"Content-Length: 1000\r\n\r\n")
+        it.send(POST + b"X-Request-ID: mine\r\nContent-Length: 1000\r\n\r\n")
         ended = asyncio.ensure_future(it.rest())
         for _ in range(1000):
             if ended.done():
                 break
             it.send(b"x")
             await asyncio.sleep(0.05)
-        assert (await ended).startswith(b"HTTP/1.1 408 ")
+        told = await ended
+        assert told.startswith(b"HTTP/1.1 408 ")
+        assert told.count(b"x-request-id: mine\r\n") == 1
     assert not behind.seen
     assert behind.gone == 1
 
