@@ -239,7 +239,7 @@ def test_an_address_that_a_browser_would_run_is_no_result(artifact: Any) -> None
 def test_a_file_whose_name_leads_out_of_its_folder_is_not_told() -> None:
     decoder = job_documents()
     wrong = ["../a", "a/../../b", "/etc/passwd", "a\0b", "", "C:/x", "..\\x", "\\\\host\\x"]
-    files = {**dict.fromkeys(wrong, "x"), "src/App.tsx": "x", "a..b/[id].html": "x"}
+    files = {**dict.fromkeys(wrong, "x"), "src/App.tsx": "x", "a..b/[id]: 1.html": "x"}
     events = read(decoder, {"status": "completed", "files": files})
-    assert [event.path for event in events if isinstance(event, FileSet)] == ["src/App.tsx", "a..b/[id].html"]
+    assert [event.path for event in events if isinstance(event, FileSet)] == ["src/App.tsx", "a..b/[id]: 1.html"]
     assert decoder.answer.malformed == len(wrong)

@@ -40,6 +40,7 @@ _MAX_IDENTIFIER = 512
 _MAX_URL = 8192
 _SCRIPT = re.compile(r"\s*(?:java|vb)script:", re.IGNORECASE)
 """What a browser would run in place of following it."""
+_DRIVE = re.compile(r"[A-Za-z]:")
 _MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}(?:; ?[\w.+-]{1,40}=[\w.+\"-]{1,80}){0,4}", re.ASCII)
 _NOTHING = Progress()
 _PARTS: dict[str, Part] = {"text": "text", "reasoning": "reasoning"}
@@ -240,7 +241,7 @@ def _media_type(value: Any) -> str:
 def _is_inside(path: str) -> bool:
     """Whether a file of this name lies in the folder that a reader may keep files in."""
     parts = path.replace("\\", "/").split("/")
-    return path.isprintable() and bool(parts[0]) and ".." not in parts and ":" not in parts[0]
+    return path.isprintable() and bool(parts[0]) and ".." not in parts and not _DRIVE.match(path)
 
 
 def exact(value: Any) -> str:
