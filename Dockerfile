@@ -7,7 +7,7 @@ COPY app ./app
 COPY services ./services
 COPY loadtests ./loadtests
 RUN python -m venv /opt/tidegate \
-    && /opt/tidegate/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[services,load]' \
+    && /opt/tidegate/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[services,load,otel]' \
     && /opt/tidegate/bin/pip uninstall --yes --quiet setuptools pip
 
 FROM python:3.11-slim-bookworm

@@ -3,6 +3,7 @@
 import importlib
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from services.web.settings import ServiceSettings
 from tests.support.compose import SERVICES, VOLUMES, port_of, variables
 
 ROOT = Path(__file__).parents[1]
+GATEWAYS = [name for name, it in SERVICES.items() if it.get("build") == "." and "entrypoint" not in it]
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
 
 
@@ -43,6 +45,23 @@ def test_the_image_runs_without_privileges_and_says_how_it_is():
     health = next(line for line in DOCKERFILE.splitlines() if line.startswith("HEALTHCHECK"))
     assert "/health/live" in health
     assert "curl" not in DOCKERFILE
+
+
+def test_the_image_can_do_all_that_a_configuration_may_ask_for():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    asked = set(re.search(r"'\.\[([\w,]+)\]'", DOCKERFILE)[1].split(","))
+    while (
+        more := {
+            each
+            for extra in asked
+            for entry in extras[extra]
+            if entry.startswith("tidegate[")
+            for each in entry[9:-1].split(",")
+        }
+        - asked
+    ):
+        asked |= more
+    assert asked == set(extras) - {"dev"}
 
 
 def test_the_python_of_the_image_is_one_that_the_project_takes():
@@ -112,11 +131,9 @@ def test_what_services_are_told_are_settings_that_they_have():
         assert all(each in known or each.startswith("AWS_") for each in names), name
 
 
-@pytest.mark.parametrize("name", [name for name in SERVICES if "entrypoint" not in SERVICES[name]])
+@pytest.mark.parametrize("name", GATEWAYS)
 def test_a_gateway_finds_the_services_of_its_profile(name):
     service = SERVICES[name]
-    if service.get("build") != ".":
-        return
     (profile,) = service["profiles"]
     preset = service["command"][2]
     config = load_config(None, variables(service), preset=preset)
@@ -137,6 +154,14 @@ def test_a_gateway_finds_the_services_of_its_profile(name):
                 assert target in {
                     it for each in load_config(None, {}, preset=preset).upstreams.values() for it in each.targets
                 }
+
+
+@pytest.mark.parametrize("name", GATEWAYS)
+def test_a_gateway_has_the_time_that_its_drain_takes(name):
+    service = SERVICES[name]
+    server = load_config(None, variables(service), preset=service["command"][2]).server
+    drain = server.drain_delay + max(server.drain_window, server.drain_grace, server.stop_timeout)
+    assert int(service["stop_grace_period"].removesuffix("s")) > drain
 
 
 def test_two_replicas_share_one_valkey():

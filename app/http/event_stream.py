@@ -7,10 +7,10 @@ keep silent streams open through proxies, whose idle limits are a minute or so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from app.auth.identity import Identity
 from app.observe.tasks import TaskSet
@@ -156,12 +156,7 @@ class EventStream(Response):
         self._listener = listener
         self._subscription = subscription
 
-    async def __call__(
-        self,
-        scope: Any,
-        receive: Callable[[], Awaitable[Any]],
-        send: Callable[[Any], Awaitable[None]],
-    ) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         watcher = self._streams.tasks.start(self._watch(receive), "watch an event stream's client")
         try:
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
@@ -178,7 +173,7 @@ class EventStream(Response):
         self._listener.close()
         self._streams.closed(self)
 
-    async def _watch(self, receive: Callable[[], Awaitable[Any]]) -> None:
+    async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
         self.leave()

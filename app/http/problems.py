@@ -68,17 +68,23 @@ def problem(
         (b"cache-control", b"no-store"),
         (GATEWAY_ERROR, code.encode("ascii")),
     ]
+    return status, headers + _cure(error, allow, retry_after), body
+
+
+def _cure(error: TidegateError, allow: tuple[str, ...], retry_after: float | None) -> list[tuple[bytes, bytes]]:
+    """Return the header that the status asks for: what a client may do."""
+    status = error.status
     if status == 401 or isinstance(error, InsufficientScope):
-        headers.append((b"www-authenticate", _challenge(error)))
-    elif status == 405:
-        headers.append((b"allow", ", ".join(allow).encode("ascii")))
-    elif status == 426:
-        headers += [(b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")]
-    elif status in (429, 503):
+        return [(b"www-authenticate", _challenge(error))]
+    if status == 405:
+        return [(b"allow", ", ".join(allow).encode("ascii"))]
+    if status == 426:
+        return [(b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")]
+    if status in (429, 503):
         known = error.retry_after if retry_after is None else retry_after
         seconds = _RETRY_AFTER if known is None else known
-        headers.append((b"retry-after", b"%d" % max(0, math.ceil(seconds))))
-    return status, headers, body
+        return [(b"retry-after", b"%d" % max(0, math.ceil(seconds)))]
+    return []
 
 
 def title_of(code: str) -> str:

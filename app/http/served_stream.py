@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from app.auth.identity import Identity
 from app.generations.event_json import is_terminal
@@ -108,9 +109,7 @@ class _Answer(Response):
         """Whether the client went away, or was sent away, before the end."""
         streams.open.add(self)
 
-    async def __call__(
-        self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
-    ) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         watcher = self._streams.tasks.start(self._watch(receive), "watch the client of a served answer")
         try:
             await self._answer(send)
@@ -129,10 +128,10 @@ class _Answer(Response):
         self._gone = True
         self.leave()
 
-    async def _answer(self, send: Callable[[Any], Awaitable[None]]) -> None:
+    async def _answer(self, send: Send) -> None:
         raise NotImplementedError
 
-    async def _watch(self, receive: Callable[[], Awaitable[Any]]) -> None:
+    async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
         self.send_away()
@@ -161,7 +160,7 @@ class ServedStream(_Answer):
         self._refusal = refusal
         self._delivered = delivered
 
-    async def _answer(self, send: Callable[[Any], Awaitable[None]]) -> None:
+    async def _answer(self, send: Send) -> None:
         stream = self._stream
         try:
             async with asyncio.timeout(self._head_wait):
@@ -204,7 +203,7 @@ class ServedAnswer(_Answer):
         self._waiter = waiter
         self._build = build
 
-    async def _answer(self, send: Callable[[Any], Awaitable[None]]) -> None:
+    async def _answer(self, send: Send) -> None:
         await self._waiter.over.wait()
         if not self._gone:
             answer = await self._build()

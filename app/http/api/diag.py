@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from app.errors import TooManyRequests
 from app.http.answers import send_problem
@@ -68,12 +68,7 @@ class _Ticks(Response):
         self._count = count
         self._lines = lines
 
-    async def __call__(
-        self,
-        scope: Any,
-        receive: Callable[[], Awaitable[Any]],
-        send: Callable[[Any], Awaitable[None]],
-    ) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._places.taken >= _AT_ONCE:
             await send_problem(send, TooManyRequests("Others are watching the clock. Try again in a moment."))
             return
@@ -104,7 +99,7 @@ class _Ticks(Response):
         return data + b"\n" if self._lines else b"id: %d\ndata: %b\n\n" % (number, data)
 
 
-async def _left(receive: Callable[[], Awaitable[Any]], until: float) -> bool:
+async def _left(receive: Receive, until: float) -> bool:
     """Wait until a moment of the loop's clock; return whether the client has left before."""
     try:
         async with asyncio.timeout_at(until):

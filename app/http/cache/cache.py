@@ -19,7 +19,7 @@ from app.http.cache.answers import Whole, conditional, passed_on
 from app.http.cache.conditions import CONDITIONS, answer_headers, not_modified, status_field
 from app.http.cache.counters import CacheCounts, CacheMeter
 from app.http.cache.entry import Entry
-from app.http.cache.fetching import Fetch, Fetching, Place
+from app.http.cache.fetching import Errand, Fetch, Fetching, Place
 from app.http.cache.flight import Answer, Flight, Phase, Reader
 from app.http.cache.keys import variant
 from app.http.cache.policy import NOTHING, Demand, Exposure, Rule, Use, use
@@ -188,8 +188,8 @@ class ResponseCache:
         flights = self._flights.setdefault(place.target, {})
         flights[place.key] = flight
         fetching = Fetching(self._store, self._meter, request.route, request.rule, self._longest, self._clock)
-        work = fetching.run(flight, place, request.exposure, fetch, old, lambda: self._remember_passing(place))
-        flight.task = self._tasks.start(work, "cache flight")
+        errand = Errand(flight, place, request.exposure, fetch, old, lambda: self._remember_passing(place))
+        flight.task = self._tasks.start(fetching.run(errand), "cache flight")
         flight.task.add_done_callback(lambda _: self._landed(place, flight))
         return flight
 

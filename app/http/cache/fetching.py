@@ -25,7 +25,7 @@ from app.http.cache.policy import (
 )
 from app.http.cache.store import Store
 
-__all__ = ["Fetch", "Fetching", "Place"]
+__all__ = ["Errand", "Fetch", "Fetching", "Place"]
 
 Fields = Sequence[tuple[bytes, bytes]]
 Fetch = Callable[[Fields], Awaitable[Answer]]
@@ -50,6 +50,22 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Errand:
+    """What one flight is sent for. ``old`` is the stale answer that it may renew.
+
+    ``nothing_to_store`` is called when the answer is not for the store, so that the next requests for it need not wait
+    for each other.
+    """
+
+    flight: Flight
+    place: Place
+    exposure: Exposure
+    fetch: Fetch
+    old: Entry | None
+    nothing_to_store: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Fetching:
     """How answers of one route come into the store. ``longest`` (seconds) bounds how long they stay."""
 
@@ -60,27 +76,15 @@ class Fetching:
     longest: float
     clock: Callable[[], float]
 
-    async def run(
-        self,
-        flight: Flight,
-        place: Place,
-        exposure: Exposure,
-        fetch: Fetch,
-        old: Entry | None,
-        nothing_to_store: Callable[[], None],
-    ) -> None:
-        """Bring ``flight`` to its end.
-
-        ``old`` is the stale answer. ``nothing_to_store`` is called when the answer is not for the store, so that the
-        next requests for it need not wait for each other.
-        """
-        locked = False
+    async def run(self, errand: Errand) -> None:
+        """Bring the flight to its end."""
+        flight, place, locked = errand.flight, errand.place, False
         try:
-            locked, found = await self._right_to_ask(place, old)
+            locked, found = await self._right_to_ask(place, errand.old)
             if found is not None:
                 flight.finish(found, b"hit")
                 return
-            await self._ask(flight, place, exposure, fetch, old, nothing_to_store)
+            await self._ask(errand)
         except Exception as error:
             # The edge of the task: whoever rides is told, whatever it was.
             flight.fail(error)
@@ -104,19 +108,12 @@ class Fetching:
             await asyncio.sleep(_POLL)
             waited += _POLL
 
-    async def _ask(
-        self,
-        flight: Flight,
-        place: Place,
-        exposure: Exposure,
-        fetch: Fetch,
-        old: Entry | None,
-        nothing_to_store: Callable[[], None],
-    ) -> None:
+    async def _ask(self, errand: Errand) -> None:
+        flight, old = errand.flight, errand.old
         asked_at = self.clock()
         conditions = [] if old is None else validators(old)
         try:
-            response = await fetch([*flight.request, *conditions])
+            response = await errand.fetch([*flight.request, *conditions])
         except UpstreamError:
             if old is None or not serves_on_error(old, self.clock()):
                 raise
@@ -130,27 +127,25 @@ class Fetching:
             elif response.status == 304 and conditions and old is not None:
                 response.abort()
                 entry = refreshed(old, response.headers, self.rule, asked_at=asked_at, now=now)
-                await self._keep(place, entry, now)
+                await self._keep(errand.place, entry, now)
                 flight.finish(entry, flight.why + b"; fwd-status=304; stored")
             else:
-                await self._take(flight, place, exposure, response, asked_at, now, nothing_to_store)
+                await self._take(errand, response, asked_at, now)
         except BaseException:
             response.abort()
             raise
 
-    async def _take(
-        self, flight: Flight, place: Place, exposure: Exposure, response: Answer, asked_at: float, now: float,
-        nothing_to_store: Callable[[], None],
-    ) -> None:  # fmt: skip
+    async def _take(self, errand: Errand, response: Answer, asked_at: float, now: float) -> None:
         """Store the answer while it comes, if it may be stored."""
+        flight, place = errand.flight, errand.place
         fields, status = response.headers, response.status
-        verdict = judge(status, fields, exposure, self.rule)
+        verdict = judge(status, fields, errand.exposure, self.rule)
         vary = tuple(sorted({*place.names, *items(values(fields, b"vary"))}))
         entry = None
         if verdict is Verdict.STORE:
             entry = stored(status, fields, vary, self.rule, asked_at=asked_at, now=now)
         if entry is None:
-            nothing_to_store()
+            errand.nothing_to_store()
             flight.hand_over(response)
             return
         if vary != place.names:
@@ -165,11 +160,11 @@ class Fetching:
             if response.complete:  # and read: nothing comes after a complete body
                 break
             if size > self.rule.max_body:
-                nothing_to_store()
+                errand.nothing_to_store()
                 flight.hand_over(response)
                 return
         if size > self.rule.max_body:
-            nothing_to_store()
+            errand.nothing_to_store()
         entry = replace(entry, body=b"".join(flight.chunks))
         if size <= self.rule.max_body:
             await self._keep(place, entry, now)

@@ -9,7 +9,7 @@ import asyncio
 import base64
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
 from secrets import token_bytes
@@ -31,6 +31,7 @@ from app.http.sockets.handshake import Offer, asked_headers, check_answer, read_
 from app.http.sockets.refusals import pass_refusal, refuse_socket, told_headers
 from app.http.sockets.splice import Clockwork, Splice, Terms
 from app.http.transport import HttpTransport
+from app.http.tunnel import Tunnel
 from app.http.upstream_response import UpstreamResponse
 from app.http.upstreams.kafka.answer import KafkaAnswer
 from app.limits.limits import Limits
@@ -79,6 +80,19 @@ class Admission(Protocol):
 class TicketOffice(Protocol):
     async def redeem(self, ticket: str) -> Identity:
         """Raises :exc:`~app.errors.InvalidToken`, ``TokenExpired`` and ``BrokerUnavailable``."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Handshake:
+    """One that was let in. ``key`` is what the upstream is asked with, ``send`` what the client is answered by."""
+
+    scope: Scope
+    send: Send
+    match: Match
+    offer: Offer
+    identity: Identity
+    outcome: Outcome
+    key: bytes
 
 
 class SocketProxy:
@@ -151,14 +165,15 @@ class SocketProxy:
                 send = telling(send, verdict)
                 if verdict.refusal is not None:
                     raise verdict.refusal
-            held = await self._admission.admit(address=context_of(scope).client, identity=identity)
+            held = await self._admission.admit(address=context.client, identity=identity)
             holding.callback(self._admission.release, held)
             key = base64.b64encode(token_bytes(16))
-            answer = await self._ask(scope, match, offer, identity, key, outcome)
+            handshake = _Handshake(scope, send, match, offer, identity, outcome, key)
+            answer = await self._ask(handshake)
             if answer.tunnel is None:
                 await pass_refusal(answer, send, match.route.headers, outcome)
-                return
-            await self._join(scope, send, match, offer, identity, answer, outcome, key, holding)
+            else:
+                await self._join(handshake, answer, answer.tunnel, holding)
         except TidegateError as error:
             failed = isinstance(error, UpstreamError)
             outcome.ended, outcome.error = Ended.UPSTREAM if failed else Ended.REFUSED, error.code
@@ -196,21 +211,14 @@ class SocketProxy:
         authorize(route, identity)
         return identity
 
-    async def _ask(
-        self,
-        scope: Scope,
-        match: Match,
-        offer: Offer,
-        identity: Identity,
-        key: bytes,
-        outcome: Outcome,
-    ) -> UpstreamResponse | KafkaAnswer:
+    async def _ask(self, handshake: _Handshake) -> UpstreamResponse | KafkaAnswer:
         """Send the handshake on; return when its answer's head has come."""
-        route = match.route.config
+        match, offer, outcome = handshake.match, handshake.offer, handshake.outcome
+        route, identity = match.route.config, handshake.identity
         headers = request_headers(
-            scope["headers"], context_of(scope), identity, keep_authorization=route.keeps_authorization
+            handshake.scope["headers"], outcome.context, identity, keep_authorization=route.keeps_authorization
         )
-        headers = asked_headers(match.route.headers.request(headers, identity), offer, key)
+        headers = asked_headers(match.route.headers.request(headers, identity), offer, handshake.key)
         path = match.path
         if offer.query:
             path = f"{path}?{offer.query.decode('ascii')}"
@@ -220,34 +228,24 @@ class SocketProxy:
         )
 
     async def _join(
-        self,
-        scope: Scope,
-        send: Send,
-        match: Match,
-        offer: Offer,
-        identity: Identity,
-        answer: UpstreamResponse | KafkaAnswer,
-        outcome: Outcome,
-        key: bytes,
-        holding: ExitStack,
+        self, handshake: _Handshake, answer: UpstreamResponse | KafkaAnswer, tunnel: Tunnel, holding: ExitStack
     ) -> None:
         """Join the two sockets, unless the client is gone already. What they are ``holding`` is freed at their end."""
-        tunnel, route = answer.tunnel, match.route.config
-        assert tunnel is not None, "the caller looked"
+        offer, outcome, route = handshake.offer, handshake.outcome, handshake.match.route.config
         joined = False
         try:
-            chosen = check_answer(answer.headers, offer, key)
+            subprotocol = check_answer(answer.headers, offer, handshake.key) or offer.marker
             headers = told_headers(answer, outcome.context.id)
-            if match.route.headers.response is not None:
-                headers = match.route.headers.response(headers)
-            connection: ClientSocket = scope["extensions"][EXTENSION]
-            await send({"type": "websocket.accept", "subprotocol": chosen or offer.marker, "headers": headers})
+            if (edit := handshake.match.route.headers.response) is not None:
+                headers = edit(headers)
+            connection: ClientSocket = handshake.scope["extensions"][EXTENSION]
+            await handshake.send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers})
             if connection.direct.is_closing():
                 return
             outcome.status = _SWITCHED
             ends = holding.pop_all().close
             splice = Splice(
-                identity,
+                handshake.identity,
                 connection.direct,
                 tunnel.transport,
                 limit=route.socket_message_limit,

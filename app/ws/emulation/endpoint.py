@@ -37,6 +37,7 @@ from app.ws.emulation.requests import (
     read_post,
 )
 from app.ws.emulation.stream import Stream
+from app.ws.endpoint import Receive, Send
 from app.ws.gate import Gate
 from app.ws.session import Session
 
@@ -53,9 +54,6 @@ _NAMES = 1024
 POST_METHODS = ("POST",)
 _STREAMED = ((b"x-accel-buffering", b"no"), (b"connection", b"close"))
 _NO_STORE = (b"cache-control", b"private, no-cache, no-store, must-revalidate, max-age=0")
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Problem(Protocol):
