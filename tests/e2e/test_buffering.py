@@ -5,25 +5,19 @@ from __future__ import annotations
 import contextlib
 import gzip
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from tests.e2e.test_docs_pages import in_thread
-from tests.support.browser import chromium, recorded_page
+from tests.support.browser import recorded_page
 from tests.support.gateway import Gateway, running, settings
 
 PATIENCE = 40_000  # ms
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @contextlib.asynccontextmanager

@@ -5,14 +5,13 @@ Its page is of one replica's origin, its stream is held by another one, and what
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
 
 from tests.sdk.conftest import packages
-from tests.support.browser import chromium, recorded_page
+from tests.support.browser import recorded_page
 from tests.support.gateway import token
 from tests.support.valkey import ValkeyServer
 from tests.ws.emulation.support import start
@@ -41,12 +40,6 @@ async ([transports, emulationEndpoint, token]) => {
   return { transport, publications };
 }
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.mark.parametrize("transport", ["http_stream", "sse"])

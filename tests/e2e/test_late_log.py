@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.client import connected
 from tests.support.gateway import running, settings
-from tests.support.upstream import DONE, Call, chunk, scripted
+from tests.support.upstream import in_parts, scripted
 from tests.support.valkey import ValkeyServer
 
 TOKENS = [f" tok{number}" if number % 7 else f" ∂{number}😀" for number in range(40)]
@@ -77,16 +77,7 @@ async def test_who_is_ahead_of_a_log_that_is_seconds_late_goes_on_where_he_was(
     valkey: ValkeyServer, prefix: str
 ) -> None:
     go_on, end = asyncio.Event(), asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await call.head()
-        for number, text in enumerate(TOKENS):
-            if number in {5, 35}:
-                await (go_on if number == 5 else end).wait()
-            await call.send(chunk(text))
-        await call.send(DONE)
-        await call.end()
-
+    script = in_parts(TOKENS[:5], go_on, TOKENS[5:35], end, TOKENS[35:])
     async with (
         slow_line(valkey) as (line, url),
         scripted(script) as upstream,
@@ -115,17 +106,7 @@ async def test_who_is_ahead_of_a_log_that_is_seconds_late_goes_on_where_he_was(
 
 async def test_a_subscription_that_is_late_after_a_resume_is_no_gap(valkey: ValkeyServer, prefix: str) -> None:
     go_on = asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await call.head()
-        for text in TOKENS[:20]:
-            await call.send(chunk(text))
-        await go_on.wait()
-        for text in TOKENS[20:]:
-            await call.send(chunk(text))
-        await call.send(DONE)
-        await call.end()
-
+    script = in_parts(TOKENS[:20], go_on, TOKENS[20:])
     async with (
         slow_line(valkey) as (line, url),
         scripted(script) as upstream,

@@ -19,7 +19,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, WebSocketRoute, expect
 
-from tests.support.browser import chromium, recorded_page
+from tests.support.browser import recorded_page
 from tests.support.gateway import token
 from tests.support.playground import PATIENCE, Demo, expect_no_overflow, expect_proven, part, sign_in
 
@@ -27,12 +27,6 @@ PHONE = {"width": 360, "height": 740}
 DESKTOP = {"width": 1440, "height": 900}
 
 expect.set_options(timeout=PATIENCE)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -17,19 +17,13 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from app.generations.event_json import encode
 from app.generations.files import Files
-from tests.support.browser import chromium, recorded_page
+from tests.support.browser import recorded_page
 from tests.support.playground import PATIENCE, Demo, expect_no_overflow, expect_proven, part, sign_in
 
 DESKTOP = {"width": 1440, "height": 900}
 PHONE = {"width": 360, "height": 740}
 
 expect.set_options(timeout=PATIENCE)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import pytest
 from tests.support.client import connected
 from tests.support.gateway import Gateway, Process, running, settings
 from tests.support.redis_servers import SentinelServers
-from tests.support.upstream import Call, chunk, scripted
+from tests.support.upstream import Call, endless, scripted
 
 TOKENS = [f" tok{number}" for number in range(30)]
 
@@ -75,14 +75,6 @@ def config_file(path: Path, upstream: str, broker: dict[str, Any]) -> Path:
         f'[generations]\nlease = {LEASE}\n[generations.kinds.chat]\nupstream = "chat"\n'
     )
     return path
-
-
-async def endless(call: Call) -> None:
-    """Send tokens until the other side goes away."""
-    await call.head()
-    for number in range(100_000):
-        await call.send(chunk(f" {number}"))
-        await asyncio.sleep(0.01)
 
 
 async def publish(gateway: Gateway, numbers: range) -> None:

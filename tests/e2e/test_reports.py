@@ -8,8 +8,8 @@ import base64
 import httpx
 
 from tests.support.client import connected
-from tests.support.gateway import bearer, running, settings
-from tests.support.upstream import DONE, Call, chunk, scripted
+from tests.support.gateway import bearer, running, settings, two_replicas
+from tests.support.upstream import DONE, Call, chunk, in_parts, scripted
 from tests.support.valkey import ValkeyServer
 
 KEY = {"X-Service-Key": "k-images"}
@@ -18,18 +18,10 @@ AUTH = {"service_keys": {"images": "k-images"}}
 
 async def test_reports_join_the_one_sequence_from_any_replica(valkey: ValkeyServer, prefix: str) -> None:
     go_on = asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await go_on.wait()
-        await call.answer(["done"])
-
-    def config():
-        return settings(upstream.url, auth=AUTH, broker={"redis_url": valkey.url, "key_prefix": prefix})
-
+    broker = {"redis_url": valkey.url, "key_prefix": prefix}
     async with (
-        scripted(script) as upstream,
-        running(config()) as a,
-        running(config()) as b,
+        scripted(in_parts(go_on, ["done"])) as upstream,
+        two_replicas(settings(upstream.url, auth=AUTH, broker=broker)) as (a, b),
         connected(a) as here,
         connected(b) as there,
     ):
@@ -102,18 +94,10 @@ async def test_a_chat_keeps_its_conversation_under_its_user() -> None:
 
 async def test_a_large_preview_is_a_link_that_any_replica_serves(valkey: ValkeyServer, prefix: str) -> None:
     go_on = asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await go_on.wait()
-        await call.answer(["done"])
-
-    def config():
-        return settings(upstream.url, auth=AUTH, broker={"redis_url": valkey.url, "key_prefix": prefix})
-
+    broker = {"redis_url": valkey.url, "key_prefix": prefix}
     async with (
-        scripted(script) as upstream,
-        running(config()) as a,
-        running(config()) as b,
+        scripted(in_parts(go_on, ["done"])) as upstream,
+        two_replicas(settings(upstream.url, auth=AUTH, broker=broker)) as (a, b),
         connected(a) as here,
         connected(b) as there,
         httpx.AsyncClient(timeout=10) as rest,

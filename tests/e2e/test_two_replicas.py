@@ -15,8 +15,8 @@ from websockets.exceptions import ConnectionClosed
 
 from app.streams.redis.layout import Layout
 from tests.support.client import Client, Stream, connected
-from tests.support.gateway import Gateway, Process, running, settings
-from tests.support.upstream import DONE, Call, chunk, scripted
+from tests.support.gateway import Gateway, Process, running, settings, two_replicas
+from tests.support.upstream import Call, endless, in_parts, scripted
 from tests.support.valkey import ValkeyServer
 
 TOKENS = [f" tok{number}" if number % 7 else f" ∂{number}😀" for number in range(60)]
@@ -39,14 +39,6 @@ def config_file(folder: Path, upstream: str, valkey: ValkeyServer, prefix: str) 
     return path
 
 
-async def endless(call: Call) -> None:
-    """Send tokens until the other side goes away."""
-    await call.head()
-    for number in range(100_000):
-        await call.send(chunk(f" {number}"))
-        await asyncio.sleep(0.01)
-
-
 async def test_a_socket_cut_at_every_token_comes_back_on_the_other_replica(valkey: ValkeyServer, prefix: str) -> None:
     async def script(call: Call) -> None:
         await call.answer(TOKENS, pause=0.004)
@@ -66,8 +58,7 @@ async def test_a_socket_cut_at_every_token_comes_back_on_the_other_replica(valke
 
     async with (
         scripted(script) as upstream,
-        running(shared(upstream.url, valkey, prefix)) as a,
-        running(shared(upstream.url, valkey, prefix)) as b,
+        two_replicas(shared(upstream.url, valkey, prefix)) as (a, b),
     ):
         limit = asyncio.Semaphore(16)
 
@@ -87,8 +78,7 @@ async def test_both_replicas_see_the_same_stream_at_the_same_time(valkey: Valkey
 
     async with (
         scripted(script) as upstream,
-        running(shared(upstream.url, valkey, prefix)) as a,
-        running(shared(upstream.url, valkey, prefix)) as b,
+        two_replicas(shared(upstream.url, valkey, prefix)) as (a, b),
         connected(a) as here,
         connected(b) as there,
     ):
@@ -175,8 +165,7 @@ async def test_cancel_reaches_the_upstream_within_a_second(
 
     async with (
         scripted(script) as upstream,
-        running(shared(upstream.url, valkey, prefix)) as a,
-        running(shared(upstream.url, valkey, prefix)) as b,
+        two_replicas(shared(upstream.url, valkey, prefix)) as (a, b),
         connected(a) as here,
         connected(b) as there,
     ):
@@ -204,8 +193,7 @@ async def test_the_last_listener_decides_over_all_replicas(
 ) -> None:
     async with (
         scripted(endless) as upstream,
-        running(shared(upstream.url, valkey, prefix)) as a,
-        running(shared(upstream.url, valkey, prefix)) as b,
+        two_replicas(shared(upstream.url, valkey, prefix)) as (a, b),
     ):
         async with connected(b if second == "other replica" else a) as other:
             async with connected(a) as asker:
@@ -239,21 +227,10 @@ async def test_the_last_listener_decides_over_all_replicas(
 
 async def test_redis_may_go_away_for_a_while(valkey: ValkeyServer, prefix: str) -> None:
     go_on = asyncio.Event()
-
-    async def script(call: Call) -> None:
-        await call.head()
-        for text in TOKENS[:20]:
-            await call.send(chunk(text))
-        await go_on.wait()
-        for text in TOKENS[20:]:
-            await call.send(chunk(text))
-        await call.send(DONE)
-        await call.end()
-
+    script = in_parts(TOKENS[:20], go_on, TOKENS[20:])
     async with (
         scripted(script) as upstream,
-        running(shared(upstream.url, valkey, prefix)) as a,
-        running(shared(upstream.url, valkey, prefix)) as b,
+        two_replicas(shared(upstream.url, valkey, prefix)) as (a, b),
         connected(a) as here,
         connected(b) as there,
     ):

@@ -85,31 +85,36 @@ class Driver:
         return self.of(event, source)[number - 1]
 
 
+async def started(stack: contextlib.AsyncExitStack, script: str, packages: Path, **environ: str) -> Driver:
+    """Run a driver, a script in this folder with these packages; it ends with ``stack``."""
+    process = await asyncio.create_subprocess_exec(
+        "node",
+        HERE / script,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        limit=16 * 1024 * 1024,
+        env={**os.environ, "SDK_PACKAGES": str(packages), **environ},
+    )
+    driver = Driver(process)
+    reading = asyncio.create_task(driver.read())
+
+    async def stop() -> None:
+        assert process.stdin is not None
+        process.stdin.close()
+        await process.wait()
+        await reading
+
+    stack.push_async_callback(stop)
+    return driver
+
+
 @pytest.fixture(params=["json", "protobuf"])
 async def node(packages: Path, request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., Awaitable[Driver]]]:
     """Starts drivers, of either flavour of the protocol; ends them with the test."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(flavour: str = request.param) -> Driver:
-            process = await asyncio.create_subprocess_exec(
-                "node",
-                HERE / "driver.cjs",
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                limit=16 * 1024 * 1024,
-                env={**os.environ, "SDK_PACKAGES": str(packages), "SDK_FLAVOUR": flavour},
-            )
-            driver = Driver(process)
-            reading = asyncio.create_task(driver.read())
-
-            async def stop() -> None:
-                assert process.stdin is not None
-                process.stdin.close()
-                await process.wait()
-                await reading
-
-            stack.push_async_callback(stop)
-            return driver
+            return await started(stack, "driver.cjs", packages, SDK_FLAVOUR=flavour)
 
         yield start
 

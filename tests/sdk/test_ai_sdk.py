@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from app.config import Config
-from tests.sdk.conftest import HERE, Driver, Switch
+from tests.sdk.conftest import Driver, Switch, started
 from tests.support.gateway import Gateway, bearer, running, settings, token
 from tests.support.recordings import RECORDINGS
 from tests.support.upstream import DONE, Call, chunk, scripted
@@ -53,24 +53,7 @@ async def chat(request: pytest.FixtureRequest) -> AsyncIterator[Callable[..., Aw
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(base: str, *, user: str = "alice", id: str = "c1", messages: Any = None) -> Driver:
-            process = await asyncio.create_subprocess_exec(
-                "node",
-                HERE / "ai_driver.mjs",
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                limit=16 * 1024 * 1024,
-                env={**os.environ, "SDK_PACKAGES": str(folder)},
-            )
-            driver = Driver(process)
-            reading = asyncio.create_task(driver.read())
-
-            async def stop() -> None:
-                assert process.stdin is not None
-                process.stdin.close()
-                await process.wait()
-                await reading
-
-            stack.push_async_callback(stop)
+            driver = await started(stack, "ai_driver.mjs", folder)
             await driver.do("open", api=f"{base}/api/chat", token=token(user), name=id, messages=messages)
             return driver
 

@@ -84,6 +84,13 @@ async def running(config: Config) -> AsyncIterator[Gateway]:
         listener.close()
 
 
+@contextlib.asynccontextmanager
+async def two_replicas(config: Config) -> AsyncIterator[tuple[Gateway, Gateway]]:
+    """Serve ``config`` twice in this process."""
+    async with running(config) as a, running(config) as b:
+        yield a, b
+
+
 def free_port() -> int:
     """Return a port that nobody listens on, below those that the system gives to connections going out."""
     while True:

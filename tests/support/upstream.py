@@ -62,6 +62,31 @@ class Call:
 Script = Callable[[Call], Awaitable[None]]
 
 
+async def endless(call: Call) -> None:
+    """Send tokens until the other side goes away."""
+    await call.head()
+    for number in range(100_000):
+        await call.send(chunk(f" {number}"))
+        await asyncio.sleep(0.01)
+
+
+def in_parts(*parts: list[str] | asyncio.Event) -> Script:
+    """Return a script that streams texts, and waits for events where they stand between them."""
+
+    async def script(call: Call) -> None:
+        await call.head()
+        for part in parts:
+            if isinstance(part, asyncio.Event):
+                await part.wait()
+            else:
+                for text in part:
+                    await call.send(chunk(text))
+        await call.send(DONE)
+        await call.end()
+
+    return script
+
+
 @dataclass
 class Upstream:
     url: str
