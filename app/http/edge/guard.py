@@ -151,7 +151,7 @@ class Guard(Deadlines):
         cycle.tell()
 
     def on_message_complete(self) -> None:
-        if self._other_upgrade:
+        if self._other_upgrade or self._part is Part.REFUSED:  # It was answered, for the last time, while it was read.
             return
         self._part = Part.NOTHING
         cycle = self.cycle
