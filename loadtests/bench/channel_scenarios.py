@@ -30,7 +30,7 @@ _NAMES = {"native": "native protocol", "centrifuge": "Centrifuge JSON"}
 async def publish(plan: Plan) -> list[Row]:
     """One publisher, many subscribers; the next message goes out when all have one, or sixteen are on their way."""
     few, many = plan.of(1000), plan.of(10_000)
-    rows = await _fan_rows(plan, few, {}, peers=peers_for("channels"))
+    rows = await _fan_rows(plan, few, {}, peers=peers_for("channels") + peers_for("sends"))
     costs = {row.what.partition("×")[2]: row.gateway for row in rows}
     return rows + await _fan_rows(plan, many, costs, peers=[])
 

@@ -29,7 +29,7 @@ def test_clients_that_come_back_are_those_of_servers_that_there_are() -> None:
     assert set(RETURNING) <= {peer.name for peer in peers_for("channels")}
 
 
-@pytest.mark.parametrize("peer", peers_for("channels"), ids=lambda peer: peer.name)
+@pytest.mark.parametrize("peer", peers_for("channels") + peers_for("sends"), ids=lambda peer: peer.name)
 async def test_what_one_publishes_comes_to_all_and_who_was_cut_comes_back(peer: Peer, tmp_path: Path) -> None:
     if installed_version(peer) is None:
         pytest.skip("not installed: make bench-peers")

@@ -7,6 +7,7 @@ What is not there is named in the tables and no more; ``make bench-peers`` gets 
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -27,8 +28,8 @@ FOLDER = Path(os.environ.get("TIDEGATE_PEERS") or ROOT / ".peers").resolve()
 PYTHON = FOLDER / "python" / "bin" / "python"
 _SERVERS = Path(__file__).parent / "servers"
 
-Work = Literal["channels", "proxy", "models"]
-"""Fan-out to sockets; passing on any request; passing on those of OpenAI's API."""
+Work = Literal["channels", "sends", "proxy", "models"]
+"""Fan-out to sockets; the system calls of that alone; passing on any request; passing on those of OpenAI's API."""
 Origin = Literal["PyPI", "npm", "Debian", "here"]
 """``here``: the gateway's own environment, whose versions constraints.txt has."""
 
@@ -64,6 +65,7 @@ PEERS = (
     Peer("Socket.IO", "npm", "socket.io", "4.8.4", "channels", "socketio.cjs", "Node, `io.emit`"),
     Peer("FastAPI", "here", "fastapi", "", "channels", "fastapi_loop.py", "a loop over the sockets"),
     Peer("python-socketio", "PyPI", "python-socketio", "5.18.1", "channels", "python_socketio.py", "on uvicorn"),
+    Peer("sends alone", "here", "python", "", "sends", "bare_sends.py", "no server: the system call for each socket"),
     Peer("nginx", "Debian", "nginx-light", "", "proxy", "nginx.py", "one worker"),
     Peer("FastAPI + httpx", "here", "httpx", "", "proxy", "fastapi_httpx.py", "one client for all"),
     Peer("LiteLLM", "PyPI", "litellm", "1.106.0", "models", "litellm_proxy.py", "its proxy, one worker"),
@@ -80,7 +82,7 @@ def installed_version(peer: Peer) -> str | None:
     """Return which version is there; None without any."""
     match peer.origin:
         case "here":
-            return version(peer.package)
+            return platform.python_version() if peer.package == "python" else version(peer.package)
         case "npm":
             about = FOLDER / "node" / "node_modules" / peer.package / "package.json"
             there = about.exists() and shutil.which("node") is not None
