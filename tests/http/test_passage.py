@@ -693,6 +693,23 @@ async def test_answers_that_repeat_their_heads_reach_the_client_as_the_first_one
         assert len({dict(varying.findall(head))[b"x-request-id: "] for head in some}) == 8
 
 
+async def test_another_configuration_holds_for_repeated_answers_at_once() -> None:
+    def allowing(origin: str) -> ServerConfig:
+        return ServerConfig.model_validate({"cors": {"origins": [origin]}})
+
+    async with site(config=allowing("https://a.example")) as it, client(it) as (reader, writer):
+
+        async def allowed() -> list[bytes]:
+            writer.write(b"GET /a HTTP/1.1\r\nOrigin: https://a.example\r\n" + LINES)
+            return re.findall(rb"access-control-allow-origin: ([^\r]+)", (await read_answer(reader))[0].lower())
+
+        assert [await allowed() for _ in range(5)] == [[b"https://a.example"]] * 5
+        it.server.config.app.reload(allowing("https://b.example"))  # type: ignore[union-attr]
+        assert [await allowed() for _ in range(3)] == [[]] * 3
+        it.server.config.app.reload(allowing("https://a.example"))  # type: ignore[union-attr]
+        assert [await allowed() for _ in range(3)] == [[b"https://a.example"]] * 3
+
+
 async def test_a_repeated_answer_ends_the_connection_of_a_gateway_that_drains_and_of_a_server_that_goes() -> None:
     async with site() as it, client(it) as (reader, writer):
         for _ in range(4):
