@@ -16,12 +16,13 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from tests.events.support import Receiver, receiver, until
+from tests.events.support import Receiver, receiver
 from tests.http.support import answers, ok, raw_server
 from tests.support.client import connected
 from tests.support.gateway import Process, bearer, running, settings
 from tests.support.upstream import DONE, Call, chunk, scripted
 from tests.support.valkey import ValkeyServer
+from tests.support.waiting import eventually
 
 CANARY = "canary-words-of-a-user"
 
@@ -67,7 +68,7 @@ async def test_a_request_and_a_generation_are_one_event_each_without_a_word_of_w
                 await http.get("/silent/x")
                 await http.get("/v1/x", headers={"Authorization": "Bearer wrong"})
             stream = await client.finish(await client.generate())
-            await until(lambda: len(sink.taken) == 3)
+            await eventually(lambda: len(sink.taken) == 3)
             figures = (await _figures(gateway.http))["http"]
     refused = next(value for value in sink.taken if value["status"] == "error")
     call = next(value for value in sink.taken if value["request_id"] == "r-77")
@@ -140,7 +141,7 @@ async def test_a_socket_that_was_passed_on_is_an_event_at_its_end(code: int, tol
             assert not sink.taken
             await socket.send("bye")
             await socket.wait_closed()
-        await until(lambda: bool(sink.taken))
+        await eventually(lambda: bool(sink.taken))
         async with httpx.AsyncClient() as http:
             page = (await http.get(f"{gateway.http}/metrics")).text
     (seen,) = sink.taken
@@ -193,7 +194,7 @@ async def test_a_generation_that_a_killed_replica_left_is_one_event_of_another(
             stream = await client.generate()
             await client.until(stream, lambda s: s.offset >= 5)
             await asyncio.to_thread(process.kill)
-        await until(lambda: bool(sink.taken))
+        await eventually(lambda: bool(sink.taken))
         await asyncio.sleep(1.0)  # for a second one, which must not come
     (told,) = sink.taken
     assert (told["generation_id"], told["kind"], told["service"]) == (stream.generation_id, "generation", "llm_chat")

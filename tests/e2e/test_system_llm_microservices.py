@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 
 from tests.support.platform import Places, platform
 from tests.support.s3 import mortal_store, object_store
+from tests.support.waiting import eventually
 
 VARIABLES = {"users": "USERS_SERVICE_URL", "image": "IMAGE_SERVICE_URL", "speech": "SPEECH_SERVICE_URL"}
 ALL = VARIABLES | {"summarizer": "SUMMARIZE_SERVICE_URL", "chat": "CHAT_SERVICE_URL"}
@@ -145,12 +145,6 @@ class Maker:
             await asyncio.sleep(0.1)
 
 
-async def until(said: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not said():
-            await asyncio.sleep(0.02)
-
-
 async def test_an_object_store_that_is_killed_in_the_middle_loses_nothing_that_was_acknowledged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,14 +163,16 @@ async def test_an_object_store_that_is_killed_in_the_middle_loses_nothing_that_w
                 Maker(it.client, "/tts", words, user),
             ]
             tasks = [group.create_task(maker.run()) for maker in makers]
-            await until(lambda: all(len(maker.made) >= 3 for maker in makers))
+            await eventually(lambda: all(len(maker.made) >= 3 for maker in makers), 60)
             await store.kill()
-            await until(lambda: all(len(maker.refused) >= 2 for maker in makers))
+            await eventually(lambda: all(len(maker.refused) >= 2 for maker in makers), 60)
             health = (await it.client.get("/healthz")).json()["services"]
             assert (health["image"], health["speech"], health["users"]) == ("unhealthy", "unhealthy", "healthy")
             before = [len(maker.made) for maker in makers]
             await store.start()
-            await until(lambda: all(len(maker.made) >= had + 2 for maker, had in zip(makers, before, strict=True)))
+            await eventually(
+                lambda: all(len(maker.made) >= had + 2 for maker, had in zip(makers, before, strict=True)), 60
+            )
             for maker in makers:
                 maker.ending = True
             await asyncio.wait(tasks)

@@ -34,6 +34,7 @@ from tests.support.client import Client, Stream
 from tests.support.gateway import ROOT, Gateway, free_port, running
 from tests.support.pdf import pdf
 from tests.support.postgres import PostgresServer
+from tests.support.waiting import eventually
 
 SECRET = "the-jwt-secret-of-a-supabase-project-of-this-test"
 METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH"]
@@ -345,13 +346,13 @@ async def test_the_database_gone_in_the_middle_is_503_and_loses_nothing_acknowle
         async with asyncio.TaskGroup() as group:
             for worker in range(4):
                 group.create_task(uploads(worker))
-            await until(lambda: len(acknowledged) >= 10)
+            await eventually(lambda: len(acknowledged) >= 10, 60)
             if postgres is None:
                 it.library.rename(away)
             else:
                 postgres.kill()
             statuses.clear()
-            await until(lambda: 503 in statuses)
+            await eventually(lambda: 503 in statuses, 60)
             asked = await it.client.post("/api/v1/query/ask", json={"query": "document"}, headers=bearer())
             assert (asked.status_code, asked.headers["retry-after"]) == (503, "1")
             async with socket_of(it) as client:
@@ -368,7 +369,7 @@ async def test_the_database_gone_in_the_middle_is_503_and_loses_nothing_acknowle
                 away.rename(it.library)
             else:
                 postgres.heal()
-            await until(lambda: len(acknowledged) > before)
+            await eventually(lambda: len(acknowledged) > before, 60)
             stopped = True
         async with asyncio.timeout(90):
             while (await _found(it, "/api/v1/ingest/stats")).json()["waiting"]:
@@ -385,12 +386,6 @@ async def _found(it: Any, path: str) -> httpx.Response:
             await asyncio.sleep(0.05)
     assert answer.status_code == 200, answer.text
     return cast(httpx.Response, answer)
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def test_the_demo_has_both_services_and_its_first_commands_work(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from app.events.event import AnalyticsEvent
 from app.http.transport import HttpTransport
 from tests.http.support import RawServer, raw_server, read_request
 
-__all__ = ["Receiver", "event", "events", "posting", "receiver", "until"]
+__all__ = ["Receiver", "event", "events", "posting", "receiver"]
 
 
 def event(number: int = 1, **changes: Any) -> AnalyticsEvent:
@@ -31,12 +31,6 @@ def event(number: int = 1, **changes: Any) -> AnalyticsEvent:
 
 def events(count: int, first: int = 1, **changes: Any) -> list[AnalyticsEvent]:
     return [event(number, **changes) for number in range(first, first + count)]
-
-
-async def until(condition: Callable[[], bool], within: float = 20.0) -> None:
-    async with asyncio.timeout(within):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 @dataclass

@@ -10,7 +10,8 @@ import structlog
 from app.config import EventsConfig
 from app.events.courier import Courier
 from app.events.port import DELIVERED, Delivery
-from tests.events.support import event, events, until
+from tests.events.support import event, events
+from tests.support.waiting import eventually
 
 
 class Box:
@@ -70,7 +71,7 @@ def is_balanced(made):
 async def test_events_of_an_interval_come_together_and_in_their_order():
     async with courier(Box()) as made:
         put(made, events(5))
-        await until(lambda: made.counts.delivered == 5)
+        await eventually(lambda: made.counts.delivered == 5)
         assert made._sink.batches == [events(5)]
     assert len(made) == 0
 
@@ -78,7 +79,7 @@ async def test_events_of_an_interval_come_together_and_in_their_order():
 async def test_a_full_batch_does_not_wait_for_the_interval():
     async with courier(Box(), batch_size=10, flush_interval=60) as made:
         put(made, events(25))
-        await until(lambda: made.counts.delivered == 20)
+        await eventually(lambda: made.counts.delivered == 20)
         assert [len(batch) for batch in made._sink.batches] == [10, 10]
         assert len(made) == 5
 
@@ -88,12 +89,12 @@ async def test_past_the_bound_what_was_dropped_is_what_was_sent_without_what_was
     box.open.clear()
     async with courier(box, max_events=50, batch_size=8) as made:
         accepted = put(made, events(30))
-        await until(lambda: bool(box.tries))  # some are on their way, and count still
+        await eventually(lambda: bool(box.tries))  # some are on their way, and count still
         accepted += put(made, events(170, first=31))
         assert accepted == [True] * 50 + [False] * 150
         assert made.counts.dropped == 150
         box.open.set()
-        await until(lambda: not len(made))
+        await eventually(lambda: not len(made))
     assert box.taken == events(50)
     assert made.counts.dropped == 200 - len(box.taken)
     assert is_balanced(made)
@@ -108,7 +109,7 @@ async def test_room_comes_back_when_events_have_gone():
     async with courier(Box(), max_events=3) as made:
         for first in range(1, 31, 3):
             assert put(made, events(3, first)) == [True] * 3
-            await until(lambda: not len(made))
+            await eventually(lambda: not len(made))
     assert made._sink.taken == events(30)
 
 
@@ -121,7 +122,7 @@ async def test_what_a_sink_could_not_take_is_tried_again_until_it_does():
 
     async with courier(Box(plan)) as made:
         put(made, events(3))
-        await until(lambda: made.counts.delivered == 3)
+        await eventually(lambda: made.counts.delivered == 3)
     assert made.counts.retries == 3
     assert is_balanced(made)
 
@@ -135,7 +136,7 @@ async def test_a_sink_that_asks_for_time_gets_it():
 
     async with courier(Box(plan)) as made:
         put(made, events(1))
-        await until(lambda: made.counts.delivered == 1)
+        await eventually(lambda: made.counts.delivered == 1)
         first, second = made._sink.tries
     assert second - first >= 0.29
 
@@ -149,7 +150,7 @@ async def test_a_sink_cannot_ask_for_more_time_than_is_allowed():
 
     async with courier(Box(plan), max_backoff=0.02) as made:
         put(made, events(1))
-        await until(lambda: made.counts.delivered == 1)
+        await eventually(lambda: made.counts.delivered == 1)
 
 
 async def test_one_bad_event_does_not_take_its_batch_with_it():
@@ -160,7 +161,7 @@ async def test_one_bad_event_does_not_take_its_batch_with_it():
 
     async with courier(Box(plan)) as made:
         put(made, events(16))
-        await until(lambda: not len(made))
+        await eventually(lambda: not len(made))
     assert made._sink.taken == [each for each in events(16) if each != bad]
     assert (made.counts.refused, made.counts.delivered) == (1, 15)
     assert is_balanced(made)
@@ -177,9 +178,9 @@ async def test_an_event_that_breaks_its_sink_does_not_hold_up_the_others_for_eve
     with structlog.testing.capture_logs():
         async with courier(Box(plan)) as made:
             put(made, events(4))
-            await until(lambda: not len(made))
+            await eventually(lambda: not len(made))
             put(made, events(2, first=10))
-            await until(lambda: not len(made))
+            await eventually(lambda: not len(made))
     assert made._sink.taken == [event(1), event(2), event(4), event(10), event(11)]
     assert made.counts.refused == 1
 
@@ -198,7 +199,7 @@ async def test_a_stop_is_over_in_time_and_counts_what_a_sink_did_not_take():
     box = Box()
     async with courier(box, batch_size=2) as made:
         put(made, events(2))
-        await until(lambda: made.counts.delivered == 2)
+        await eventually(lambda: made.counts.delivered == 2)
         box.open.clear()
         put(made, events(5, first=3))
         began = asyncio.get_running_loop().time()
@@ -213,7 +214,7 @@ async def test_a_stop_cuts_a_long_pause_short_for_a_last_try():
     plans = iter([Delivery(left=events(1), retry_after=1000.0)])
     async with courier(Box(lambda _: next(plans, None)), max_backoff=1000) as made:
         put(made, events(1))
-        await until(lambda: made.counts.retries == 1)
+        await eventually(lambda: made.counts.retries == 1)
         await made.close(20)
     assert made.counts.delivered == 1
 
@@ -236,6 +237,6 @@ async def test_a_long_failure_is_told_once_and_so_is_its_end():
     with structlog.testing.capture_logs() as logs:
         async with courier(Box(plan)) as made:
             put(made, events(1))
-            await until(lambda: made.counts.delivered == 1)
+            await eventually(lambda: made.counts.delivered == 1)
     lines = [line["event"] for line in logs]
     assert lines == ["events are not taken", "events are taken again"]

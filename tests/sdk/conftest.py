@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -190,10 +189,3 @@ async def switch() -> AsyncIterator[Switch]:
         switch.cut()
         await asyncio.wait(tasks, timeout=0.05)
     await server.wait_closed()
-
-
-async def eventually(wanted: Callable[[], Any], timeout: float = 15.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not wanted():
-        assert time.monotonic() < deadline, "it did not come"
-        await asyncio.sleep(0.005)

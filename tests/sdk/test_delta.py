@@ -14,9 +14,10 @@ import centrifuge
 import pytest
 
 from app.ws.protocols.fossil import create
-from tests.sdk.conftest import Switch, eventually
+from tests.sdk.conftest import Switch
 from tests.support.gateway import Gateway, running, settings, token
 from tests.support.valkey import ValkeyServer
+from tests.support.waiting import eventually
 
 NOWHERE = "http://127.0.0.1:1"
 CHANNEL = "room:1"

@@ -7,11 +7,12 @@ from typing import Any
 import cent
 import centrifuge
 
-from tests.sdk.conftest import Switch, eventually
+from tests.sdk.conftest import Switch
 from tests.sdk.test_python import FLAVOURS, Seen, client
 from tests.support.centrifuge import talk
 from tests.support.gateway import Gateway, running, settings, token
 from tests.support.valkey import ValkeyServer
+from tests.support.waiting import eventually
 
 KEY = "a-key-of-a-back-end"
 MARKET = {

@@ -39,6 +39,7 @@ from app.streams.redis.writer import RedisLedger
 from app.streams.register import MemoryRegister, Register
 from app.streams.slots import MemorySlots, MemorySlotStore, Slots
 from app.streams.windows import MemoryWindows, Windows
+from tests.support.waiting import eventually
 
 REGISTER_LIMIT = 1500
 TIMEOUT = 0.4
@@ -130,13 +131,6 @@ class Recorder:
 
     async def reaches(self, offset: int, timeout: float = 5.0) -> None:
         await self.until(lambda: self.position.offset >= offset, timeout)
-
-
-async def eventually(condition: Callable[[], object], timeout: float = 5.0) -> None:
-    """Wait for what no event announces."""
-    async with asyncio.timeout(timeout):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def standalone(url: str, timeout: float = TIMEOUT) -> Standalone:

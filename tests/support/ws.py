@@ -8,7 +8,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from app.config import Config
 from app.main import Gateway as Application
 from app.serving import uvicorn_config
 from tests.support.gateway import Gateway, token
+from tests.support.waiting import eventually
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
@@ -97,13 +98,6 @@ async def serving(config: Config, *, send_buffer: int | None = None) -> AsyncIte
     finally:
         await served.stop()
         listener.close()
-
-
-async def eventually(condition: Callable[[], object], timeout: float = 5.0) -> None:
-    """Wait for what no event announces."""
-    async with asyncio.timeout(timeout):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, size: int | None = None) -> bytes:

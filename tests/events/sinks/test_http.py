@@ -10,7 +10,8 @@ import re
 from app.config import EventsConfig
 from app.events.courier import Courier
 from app.events.sinks.http import HttpSink
-from tests.events.support import event, events, posting, receiver, until
+from tests.events.support import event, events, posting, receiver
+from tests.support.waiting import eventually
 
 
 @contextlib.asynccontextmanager
@@ -34,7 +35,7 @@ async def test_a_batch_is_one_request_with_a_list_of_events():
     async with receiver() as service, posting(service.server.url) as post, courier(post, path="/v1/ingest") as made:
         for each in events(3):
             made.put(each, 100)
-        await until(lambda: made.counts.delivered == 3)
+        await eventually(lambda: made.counts.delivered == 3)
     (head,) = service.heads
     assert head.startswith("post /v1/ingest http/1.1")
     assert "content-type: application/json" in head
@@ -52,7 +53,7 @@ async def test_one_event_each_goes_under_its_service_with_the_names_that_the_ser
         courier(post, batch=False, path="/api/track/{service}", fields=fields) as made,
     ):
         made.put(event(1, service="text_to_image"), 100)
-        await until(lambda: made.counts.delivered == 1)
+        await eventually(lambda: made.counts.delivered == 1)
     assert service.heads[0].startswith("post /api/track/text_to_image http/1.1")
     assert service.taken == [
         {
@@ -77,7 +78,7 @@ async def test_a_service_that_fails_in_every_way_gets_every_event_in_the_end():
         began = asyncio.get_running_loop().time()
         for each in events(120):
             made.put(each, 100)
-        await until(lambda: made.counts.delivered == 120)
+        await eventually(lambda: made.counts.delivered == 120)
         assert asyncio.get_running_loop().time() - began >= 0.95  # what the 429 asked for
     assert service.ids == [each.id for each in events(120)]
     assert made.counts.dropped == made.counts.refused == 0
@@ -95,7 +96,7 @@ async def test_one_by_one_nothing_that_was_acknowledged_comes_again():
     ):
         for each in events(30):
             made.put(each, 100)
-        await until(lambda: made.counts.delivered == 30)
+        await eventually(lambda: made.counts.delivered == 30)
     assert sorted(service.ids) == [each.id for each in events(30)]
 
 
@@ -108,7 +109,7 @@ async def test_a_service_that_is_away_costs_what_is_beyond_the_bound_and_no_more
                 await asyncio.sleep(0)
             assert made.counts.dropped == 800
             service.hang.set()
-            await until(lambda: not len(made))
+            await eventually(lambda: not len(made))
     assert len(service.ids) == len(set(service.ids)) == 200
     assert made.counts.dropped == 1000 - len(service.ids)
 
@@ -118,9 +119,9 @@ async def test_a_delivery_that_takes_too_long_is_given_up_and_made_again():
         service.hang = asyncio.Event()
         async with courier(post) as made:
             made.put(event(), 100)
-            await until(lambda: made.counts.retries >= 2)
+            await eventually(lambda: made.counts.retries >= 2)
             service.hang.set()
-            await until(lambda: made.counts.delivered == 1)
+            await eventually(lambda: made.counts.delivered == 1)
     assert set(service.ids) == {"e000001"}
 
 
@@ -131,7 +132,7 @@ async def test_a_service_that_refuses_one_event_gets_the_others():
     async with receiver(behave) as service, posting(service.server.url) as post, courier(post) as made:
         for each in events(50):
             made.put(each, 100)
-        await until(lambda: not len(made))
+        await eventually(lambda: not len(made))
     assert set(service.ids) == {each.id for each in events(50)} - {"e000013"}
     assert (made.counts.delivered, made.counts.refused) == (49, 1)
 
@@ -143,5 +144,5 @@ async def test_what_the_service_has_already_counts_as_delivered():
         courier(post, batch=False) as made,
     ):
         made.put(event(), 100)
-        await until(lambda: made.counts.delivered == 1)
+        await eventually(lambda: made.counts.delivered == 1)
     assert len(service.heads) == 1

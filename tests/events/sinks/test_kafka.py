@@ -19,7 +19,7 @@ from app.errors import ConfigError
 from app.events.courier import Courier
 from app.events.encoding import encoder
 from app.events.sinks.kafka import line_of
-from tests.events.support import event, events, until
+from tests.events.support import event, events
 from tests.support.kafka import Broker, Wire, broker_process, eventually, read_there
 
 
@@ -104,13 +104,13 @@ async def test_from_memory_an_outage_loses_nothing_and_keeps_each_users_order(
 ) -> None:
     async with running(config(broker, topic)) as courier:
         sent = await put(courier, 1, 500)
-        await until(lambda: courier.counts.delivered == 500)
+        await eventually(lambda: courier.counts.delivered == 500)
         await wire.cut()
-        await until(lambda: courier.figures()["up"] == 0)
+        await eventually(lambda: courier.figures()["up"] == 0)
         sent += await put(courier, 501, 500)
-        await until(lambda: courier.counts.retries > 0)
+        await eventually(lambda: courier.counts.retries > 0)
         await wire.mend()
-        await until(lambda: courier.counts.delivered == 1000)
+        await eventually(lambda: courier.counts.delivered == 1000)
     await all_there(broker, topic, sent)
 
 
@@ -119,14 +119,14 @@ async def test_events_wait_in_the_outbox_while_the_broker_is_away_and_go_on_in_o
 ) -> None:
     async with running(config(broker, topic, outbox=outbox)) as courier:
         sent = await put(courier, 1, 300)
-        await until(lambda: courier.figures()["published"] == 300)
+        await eventually(lambda: courier.figures()["published"] == 300)
         for number in range(3):
             flow = asyncio.ensure_future(put(courier, 301 + 300 * number, 300))
             await wire.cut()
             sent += await flow
-            await until(lambda: courier.counts.delivered == courier.counts.accepted)
+            await eventually(lambda: courier.counts.delivered == courier.counts.accepted)
             await wire.mend()
-        await until(lambda: courier.figures()["published"] == len(sent))
+        await eventually(lambda: courier.figures()["published"] == len(sent))
         assert courier.figures()["outbox"] == 0
     await all_there(broker, topic, sent)
 
@@ -145,7 +145,7 @@ async def test_what_a_killed_process_had_stored_is_published_by_the_next_one(
     await wire.mend()
     async with running(told) as courier:
         sent += await put(courier, 51, 10, users=1)
-        await until(lambda: courier.figures()["published"] == 60)
+        await eventually(lambda: courier.figures()["published"] == 60)
     await killed._writer.close()
     found = await ids_by_user(broker, topic)
     assert sorted(ident for ids in found.values() for ident in ids) == sorted(sent)
@@ -158,10 +158,10 @@ async def test_of_two_processes_on_one_outbox_one_publishes_and_the_other_takes_
     async with running(told) as second:
         async with running(told) as first:
             sent = await put(first, 1, 50) + await put(second, 51, 50)
-            await until(lambda: first.figures()["published"] + second.figures()["published"] == 100)
+            await eventually(lambda: first.figures()["published"] + second.figures()["published"] == 100)
             assert len(await read_there(broker.address, topic)) == 100, "none is published by both"
         sent += await put(second, 101, 50)
-        await until(lambda: second.figures()["published"] >= 50)
+        await eventually(lambda: second.figures()["published"] >= 50)
     assert sorted(chain.from_iterable((await ids_by_user(broker, topic)).values())) == sorted(sent)
 
 
@@ -172,15 +172,15 @@ async def test_an_outbox_is_bounded_and_what_does_not_fit_is_counted(
     told = config(broker, topic, outbox=f"sqlite:///{tmp_path}/outbox.db", outbox_limit=20)
     async with running(told, max_events=10, batch_size=5) as courier:
         await put(courier, 1, 10)
-        await until(lambda: courier.figures()["outbox"] == 10)
+        await eventually(lambda: courier.figures()["outbox"] == 10)
         await put(courier, 11, 10)
-        await until(lambda: courier.figures()["outbox"] == 20)
+        await eventually(lambda: courier.figures()["outbox"] == 20)
         await put(courier, 21, 10)
         assert not courier.put(event(31), 100)
-        await until(lambda: courier.counts.retries > 0)
+        await eventually(lambda: courier.counts.retries > 0)
         assert (courier.counts.dropped, courier.figures()["outbox"], len(courier)) == (1, 20, 10)
         await wire.mend()
-        await until(lambda: courier.figures()["published"] == 30)
+        await eventually(lambda: courier.figures()["published"] == 30)
     await all_there(broker, topic, [each.id for each in events(30)])
 
 
@@ -190,12 +190,12 @@ async def test_a_database_that_is_away_leaves_events_to_the_courier(
     told = config(broker, topic, outbox=await postgres_server.create_database())
     async with running(told) as courier:
         await put(courier, 1, 10)
-        await until(lambda: courier.figures()["published"] == 10)
+        await eventually(lambda: courier.figures()["published"] == 10)
         await asyncio.to_thread(postgres_server.kill)
         sent = await put(courier, 11, 10)
-        await until(lambda: courier.counts.retries > 0)
+        await eventually(lambda: courier.counts.retries > 0)
         await asyncio.to_thread(postgres_server.heal)
-        await until(lambda: courier.figures()["published"] == 20)
+        await eventually(lambda: courier.figures()["published"] == 20)
     assert set(sent) <= set(chain.from_iterable((await ids_by_user(broker, topic)).values()))
 
 

@@ -160,9 +160,3 @@ async def site(
 
 async def nothing(scope, receive, send):
     raise AssertionError("no request of these tests is for the gateway itself")
-
-
-async def until(condition: Callable[[], bool], within: float = 20.0) -> None:
-    async with asyncio.timeout(within):
-        while not condition():
-            await asyncio.sleep(0.005)

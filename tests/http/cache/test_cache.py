@@ -8,7 +8,8 @@ import random
 import pytest
 
 from app.config import RouteCacheConfig, RouteConfig
-from tests.http.cache.conftest import LIMIT, answer, read_answer, site, until
+from tests.http.cache.conftest import LIMIT, answer, read_answer, site
+from tests.support.waiting import eventually
 
 FRESH = "Cache-Control: max-age=60"
 TAG = 'ETag: "1"'
@@ -107,7 +108,7 @@ async def test_a_client_that_has_the_answer_is_told_so_on_a_miss_and_on_a_hit():
         miss = await at.ask("/", 'If-None-Match: "1"')
         assert (miss.status, miss.body, miss.fields["etag"]) == (304, b"", '"1"')
         assert b"if-none-match" not in at.origin.asked[0]
-        await until(lambda: at.cache.counts.bytes_stored == 1)
+        await eventually(lambda: at.cache.counts.bytes_stored == 1)
         hit = await at.ask("/", 'If-None-Match: W/"1", "x"')
         assert (hit.status, hit.fields["cache-control"]) == (304, "max-age=60")
         assert "content-type" not in hit.fields
@@ -174,7 +175,7 @@ async def test_an_answer_that_was_on_its_way_when_its_target_changed_is_not_kept
 
     async with site(lambda head, number: slow(number) if number == 1 else answer(b"%d" % number, FRESH)) as at:
         reading = asyncio.create_task(at.ask())
-        await until(lambda: len(at.origin.asked) == 1)
+        await eventually(lambda: len(at.origin.asked) == 1)
         await at.ask("/", method="PUT")
         newer = await at.ask()
         assert newer.body == b"3"
@@ -190,7 +191,7 @@ async def test_a_stale_answer_is_given_while_one_request_fetches_a_new_one():
         stale = [await at.ask() for _ in range(1)]
         assert {it.body for it in stale} == {b"1"}
         assert stale[0].fields["cache-status"] == "tidegate; hit; ttl=-10"
-        await until(lambda: at.cache.counts.bytes_stored == 2)
+        await eventually(lambda: at.cache.counts.bytes_stored == 2)
         assert (await at.ask()).body == b"2"
         at.pass_time(41)
         assert (await at.ask()).body == b"3"
@@ -232,7 +233,7 @@ async def test_a_thousand_clients_who_miss_at_once_are_one_request():
     async with site(lambda head, number: slow()) as at:
         clients = [asyncio.create_task(at.ask()) for _ in range(1000)]
         flights = at.cache._flights
-        await until(lambda: sum(it.riders for by in flights.values() for it in by.values()) == 1000, 60)
+        await eventually(lambda: sum(it.riders for by in flights.values() for it in by.values()) == 1000, 60)
         go.set()
         answers = await asyncio.gather(*clients)
         assert {(it.status, it.body) for it in answers} == {(200, b"shared")}
@@ -255,22 +256,22 @@ async def test_whoever_leaves_takes_the_answer_from_nobody_and_the_last_one_ends
 
         _, writer = await asyncio.open_connection("127.0.0.1", at.port)
         writer.write(b"GET / HTTP/1.1\r\nHost: gw\r\n\r\n")
-        await until(lambda: riders() == 1)
+        await eventually(lambda: riders() == 1)
         staying = asyncio.create_task(at.ask())
-        await until(lambda: riders() == 2)
+        await eventually(lambda: riders() == 2)
         writer.close()
-        await until(lambda: riders() == 1)
+        await eventually(lambda: riders() == 1)
         go.set()
         assert (await staying).body == b"shared"
         assert len(at.origin.asked) == 1
         go.clear()
         at.pass_time(100)
         leaving = asyncio.create_task(at.ask())
-        await until(lambda: riders() == 1)
+        await eventually(lambda: riders() == 1)
         leaving.cancel()
-        await until(lambda: not flights)
+        await eventually(lambda: not flights)
         go.set()
-        await until(lambda: at.origin.hung_up >= 1)
+        await eventually(lambda: at.origin.hung_up >= 1)
         assert (await at.ask()).body == b"shared"
 
 
@@ -284,7 +285,7 @@ async def test_clients_who_waited_for_an_answer_that_is_not_for_the_store_ask_fo
     async with site(lambda head, number: slow(number)) as at:
         clients = [asyncio.create_task(at.ask()) for _ in range(20)]
         flights = at.cache._flights
-        await until(lambda: sum(it.riders for by in flights.values() for it in by.values()) == 20)
+        await eventually(lambda: sum(it.riders for by in flights.values() for it in by.values()) == 20)
         go.set()
         answers = await asyncio.gather(*clients)
         assert sorted(int(it.body) for it in answers) == list(range(1, 21))
@@ -300,7 +301,7 @@ async def test_everybody_who_waited_hears_of_a_failure():
     async with site(lambda head, number: broken()) as at:
         clients = [asyncio.create_task(at.ask()) for _ in range(20)]
         flights = at.cache._flights
-        await until(lambda: sum(it.riders for by in flights.values() for it in by.values()) == 20)
+        await eventually(lambda: sum(it.riders for by in flights.values() for it in by.values()) == 20)
         go.set()
         assert {it.status for it in await asyncio.gather(*clients)} == {502}
         assert len(at.origin.asked) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 import struct
@@ -10,6 +9,7 @@ import struct
 from app.config import RouteConfig, UpstreamConfig
 from app.http.transport import HttpTransport
 from tests.http.support import ok, read_request
+from tests.support.waiting import eventually
 
 NO_PAUSE = {"backoff": 0, "budget_percent": 100, "budget_min": 1000}
 """Retries without pauses and with a budget that is never the reason."""
@@ -26,7 +26,7 @@ async def transport(*targets, meter=None, resolve=None, random=lambda: 0.0, **op
     client.start()
     try:
         yield client
-        await until(lambda: len(set(client.connections("u"))) == 1)
+        await eventually(lambda: len(set(client.connections("u"))) == 1)
     finally:
         await client.close()
         assert client.connections("u") == (0, 0)
@@ -44,13 +44,6 @@ async def get(client, method="GET", body=b"", **route):
     plan = client.plan(RouteConfig(path="/r", upstream="u", **route)) if route else None
     response = await client.request("u", method, "/", (), body, plan=plan)
     return response.status, await read_all(response)
-
-
-async def until(true, within=5.0):
-    """Wait until ``true()``."""
-    async with asyncio.timeout(within):
-        while not true():
-            await asyncio.sleep(0.005)
 
 
 def status(code, extra=b""):

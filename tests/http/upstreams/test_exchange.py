@@ -21,8 +21,8 @@ from tests.http.upstreams.support import (
     reset,
     status,
     transport,
-    until,
 )
+from tests.support.waiting import eventually
 
 
 class Counts:
@@ -202,7 +202,7 @@ async def test_a_cancelled_pause_leaves_nothing_behind():
         retries = {**NO_PAUSE, "backoff": 1000, "max_backoff": 1000}
         async with transport(server.url, retries=retries, random=lambda: 0.5) as client:
             task = asyncio.ensure_future(get(client))
-            await until(lambda: server.connections == 1)
+            await eventually(lambda: server.connections == 1)
             await asyncio.sleep(0.05)
             task.cancel()
             await asyncio.wait([task])
@@ -356,8 +356,8 @@ async def test_half_open_few_requests_pass_at_once():
         await asyncio.sleep(0.25)
         upstream.how, upstream.failing = "stalls", range(5, 99)
         tasks = [asyncio.ensure_future(get(client)) for _ in range(20)]
-        await until(lambda: len(upstream.seen) == 7)
-        await until(lambda: sum(task.done() for task in tasks) == 18)
+        await eventually(lambda: len(upstream.seen) == 7)
+        await eventually(lambda: sum(task.done() for task in tasks) == 18)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -376,7 +376,7 @@ async def test_neither_4xx_nor_clients_that_go_away_open_it():
         for _ in range(30):
             before = server.connections
             task = asyncio.ensure_future(get(client))
-            await until(lambda before=before: server.connections > before)
+            await eventually(lambda before=before: server.connections > before)
             task.cancel()
             await asyncio.wait([task])
         assert client.figures("u") == {"targets": 1, "available": 1, "panic": False, "breakers_open": 0}
@@ -491,10 +491,10 @@ async def test_cancelling_a_hedged_read_ends_both_tries():
     upstream = Upstream("stalls")
     async with raw_server(upstream) as server, transport(server.url, hedge={"enabled": True, "delay": 0.01}) as client:
         task = asyncio.ensure_future(get(client))
-        await until(lambda: len(upstream.seen) == 2)
+        await eventually(lambda: len(upstream.seen) == 2)
         task.cancel()
         await asyncio.wait([task])
-        await until(lambda: client.connections("u") == (0, 0))
+        await eventually(lambda: client.connections("u") == (0, 0))
 
 
 async def test_without_a_delay_the_percentile_of_the_last_answers_is_it():

@@ -11,7 +11,8 @@ import pytest
 
 from app.errors import CircuitOpen, UpstreamUnreachable
 from tests.http.support import answers, free_port, ok, raw_server, read_request
-from tests.http.upstreams.support import NO_BREAKER, Upstream, get, reset, status, transport, until
+from tests.http.upstreams.support import NO_BREAKER, Upstream, get, reset, status, transport
+from tests.support.waiting import eventually
 
 NO_RETRIES = {"count": 0}
 
@@ -63,7 +64,7 @@ async def test_a_failing_target_is_ejected_and_gets_nothing_until_its_time_is_ov
         assert client.figures("u")["available"] == 1
         assert [(await get(client))[0] for _ in range(20)] == [200] * 20
         assert len(ill.seen) == 3
-        await until(lambda: client.figures("u")["available"] == 2)
+        await eventually(lambda: client.figures("u")["available"] == 2)
         assert [(await get(client))[0] for _ in range(4)] == [200] * 4
         assert len(ill.seen) == 5
 
@@ -175,10 +176,10 @@ async def test_probes_take_a_target_out_and_bring_it_back():
         transport(a.url, b.url, health=health) as client,
     ):
         ill[0] = True
-        await until(lambda: client.figures("u")["available"] == 1)
+        await eventually(lambda: client.figures("u")["available"] == 1)
         assert {(await get(client))[1] for _ in range(10)} == {b"b"}
         ill[0] = False
-        await until(lambda: client.figures("u")["available"] == 2)
+        await eventually(lambda: client.figures("u")["available"] == 2)
         assert {(await get(client))[1] for _ in range(10)} == {b"a", b"b"}
 
 
@@ -190,7 +191,7 @@ async def test_a_probe_that_hangs_is_bad_and_holds_nothing():
 
     health = {"interval": 0.02, "timeout": 0.05, "unhealthy_after": 1, "panic_percent": 0}
     async with raw_server(hangs) as server, transport(server.url, health=health) as client:
-        await until(lambda: client.figures("u")["available"] == 0)
+        await eventually(lambda: client.figures("u")["available"] == 0)
         with pytest.raises(CircuitOpen):
             await get(client)
         await asyncio.wait_for(server.hung_up.wait(), 5)
