@@ -262,7 +262,7 @@ async def test_a_token_that_ends_closes_its_socket_within_a_second_after_a_warni
             assert 0.3 < end - time.time() < 0.6
             code, reason, messages = await client.close_frame()
             assert (code, reason, messages[0]["code"]) == (4401, "token_expired", "token_expired")
-            assert 0 <= time.time() - end < 1
+            assert -0.01 < time.time() - end < 1  # The loop's clock and this one differ by microseconds.
             assert not served.sessions
 
 
