@@ -155,6 +155,12 @@ class Broker(Protocol):
     async def history(self, channel: str, since: int = 0) -> History:
         """Return the log past offset ``since``. Raises :exc:`~app.errors.BrokerUnavailable`."""
 
+    async def begin(self, channel: str, ttl: float) -> None:
+        """Give ``channel`` an epoch where it has none: readers who come now can tell it from any later one.
+
+        It is kept as long as that of a message with ``ttl``. Raises :exc:`~app.errors.BrokerUnavailable`.
+        """
+
     async def publish(
         self,
         channel: str,

@@ -107,6 +107,11 @@ class MemoryBroker:
         log = self._store.get(channel)
         return History() if log is None else log.since(since)
 
+    async def begin(self, channel: str, ttl: float) -> None:
+        if self._store.get(channel) is None:
+            self._store.put(channel, StreamLog(new_epoch()))
+            self._store.fade(channel, ttl)
+
     async def publish(
         self,
         channel: str,

@@ -26,6 +26,25 @@ async def test_many_writers_get_contiguous_offsets_and_all_listeners_one_order(p
         assert not recorder.resets
 
 
+async def test_a_channel_that_was_begun_has_an_epoch_and_its_first_message_the_offset_1(pair: Pair) -> None:
+    early, _ = await listen(pair.a, "room:1", replay=False)
+    await pair.b.broker.begin("room:1", 30.0)
+    begun = await pair.a.broker.history("room:1")
+    assert begun.epoch
+    assert (begun.top, begun.batches) == (0, [])
+    late, _ = await listen(pair.b, "room:1", replay=False)
+    await pair.a.broker.begin("room:1", 30.0)
+    published = await pair.a.broker.publish("room:1", b"1", **KEPT)
+    assert (published.epoch, published.offset) == (begun.epoch, 1)
+    await pair.b.broker.begin("room:1", 30.0)
+    assert (await pair.b.broker.publish("room:1", b"2", **KEPT)).offset == 2
+    for recorder in (early, late):
+        await recorder.reaches(2)
+        assert recorder.items == [b"1", b"2"]
+        assert not recorder.resets
+        assert not recorder.faults
+
+
 async def test_the_log_keeps_the_last_messages(pair: Pair) -> None:
     for item in numbered(1, 12):
         await pair.a.broker.publish("room:1", item, size=5, ttl=30.0)

@@ -10,6 +10,7 @@ from typing import Any
 import centrifuge
 import pytest
 
+from tests.sdk.conftest import Switch
 from tests.support.gateway import Gateway, running, settings, token
 from tests.support.upstream import Call, scripted
 from tests.support.valkey import ValkeyServer
@@ -91,6 +92,34 @@ async def test_it_publishes_and_reads_history_and_presence(binary: bool) -> None
         assert (stats.num_clients, stats.num_users) == (1, 1)
         await subscription.unsubscribe()
         await sdk.disconnect()
+
+
+@FLAVOURS
+async def test_who_came_before_the_first_message_is_told_of_a_log_that_began_anew(switch: Switch, binary: bool) -> None:
+    config = settings("http://127.0.0.1:1", realtime={"namespaces": {"room": ROOM}})
+    async with running(config) as first, running(config) as second:  # Each with a memory of its own.
+        switch.target = first.port
+        sdk, seen = centrifuge.Client(switch.url, token=token(), min_reconnect_delay=0.05, use_protobuf=binary), Seen()
+        await sdk.connect()
+        subscription = sdk.new_subscription("room:1", events=seen)
+        await subscription.subscribe()
+        await seen.until(lambda s: s.subscribed)
+        for number in range(5):
+            await subscription.publish(payload(number, binary))
+        await seen.until(lambda s: len(s.data) == 5)
+        other = client(second, binary, "bob")
+        await other.connect()
+        writer = other.new_subscription("room:1", events=Seen())
+        await writer.subscribe()
+        for number in range(10, 17):
+            await writer.publish(payload(number, binary))
+        switch.cut(second.port)
+        await seen.until(lambda s: len(s.subscribed) == 2)
+        assert seen.subscribed[1].was_recovering
+        assert not seen.subscribed[1].recovered, "of the seven messages that are there he has read none"
+        assert len(seen.data) == 5
+        await sdk.disconnect()
+        await other.disconnect()
 
 
 @FLAVOURS

@@ -134,6 +134,10 @@ class RedisBroker:
         batches = [decode_batch(message).after(since) for message in messages]
         return History(epoch.decode(), int(top), [batch for batch in batches if batch.items], decode_past(past))
 
+    async def begin(self, channel: str, ttl: float) -> None:
+        keys = (self._layout.log(channel), self._layout.meta(channel))
+        await self._client.script(Script.BEGIN, keys, new_epoch(), round((ttl + POSITION_KEPT) * 1000))
+
     async def publish(
         self,
         channel: str,

@@ -18,6 +18,7 @@ class Script(Enum):
 
     ADOPT = "adopt"
     APPEND = "append"
+    BEGIN = "begin"
     BUDGET_RENEW = "budget_renew"
     BUDGET_RESERVE = "budget_reserve"
     BUDGET_SETTLE = "budget_settle"

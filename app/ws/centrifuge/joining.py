@@ -194,6 +194,10 @@ async def _attach(
             return await watch(client.protocol.identity, generation_id, listener, since, sent, rule=_NEVER_MERGE)
         except NotFound:
             raise Refused(UNKNOWN_CHANNEL) from None
+    known = services.hub.position(channel)
+    if joining.keeps_position and (known is None or not known.epoch):
+        # Its first message would name an epoch, too; but not every SDK reads it there, and a filter may hold it back.
+        await services.broker.begin(channel, joining.options.settings.history_ttl)
     if since is not None and not since.epoch:
         history = await services.broker.history(channel, since.offset)
         since = Position(history.epoch, since.offset)
