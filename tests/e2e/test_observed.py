@@ -174,3 +174,17 @@ def test_every_request_has_one_id_and_one_trace_wherever_it_ends(
             context = read.get_span_context()
             valid = context.is_valid and parents[0].startswith("00-") and parents[0] == parents[0].lower()
             assert (traces[0][3:35] == f"{context.trace_id:032x}") == valid, (parents, traces)
+
+
+@pytest.mark.parametrize("named", [{}, {"traceparent": f"00-{TRACE}-{SPAN}-01"}])
+def test_requests_that_are_alike_have_an_id_each(
+    client: httpx.Client, services: Services, named: dict[str, str]
+) -> None:
+    """Also where the gateway knows a request by its bytes, and what goes upstream of it."""
+    before = len(services.heads)
+    told = [client.get("/open/alike", headers=named).headers["x-request-id"] for _ in range(8)]
+    assert len(set(told)) == 8
+    heads = [dict(head.headers) for head in services.heads[before:]]
+    assert [head[b"x-request-id"].decode() for head in heads] == told
+    traces = [head[b"traceparent"].decode().split("-") for head in heads]
+    assert {trace[1] for trace in traces} == {TRACE} if named else len({trace[1] for trace in traces}) == 8
