@@ -10,9 +10,11 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 from websockets.asyncio.server import serve
+from websockets.sync.server import serve as serve_in_thread
 
 from app.auth.tokens import TokenVerifier
 from app.cli import main
@@ -177,6 +179,32 @@ def test_chat_says_when_nothing_listens(run):
     status, _, err = run("chat", "Hello", "--url", "ws://127.0.0.1:1")
     assert status == 1
     assert "Nothing answers at ws://127.0.0.1:1/api/v1/ws" in err
+
+
+def test_chat_goes_where_its_configuration_listens_with_a_token_as_that_has_it(run, monkeypatch):
+    shown = []
+
+    def end(socket) -> None:
+        shown.append(socket.request.headers["Authorization"])
+        socket.close(4501, "enough")
+
+    with serve_in_thread(end, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("PORT", str(server.socket.getsockname()[1]))
+        status, _, err = run("chat", "Hello", "--preset", "nyro", "--company", "acme")
+        server.shutdown()
+    assert (status, "4501" in err) == (1, True)
+    verified = TokenVerifier(load_config(None, {}, preset="nyro").auth).verify(shown[0].removeprefix("Bearer "))
+    assert (verified.user_id, verified.company_id) == ("tidegate-chat", "acme")
+
+
+def test_chat_that_is_refused_says_how_to_show_another_token(run):
+    with serve_in_thread(lambda _: None, "127.0.0.1", 0, process_request=lambda it, _: it.respond(401, "")) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        status, _, err = run("chat", "Hello", "--url", f"ws://127.0.0.1:{server.socket.getsockname()[1]}")
+        server.shutdown()
+    assert status == 1
+    assert all(option in err for option in ("--config", "--preset", "--token"))
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,10 @@ class _Session:
 
     def _refuse(self, status: int) -> None:
         if status in {401, 403}:
-            raise ConversationFailed(f'The gateway refused the token (status {status}). Name another: --token "$TOKEN"')
+            raise ConversationFailed(
+                f"The gateway refused the token (status {status}). Name its configuration, with --config or --preset, "
+                'or a token: --token "$TOKEN"'
+            )
         if status < 500 and status != 429:
             raise ConversationFailed(f"There is no socket of a gateway at {self._url} (status {status}).")
         self._met = True

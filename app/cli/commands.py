@@ -162,21 +162,32 @@ def token(
     print(mint(secret, sub, company, _seconds(ttl), email, roles=role or (), auth=issuer))
 
 
-@application.command(epilog='Example: tidegate chat "What is light?" --url ws://127.0.0.1:8080')
+@application.command(
+    epilog='Example: tidegate chat "What is light?" --url ws://127.0.0.1:8080, or: tidegate chat Hello --preset nyro '
+    "--company acme --kind ask"
+)
 def chat(
     message: Annotated[str, typer.Argument(help="What to ask.")],
-    url: Annotated[str, typer.Option(help="The gateway.")] = "ws://127.0.0.1:8080",
-    token: Annotated[
-        str | None, typer.Option(envvar="TIDEGATE_TOKEN", help="Without it, one for development is made.")
+    url: Annotated[
+        str | None, typer.Option(help="The gateway; without it, this machine, at its configuration's port.")
     ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="TIDEGATE_TOKEN", help="Without it, one is made as the gateway's configuration has it."),
+    ] = None,
+    company: Annotated[str | None, typer.Option(help="The company in a token that is made.")] = None,
+    config: ConfigFile = None,
+    preset: Preset = None,
     model: Annotated[str | None, typer.Option(help="The model to ask for.")] = None,
     kind: Annotated[str, typer.Option(help="The kind of generation, as the configuration names it.")] = "chat",
 ) -> None:
     """Ask, and print the answer as it comes. Resumes by itself when the connection drops; Ctrl-C cancels."""
+    loaded = load_config(config, os.environ, preset=preset)
+    if url is None:
+        url = f"ws://127.0.0.1:{loaded.server.port}"
     if token is None:
-        auth = load_config(None, os.environ).auth
-        issuer = _signer(auth)
-        token = mint(issuer.secret.get_secret_value(), "tidegate-chat", auth=issuer)
+        issuer = _signer(loaded.auth)
+        token = mint(issuer.secret.get_secret_value(), "tidegate-chat", company, auth=issuer)
     end = asyncio.run(ask(Conversation(message, model, kind), url, token, sys.stdout, sys.stderr))
     _report(end)
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.staticfiles import StaticFiles
 
 import app
-from app.config import DEVELOPMENT_SECRET, Config
+from app.config import KNOWN_SECRETS, Config
 from app.http.api.app import create_api
 from app.http.api.page_policy import PagePolicy
 from app.http.api.pages import add_pages
@@ -45,7 +45,7 @@ def create_rest_api(config: Config, routers: list[APIRouter], document: ApiDocum
     if playground:
         # Where the secret is everybody's, everybody may have a token of it.
         key, issuer = config.auth.all_issuers()[0]
-        if not key and issuer.secret.get_secret_value() == DEVELOPMENT_SECRET and "HS256" in issuer.algorithms:
+        if not key and issuer.secret.get_secret_value() in KNOWN_SECRETS and "HS256" in issuer.algorithms:
             api.include_router(playground_router(config.auth))
         api.include_router(preview_router(_WEB / "playground"))
         pages = StaticFiles(directory=_WEB / "playground", html=True)

@@ -292,6 +292,18 @@ def test_sixty_seconds_are_what_a_service_has(name):
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
+async def test_its_playground_signs_in_as_long_as_everybody_knows_the_secret(name):
+    wish = {"sub": "42", "company": "acme"}
+    config = configured(name, {"LOG_LEVEL": "CRITICAL", "GATEWAY_LOG_LEVEL": "CRITICAL"})
+    async with running(config) as gateway, httpx.AsyncClient(base_url=gateway.http) as client:
+        answer = await client.post("/playground/token", json=wish)
+        authorization = f"Bearer {answer.json()['token']}"
+        assert (await client.get("/api/v1/usage", headers={"Authorization": authorization})).status_code == 200
+    async with system(name) as its_own:
+        assert (await its_own.client.post("/playground/token", json=wish)).status_code in {404, 405}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
 def test_production_refuses_the_secrets_that_everybody_knows(name):
     with pytest.raises(ConfigError, match="everybody knows"):
         configured(name, {"GATEWAY_SERVER__ENVIRONMENT": "production"})

@@ -1,7 +1,7 @@
 """``/playground/token``: tokens for the page that tries the gateway.
 
 Whoever can reach this endpoint can be anybody, so the composition root mounts it only where the secret is no secret:
-where it is the development secret, which production refuses.
+where it stands in a preset, or is that of development, which production refuses.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def playground_router(auth: AuthConfig) -> APIRouter:
 
     @router.post("/playground/token", response_model=TokenAnswer, summary="Get a token for development")
     async def token(body: TokenBody, response: Response) -> Any:
-        """Signed with the gateway's own secret. There only with the development secret."""
+        """Signed with the gateway's own secret. There only with secrets that everybody knows."""
         response.headers["Cache-Control"] = "no-store"
         return TokenAnswer(token=mint(secret, body.sub, body.company, body.ttl, auth=auth), expires_in=body.ttl)
 

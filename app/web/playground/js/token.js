@@ -29,8 +29,8 @@ export class Token {
     if (response.ok) return new Token(answer.token, wish);
     if (response.status === 404 || response.status === 405) {
       throw new SignInError(
-        "This gateway makes no tokens, for its secret is its own and not the one of development. " +
-          "Open “I have a token” and paste one.",
+        "This gateway makes no tokens, for its secret is its own and not one of development. " +
+          "Open “I have a token” and paste one; tidegate token --sub 42 makes it, with --config or --preset.",
       );
     }
     throw new SignInError(`No token was made: ${answer.detail ?? `status ${response.status}`}`);
