@@ -163,6 +163,23 @@ def _meeting_place(config: Config) -> Iterator[Path | None]:
 class _Workers(Multiprocess):
     """Several processes. uvicorn would start new ones on SIGHUP; these read their configuration again."""
 
+    def init_processes(self) -> None:
+        super().init_processes()
+        self._leave_their_ends()
+
+    def keep_subprocess_alive(self) -> None:
+        super().keep_subprocess_alive()
+        self._leave_their_ends()
+
+    def _leave_their_ends(self) -> None:
+        """Close here what is the workers' end of their pipes.
+
+        With a second end open nobody would see that a worker has died while it was asked whether it lives: the others,
+        and every signal, would wait until it should have answered.
+        """
+        for process in self.processes:
+            process.child_conn.close()
+
     def handle_hup(self) -> None:
         for process in self.processes:
             # One that has just begun may have read the file before it changed.
