@@ -12,8 +12,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.capture.commands import import_, load_clean, record, snippet
+from loadtests.capture.commands import error_line, import_, load_clean, record, snippet
 from loadtests.replay.asked import Asked, taking
+from loadtests.replay.beforehand import refuse_silent, refuse_unwritable
 from loadtests.replay.crew import Crew, CrewFailed
 from loadtests.replay.live import View, show
 from loadtests.replay.plan import make_plan
@@ -65,6 +66,8 @@ def replay(asked: Asked) -> None:
     told = _checked(load_clean, asked.session, allow_secrets=asked.allow_secrets).header.url
     options, conditions = _checked(asked.options, told), _checked(asked.conditions)
     restarts = _checked(asked.restarts)
+    _checked(refuse_unwritable, [asked.json_, asked.html])
+    _checked(refuse_silent, options.urls)
     with View(Console(stderr=True), quiet=asked.quiet) as view:
         crew = Crew(options, ServerWatch(asked.server_pid or [], asked.metrics or []), restarts, view.told)
         try:
@@ -105,7 +108,7 @@ def report(
 
     Example: `tidegate-load report run.json run.html`
     """
-    html.write_text(write_report(_read(file), file.stem), encoding="utf-8")
+    _checked(html.write_text, write_report(_read(file), file.stem), encoding="utf-8")
 
 
 @app.command(name="compare")
@@ -174,7 +177,9 @@ def _checked(make: Callable[..., T], *arguments: Any, **named: Any) -> T:
     """Call ``make``; what it refuses ends the command in one line."""
     try:
         return make(*arguments, **named)
-    except (BadCondition, BadSession, OSError, ValueError) as error:
+    except OSError as error:
+        raise _stop(error_line(error)) from None
+    except (BadCondition, BadSession, ValueError) as error:
         raise _stop(str(error)) from None
 
 

@@ -18,7 +18,7 @@ from loadtests.capture.redaction import redact, secrets_of
 from loadtests.replay.opening import Address
 from loadtests.session_format import BadSession, Frame, Request, Session, load, parse, save
 
-__all__ = ["import_", "load_clean", "record", "snippet"]
+__all__ = ["error_line", "import_", "load_clean", "record", "snippet"]
 
 _OUT = Console()
 _SNIPPET = Path(__file__).with_name("snippet.js")
@@ -43,7 +43,9 @@ def import_(
         chosen = _read(capture, url_match, max_mb * _MEGABYTE, rest=rest)
         secrets = redact(chosen.session)
         save(out, chosen.session)
-    except (BadSession, CaptureError, OSError) as error:
+    except OSError as error:
+        raise stop(error_line(error)) from None
+    except (BadSession, CaptureError) as error:
         raise stop(str(error)) from None
     for note in chosen.notes:
         say(f"note: {note}")
@@ -135,6 +137,11 @@ def describe(session: Session) -> str:
 
 def say(text: str) -> None:
     _OUT.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def error_line(error: OSError) -> str:
+    """Return which file it is about, and what is wrong with it, without numbers."""
+    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
 
 
 def stop(text: str) -> typer.Exit:

@@ -92,8 +92,14 @@ def test_a_verdict_is_judged_shown_and_compared(tmp_path: Path) -> None:
 def test_what_is_wrong_with_a_command_is_said_in_one_line(tmp_path: Path) -> None:
     session = native_chat(tmp_path / "s.jsonl")
     (tmp_path / "bad.jsonl").write_text("{}")
+    good = tmp_path / "good.json"
+    good.write_text(json.dumps(verdict()))
     for arguments, says in [
-        (("replay", tmp_path / "none.jsonl"), "No such file"),
+        (("replay", tmp_path / "none.jsonl"), "none.jsonl: No such file"),
+        (("import", tmp_path / "none.har", "--out", tmp_path / "x.jsonl"), "none.har: No such file"),
+        (("replay", session, "--json", tmp_path / "none" / "run.json"), "run.json cannot be written"),
+        (("replay", session, "--html", tmp_path), "cannot be written"),
+        (("replay", session, "--url", "ws://127.0.0.1:1/a", "--url", "ws://127.0.0.1:2"), "nobody listens at ws://127"),
         (("replay", tmp_path / "bad.jsonl"), "this is no session"),
         (("replay", session, "--url", "http://h"), "is no ws:// or wss:// URL"),
         (("replay", session, "--ramp", "soon"), "is no duration"),
@@ -104,6 +110,7 @@ def test_what_is_wrong_with_a_command_is_said_in_one_line(tmp_path: Path) -> Non
         (("replay", session, "--restart-command", "true"), "belong together"),
         (("verdict", session), "is no verdict"),
         (("report", tmp_path / "bad.jsonl", tmp_path / "x.html"), "is no verdict"),
+        (("report", good, tmp_path / "none" / "x.html"), "No such file"),
     ]:
         status, text = run(*arguments)
         assert status == 2, (arguments, text)
