@@ -42,7 +42,7 @@ async def anthropic(call: Call) -> None:
 async def test_the_python_examples_print_what_the_upstream_said() -> None:
     async with scripted(anthropic) as upstream, running(configuration(upstream.url)) as gateway:
         for example in examples("python"):
-            code = f"TOKEN = {token()!r}\n" + example.replace("http://localhost:8000", gateway.http)
+            code = f"TOKEN = {token()!r}\n" + example.replace("http://localhost:8080", gateway.http)
             process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
             out, _ = await process.communicate()
             assert process.returncode == 0

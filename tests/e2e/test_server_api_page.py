@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.support.gateway import running, settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "server-api.md").read_text()
-EXAMPLE = re.compile(r"^curl -H \"X-API-Key: \$KEY\" http://localhost:8000/api/(\w+) -d '(.*)'$", re.MULTILINE)
+EXAMPLE = re.compile(r"^curl -H \"X-API-Key: \$KEY\" http://localhost:8080/api/(\w+) -d '(.*)'$", re.MULTILINE)
 ROOM = {"history_size": 50, "history_ttl": 60, "presence": True}
 METHODS = {
     "publish", "broadcast", "history", "history_remove", "presence", "presence_stats", "channels", "info", "subscribe",

@@ -27,7 +27,12 @@ async def breaking(port: int, faults: Sequence[Fault]) -> AsyncIterator[int]:
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begins = await reader.read(65536)
+        if not begins:  # Somebody looked whether there is a server.
+            writer.close()
+            return
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", port)
+        up_writer.write(begins)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(pump(reader, up_writer))
