@@ -12,6 +12,7 @@ import orjson
 
 from app.auth.identity import Identity
 from app.errors import BadRequest
+from app.generations.attachments import Attachments
 from app.generations.origin import Origin, parse_origin
 from app.limits.shares import Caller
 from app.observe.trace_context import TraceContext, parse_traceparent
@@ -55,6 +56,8 @@ class StartRequest:
     """Who asks, for limits by address or key; None where only his identity is known."""
     origin: Origin | None = None
     """What it begins from; ``from`` on the wire."""
+    attachments: Attachments | None = None
+    """The files whose marks ``input`` holds."""
 
     FIELDS = ("kind", "input", "upstream", "idempotency_key", "on_last_disconnect", "traceparent", "from")
 
@@ -78,14 +81,20 @@ class StartRequest:
         trace = parse_traceparent(parent.encode()) if isinstance(parent, str) and parent.isascii() else None
         return cls(kind, input_, upstream, key, policy, attended, trace, origin=parse_origin(value.get("from")))
 
-    def digest(self) -> bytes:
+    async def digest(self) -> bytes:
         """Return a hash of what was asked, so that one key can't stand for two requests."""
         fields = [self.kind, self.input, self.upstream, self.on_last_disconnect]
         try:
             text = orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
         except (orjson.JSONEncodeError, RecursionError) as error:
             raise BadRequest("input is nested too deeply, or holds what JSON cannot.") from error
-        return hashlib.sha256(text).hexdigest().encode()
+        whole = text if self.attachments is None else self.attachments.spliced(text)
+        if isinstance(whole, bytes):
+            return hashlib.sha256(whole).hexdigest().encode()
+        digest = hashlib.sha256()
+        async for piece in whole:
+            digest.update(piece)
+        return digest.hexdigest().encode()
 
 
 @dataclass(frozen=True, slots=True)

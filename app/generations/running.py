@@ -16,6 +16,7 @@ from app.config import GenerationsConfig
 from app.errors import BrokerUnavailable, TooManyRequests
 from app.generations.account import Account
 from app.generations.admission import Admissions
+from app.generations.attachments import AttachingTransport, Attachments
 from app.generations.events import Usage
 from app.generations.gathering import Gathering
 from app.generations.jobs import JobPlace, job_source
@@ -100,8 +101,9 @@ class Running:
         drain: float = 0.0,
         told: Snapshot | None = None,
         span: Span | None = None,
+        attachments: Attachments | None = None,
     ) -> Relay:
-        """Run a generation whose stream is ours. ``span`` ends with it."""
+        """Run a generation whose stream is ours. ``span`` ends with it, and ``attachments`` are closed."""
         stream = owned.stream
         self.started[info.kind] += 1
         meter = Meter() if meter is None else meter
@@ -112,8 +114,14 @@ class Running:
         relay = Relay(journal, source, patience, gathering, self._noting(owned, info), drain=drain)
         relay.heritable = info.job is not None
         self.relays[stream] = relay
-        task = self._tasks.start(relay.run(self._transport), f"relay {stream}")
+        transport: Transport = self._transport
+        if attachments is not None:
+            attachments.taken = True
+            transport = AttachingTransport(transport, attachments)
+        task = self._tasks.start(relay.run(transport), f"relay {stream}")
         task.add_done_callback(lambda _: self.relays.pop(stream, None))
+        if attachments is not None:
+            task.add_done_callback(lambda _: attachments.close())
         return relay
 
     def traced(

@@ -51,7 +51,7 @@ class Starts:
         """As :meth:`app.generations.service.Generations.start`."""
         config = self._running.config
         kind = self._kind(request)
-        body = _body(kind, request)
+        body = await _body(kind, request)
         policy = parse_policy(request.on_last_disconnect or config.on_last_disconnect)
         generation_id = f"gen_{secrets.token_urlsafe(12)}"
         if request.idempotency_key is not None:
@@ -95,6 +95,7 @@ class Starts:
             meter=meter,
             drain=kind.drain_after_cancel,
             span=span,
+            attachments=request.attachments,
         )
         if policy.cancel_after is not None:
             self._watch.add(relay, policy.cancel_after, attended=request.attended)
@@ -117,7 +118,7 @@ class Starts:
         if identity.anonymous:
             raise BadRequest("idempotency_key needs a signed-in user: it is remembered for him alone.")
         key = orjson.dumps([identity.user_id, identity.company_id, request.idempotency_key]).decode()
-        digest = request.digest()
+        digest = await request.digest()
         config = self._running.config
         ttl = config.retention + config.kinds[request.kind].total_timeout
         standing = await self._keys.reserve(f"start:{key}", generation_id.encode() + b" " + digest, ttl)
@@ -163,8 +164,12 @@ def _call(kind: GenerationConfig, headers: tuple[tuple[bytes, bytes], ...], upst
     return Call(upstream, kind.path_at(upstream), (*wire.headers, *headers), body, wire, patience_of(kind))
 
 
-def _body(kind: GenerationConfig, request: StartRequest) -> bytes:
-    """Return the body of the upstream's request. Raises :exc:`~app.errors.BadRequest`."""
+async def _body(kind: GenerationConfig, request: StartRequest) -> bytes:
+    """Return the body of the upstream's request, with its files' marks. Raises :exc:`~app.errors.BadRequest`."""
     if kind.job is None:
         return format_of(kind.format, kind.fields).request_body(request.input, kind.model)
-    return passed_on({**request.input, **kind.preset}, kind.model)
+    body = passed_on({**request.input, **kind.preset}, kind.model)
+    if request.attachments is None or kind.job.source != "websocket":
+        return body
+    whole = request.attachments.spliced(body)  # It is one message, and those are sent whole.
+    return whole if isinstance(whole, bytes) else b"".join([piece async for piece in whole])

@@ -7,7 +7,7 @@ knows nothing of spans.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterable, Coroutine, Mapping, Sequence
 from typing import Any, cast
 
 from app.config import UpstreamConfig
@@ -50,7 +50,7 @@ class TracedTransport(HttpTransport):
         method: str,
         path: str,
         headers: Sequence[tuple[bytes, bytes]],
-        body: bytes | AsyncIterator[bytes] = b"",
+        body: bytes | AsyncIterable[bytes] = b"",
         *,
         idle_timeout: float | None = None,
         timeout: float | None = None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from random import random as random_number
 from time import monotonic
@@ -100,7 +100,7 @@ class HttpTransport:
         method: str,
         path: str,
         headers: Sequence[tuple[bytes, bytes]],
-        body: bytes | AsyncIterator[bytes] = b"",
+        body: bytes | AsyncIterable[bytes] = b"",
         *,
         idle_timeout: float | None = None,
         timeout: float | None = None,
@@ -111,10 +111,11 @@ class HttpTransport:
         """Send and return when the answer's head has come. Cancelling the call closes the connection.
 
         ``path`` holds the query too and is appended to the target's own. The upstream's own headers replace those of
-        the same name; Host and framing are always ours: a Content-Length for bytes, chunks for an iterator, whose
-        exceptions are raised here or by ``read()``. ``idle_timeout`` (seconds) overrides the upstream's, ``timeout``
-        (seconds to the head, with all tries) the plan's. ``upgrade`` asks for a WebSocket: the answer may be 101
-        with a ``tunnel``, which is then the caller's to close. ``outcome`` learns who was asked and how long it took.
+        the same name; Host and framing are always ours: a Content-Length for bytes and for what has a ``length``,
+        chunks for all else. What a body raises is raised here or by ``read()``. ``idle_timeout`` (seconds) overrides
+        the upstream's, ``timeout`` (seconds to the head, with all tries) the plan's. ``upgrade`` asks for a WebSocket:
+        the answer may be 101 with a ``tunnel``, which is then the caller's to close. ``outcome`` learns who was asked
+        and how long it took.
 
         Raises :exc:`~app.errors.UpstreamUnreachable` (its kinds: :exc:`~app.errors.UpstreamBusy` when all targets have
         ``max_connections``, :exc:`~app.errors.CircuitOpen` when all breakers are open),

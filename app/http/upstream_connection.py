@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable, Callable
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -67,7 +67,7 @@ class UpstreamConnection(asyncio.Protocol):
     def send(
         self,
         head: bytes,
-        body: bytes | AsyncIterator[bytes],
+        body: bytes | AsyncIterable[bytes],
         *,
         head_only: bool,
         response_timeout: float,

@@ -8,13 +8,13 @@ look whether something came, and let the loop read it first.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable
 from typing import Protocol
 
 from app.http.upstream_response import UpstreamResponse
 from app.observe.tasks import TaskSet
 
-__all__ = ["Upload", "Way"]
+__all__ = ["Upload", "Way", "length_of"]
 
 _TURNS = 2
 """Of the loop, until it has read what is there: in the first one it may come behind what was ready before it."""
@@ -44,6 +44,12 @@ class Way(Protocol):
         """Close the connection at once."""
 
 
+def length_of(body: AsyncIterable[bytes]) -> int | None:
+    """Return a body's length in bytes, where it has one: a ``length`` that can be told before its pieces are there."""
+    length: int | None = getattr(body, "length", None)
+    return length
+
+
 class Upload:
     """One body. It goes on until it is complete, fails, is stopped, or the connection is closed."""
 
@@ -59,7 +65,7 @@ class Upload:
         self._writable: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, tasks: TaskSet, body: AsyncIterator[bytes]) -> None:
+    def start(self, tasks: TaskSet, body: AsyncIterable[bytes]) -> None:
         self._task = tasks.start(self._run(body), "upload")
 
     def stop(self) -> None:
@@ -77,14 +83,22 @@ class Upload:
         """The moment at which the upstream has taken too long to read on; None while nothing waits for that."""
         return None if self._writable is None else self._since + self._patience
 
-    async def _run(self, body: AsyncIterator[bytes]) -> None:
-        """Send it chunked (RFC 9112 section 7.1). What ``body`` raises is what the answer's reader gets."""
-        way = self._way
+    async def _run(self, body: AsyncIterable[bytes]) -> None:
+        """Send it, chunked (RFC 9112 section 7.1) where its length is not known. What ``body`` raises is what the
+        answer's reader gets."""
+        way, left = self._way, length_of(body)
         try:
             async for piece in body:
-                if piece and not await self._write(b"%x\r\n%b\r\n" % (len(piece), piece)):
+                if left is not None:
+                    left -= len(piece)
+                    data = piece
+                else:
+                    data = b"%x\r\n%b\r\n" % (len(piece), piece)
+                if piece and not await self._write(data):
                     return
-            if not await self._write(b"0\r\n\r\n"):
+            if left:
+                raise ValueError(f"a body lacks {left} bytes of its length")
+            if left is None and not await self._write(b"0\r\n\r\n"):
                 return
         except Exception as error:  # the edge of a task: handed to whoever waits for the answer
             self._response.fail(error)

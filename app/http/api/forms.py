@@ -2,7 +2,7 @@
 
 ``kind``, ``upstream``, ``idempotency_key`` and ``on_last_disconnect`` are the start's own; ``input`` is a JSON object,
 the generation's input, in which every other field is a member by its own name: a text, JSON where the part says so, or
-a file. What comes several times is a list.
+a file. What comes several times is a list. Of a large file the JSON holds a mark: it stays where it is until it is sent.
 """
 
 from __future__ import annotations
@@ -18,15 +18,20 @@ from starlette.types import Message
 
 from app.config.uploads import UploadConfig
 from app.errors import InvalidUpload, UnsupportedFile
+from app.generations.attachments import Attachments, mark_of
 from app.http.uploads.inspector import Inspector, file_type
 from app.http.uploads.multipart import Data, MultipartReader, Part, boundary_of
 from app.http.uploads.sniffing import WINDOW
 from app.http.uploads.spool import Spool
 
-__all__ = ["form_route"]
+__all__ = ["attachments_of", "form_route"]
 
 _OWN = frozenset({"kind", "upstream", "idempotency_key", "on_last_disconnect"})
 
+_ATTACHMENTS = "tidegate.attachments"
+"""Key of the scope."""
+_SMALL = 64 * 1024
+"""Characters of base 64 that a request may hold of a file as they are."""
 _Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
@@ -38,7 +43,13 @@ def form_route(config: Callable[[], UploadConfig]) -> type[APIRoute]:
             handle = super().get_route_handler()
 
             async def handler(request: Request) -> Response:
-                return await handle(await _as_json(config(), request))
+                asked = await _as_json(config(), request)
+                try:
+                    return await handle(asked)
+                finally:
+                    attachments = attachments_of(asked)
+                    if attachments is not None and not attachments.taken:
+                        attachments.close()
 
             return handler
 
@@ -59,8 +70,10 @@ async def _as_json(config: UploadConfig, request: Request) -> Request:
         async for piece in request.stream():
             await form.feed(piece)
         body = orjson.dumps(await form.end())
-    finally:
+        attachments = form.attachments()
+    except BaseException:
         form.close()
+        raise
     kept = [(name, value) for name, value in headers if name not in (b"content-type", b"content-length")]
     told = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     left = [body]
@@ -70,7 +83,13 @@ async def _as_json(config: UploadConfig, request: Request) -> Request:
             return {"type": "http.request", "body": left.pop(), "more_body": False}
         return await request.receive()
 
-    return Request({**request.scope, "headers": [*kept, *told]}, receive)
+    return Request({**request.scope, "headers": [*kept, *told], _ATTACHMENTS: attachments}, receive)
+
+
+def attachments_of(request: Request) -> Attachments | None:
+    """Return the files of a form whose marks the request's body holds."""
+    attachments: Attachments | None = request.scope.get(_ATTACHMENTS)
+    return attachments
 
 
 class _Form:
@@ -82,6 +101,8 @@ class _Form:
         self._reader = MultipartReader(boundary)
         self._parts: list[Part] = []
         self._spool = Spool(config.memory)
+        self._marked: dict[str, int] = {}
+        """Files by the marks that stand for them."""
 
     async def feed(self, data: bytes) -> None:
         self._inspector.feed(data)
@@ -112,13 +133,25 @@ class _Form:
         given |= {name: values[0] if len(values) == 1 else values for name, values in several.items()}
         return {**start, "input": given}
 
+    def attachments(self) -> Attachments | None:
+        """Return the files that are marked in what :meth:`end` has returned. Without any, nothing is kept."""
+        if self._marked:
+            return Attachments(self._spool, self._marked)
+        self._spool.close()
+        return None
+
     def close(self) -> None:
         self._spool.close()
 
     async def _value(self, part: Part, number: int) -> Any:
         if part.file is not None:
             kind = file_type(self._config, part, self._spool.head(number, WINDOW))
-            return f"data:{kind};base64,{await self._spool.in_base64(number)}"
+            if self._spool.length(number) <= _SMALL:
+                data = b"".join([piece async for piece in self._spool.in_base64(number)]).decode()
+            else:
+                data = mark_of(self._spool.sha256(number))
+                self._marked[data] = number
+            return f"data:{kind};base64,{data}"
         content = self._spool.whole(number)
         return _json(part, content) if part.type == "application/json" else _text(part, content)
 

@@ -23,7 +23,7 @@ from app.generations.service import Generation, Generations
 from app.generations.waiting import Waiter
 from app.http.api.caller import Caller
 from app.http.api.documented import BEARER, EVENTS, SERVICE_KEY, json_of, problems
-from app.http.api.forms import form_route
+from app.http.api.forms import attachments_of, form_route
 from app.http.api.generation_bodies import report_body, start_body
 from app.http.api.models import CancelAnswer, GenerationAnswer, StartAnswer, StartBody
 from app.http.event_stream import EventStreams, SseListener, parse_event_id
@@ -70,7 +70,12 @@ class _Routes:
         identity = await self._caller(request)
         streamed = "text/event-stream" in (accept or "")
         asked = StartRequest.parse(body.model_dump(by_alias=True), attended=streamed or wait)
-        asked = replace(asked, trace=context_of(request.scope).trace, caller=counted_caller(request.scope, identity))
+        asked = replace(
+            asked,
+            trace=context_of(request.scope).trace,
+            caller=counted_caller(request.scope, identity),
+            attachments=attachments_of(request),
+        )
         generation_id, position = await self._generations.start(identity, asked)
         if streamed:
             return await self._events(identity, generation_id, None)

@@ -7,6 +7,7 @@ from app.errors import UpstreamBusy, UpstreamInvalid
 from app.http.request_head import StaticHeaders, known_head, request_head
 from app.http.upstream_connection import UpstreamConnection
 from app.http.upstream_response import UpstreamResponse
+from app.http.upstream_upload import length_of
 from app.http.upstreams.plan import Request
 from app.http.upstreams.target import Ticket
 
@@ -79,7 +80,7 @@ class Attempt:
                 request.path,
                 request.headers,
                 static=self._static,
-                length=len(body) if isinstance(body, bytes) else None,
+                length=len(body) if isinstance(body, bytes) else length_of(body),
                 upgrade=request.upgrade,
             )
         connection.ticket = self.ticket

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,7 @@ class Request:
     method: str
     path: str
     headers: Sequence[tuple[bytes, bytes]]
-    body: bytes | AsyncIterator[bytes]
+    body: bytes | AsyncIterable[bytes]
     idle_timeout: float
     deadline: float | None
     """When its time is over, in seconds of the loop's clock."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -181,7 +181,7 @@ class KafkaExchange:
             raise MessageTooBig(f"The request is larger than {kafka.max_request_bytes} bytes, its headers included.")
         return headers
 
-    async def _whole(self, body: bytes | AsyncIterator[bytes]) -> bytes:
+    async def _whole(self, body: bytes | AsyncIterable[bytes]) -> bytes:
         if isinstance(body, bytes):
             return body
         pieces, size = [], 0
