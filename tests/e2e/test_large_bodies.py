@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.http.support import raw_server
-from tests.support.gateway import Process
+from tests.support.gateway import Process, token
 
 MEGABYTE = 1024 * 1024
 SIZE = int(os.environ.get("TIDEGATE_BODY_MB", "64")) * MEGABYTE
@@ -57,6 +57,9 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], Process]]:
             '[[routes]]\npath = "/files/*"\nupstream = "files"\nauth = "none"\n'
             '[[routes]]\npath = "/images/*"\nupstream = "files"\nauth = "none"\n'
             f"[routes.upload]\nmax_file_bytes = {SIZE}\n"
+            "[auth]\nanonymous = true\n"
+            f"[generations.upload]\nmax_file_bytes = {SIZE}\n"
+            '[generations.kinds.code]\nupstream = "files"\nformat = "json-lines"\npath = "/generate"\n'
         )
         gateways.append(Process(path))
         return gateways[-1]
@@ -92,12 +95,15 @@ FORM += b"\x89PNG\r\n\x1a\n"
 FORM_END = b"\r\n--tide--\r\n"
 
 
-async def upload(port: int, path: bytes = b"/files/large", before: bytes = b"", after: bytes = b"") -> bytes:
+async def upload(
+    port: int, path: bytes = b"/files/large", before: bytes = b"", after: bytes = b"", user: str = ""
+) -> bytes:
     """Send a body; return what the upstream said of it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     size = len(before) + (SIZE // len(PIECE) - 1) * len(PIECE) + len(after) if before else SIZE
     head = b"POST %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n" % (path, size)
     head += b"Content-Type: multipart/form-data; boundary=tide\r\n" if before else b""
+    head += f"Authorization: Bearer {token(user)}\r\n".encode() if user else b""
     writer.write(head + b"\r\n" + before)
     for _ in range(SIZE // len(PIECE) - bool(before)):
         writer.write(PIECE)
@@ -133,3 +139,33 @@ async def test_memory_stays_flat_while_the_files_of_a_form_are_checked(start) ->
         assert (await upload(gateway.port, b"/images/edit", FORM, FORM_END)).endswith(b"\r\n\r\n%d" % size)
         up = memory(gateway, "VmHWM") - before
     assert up < GROWTH, f"{up / MEGABYTE:.1f} MB for a form of {SIZE / MEGABYTE:.0f} MB"
+
+
+async def test_memory_stays_flat_while_a_form_with_a_file_starts_a_generation(start) -> None:
+    """The file becomes base 64 within JSON, a third larger than itself, on its way to the upstream."""
+    size = SIZE - len(PIECE) + 8
+    encoded = (size + 2) // 3 * 4
+    form = b'--tide\r\nContent-Disposition: form-data; name="kind"\r\n\r\ncode\r\n' + FORM
+    async with raw_server(generating) as server, asyncio.timeout(2 * WITHIN):
+        gateway = await asyncio.to_thread(start, server.url)
+        before = memory(gateway, "VmRSS")
+        Path(f"/proc/{gateway.process.pid}/clear_refs").write_text("5")
+        answer = await upload(gateway.port, b"/api/v1/generations?wait=true", form, FORM_END, "alice")
+        up = memory(gateway, "VmHWM") - before
+    assert b'"status":"completed"' in answer, answer
+    came = int(re.findall(rb'"text":"(\d+)"', answer)[0])
+    assert 0 < came - encoded < 200, "the JSON is the file and little else"
+    assert up < GROWTH, f"{up / MEGABYTE:.1f} MB for a form of {SIZE / MEGABYTE:.0f} MB"
+
+
+async def generating(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers with a text: how many bytes of a request came."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    size = int(re.findall(rb"content-length: (\d+)", head)[0])
+    came = 0
+    while came < size and (data := await reader.read(MEGABYTE)):
+        came += len(data)
+    answer = b'{"text":"%d"}\n{"done":true}\n' % came
+    writer.write(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer)
+    )

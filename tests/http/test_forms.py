@@ -9,13 +9,14 @@ from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.http.uploads.support import BOUNDARY, JPEG, PNG, SVG, field, form, part
 from tests.support.gateway import bearer, running, settings
-from tests.support.upstream import Call, Upstream, scripted
+from tests.support.upstream import Call, Script, Upstream, scripted
 from tests.support.ws import eventually
 
 START = "/api/v1/generations"
@@ -29,11 +30,17 @@ async def writes(call: Call) -> None:
 
 
 @asynccontextmanager
-async def started(**upload: int) -> AsyncIterator[tuple[httpx.AsyncClient, Upstream]]:
+async def started(
+    script: Script = writes, kind: dict[str, Any] | None = None, **upload: int
+) -> AsyncIterator[tuple[httpx.AsyncClient, Upstream]]:
     fields = {"text": "text", "done": "type=end"}
-    kinds = {"code": {"upstream": "chat", "format": "json-lines", "path": "/generate", "fields": fields}}
-    async with scripted(writes) as upstream:
-        config = settings(upstream.url, generations={"kinds": kinds, "upload": {"max_file_bytes": 100_000, **upload}})
+    code = {"upstream": "chat", "format": "json-lines", "path": "/generate", "fields": fields, **(kind or {})}
+    async with scripted(script) as upstream:
+        config = settings(
+            upstream.url,
+            upstreams={"second": {"targets": [upstream.url]}},
+            generations={"kinds": {"code": code}, "upload": {"max_file_bytes": 100_000, **upload}},
+        )
         async with (
             running(config) as gateway,
             httpx.AsyncClient(base_url=gateway.http, headers=bearer(), timeout=30) as client,
@@ -138,6 +145,75 @@ async def test_json_is_taken_as_ever_and_a_repeated_form_attaches() -> None:
         assert "event: " not in answer.text
         assert '"type":"completed"' in answer.text
         assert len(upstream.calls) == 2
+
+
+async def test_a_large_file_goes_from_the_disk_to_the_upstream_and_is_let_go_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    picture = PNG + bytes(range(256)) * 3000 + b"!"
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def waits(call: Call) -> None:
+        begun.set()
+        await may_end.wait()
+        await writes(call)
+
+    async with started(waits, max_file_bytes=1_000_000, memory=1000) as (client, upstream):
+        files = [("image", (f"{number}.png", picture)) for number in range(2)]
+        answer = await client.post(
+            START, data={"kind": "code", "prompt": "both"}, files=[*files, ("icon", ("c.png", PNG))]
+        )
+        await begun.wait()
+        assert _on_disk(tmp_path) >= len(picture), "until the end another upstream may need it"
+        may_end.set()
+        await eventually(lambda: not _on_disk(tmp_path))
+        done = await client.get(f"{START}/{answer.json()['id']}")
+        assert done.json()["status"] == "completed"
+        url = f"data:image/png;base64,{b64encode(picture).decode()}"
+        small = f"data:image/png;base64,{b64encode(PNG).decode()}"
+        assert upstream.calls[0].body == {"prompt": "both", "image": [url, url], "icon": small}
+        assert "transfer-encoding" not in upstream.calls[0].headers
+
+
+async def test_what_a_large_file_asks_for_is_known_again_as_json_and_by_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    picture, other = PNG + bytes(100_000), PNG + bytes(99_999) + b"x"
+    own = {"kind": "code", "idempotency_key": "once"}
+    async with started(max_file_bytes=1_000_000, memory=1000) as (client, upstream):
+        first = await client.post(START, data=own, files={"image": ("a.png", picture)})
+        again = await client.post(START, data=own, files={"image": ("a.png", picture)})
+        url = f"data:image/png;base64,{b64encode(picture).decode()}"
+        as_json = await client.post(START, json={**own, "input": {"image": url}})
+        assert first.json()["id"] == again.json()["id"] == as_json.json()["id"]
+        conflict = await client.post(START, data=own, files={"image": ("a.png", other)})
+        assert conflict.status_code == 409
+        refused = await client.post(START, data={"kind": "nothing"}, files={"image": ("a.png", picture)})
+        assert refused.status_code == 400
+        await eventually(lambda: not _on_disk(tmp_path))
+        assert len(upstream.calls) == 1
+
+
+async def test_a_file_is_sent_whole_again_to_the_upstream_that_goes_on() -> None:
+    picture = PNG + bytes(range(256)) * 2000
+
+    async def breaks_off(call: Call) -> None:
+        if len(upstream.calls) > 1:
+            await writes(call)
+        else:
+            await call.head(b"application/x-ndjson")
+            await call.send(b'{"text":"<ht"}\n')
+            await call.end()
+
+    kind = {"failover": "restart", "failover_to": ["second"]}
+    async with started(breaks_off, kind=kind, max_file_bytes=1_000_000) as (client, upstream):
+        answer = await client.post(f"{START}?wait=true", data={"kind": "code"}, files={"image": ("a.png", picture)})
+        assert (answer.json()["status"], answer.json()["text"]) == ("completed", "<html>")
+        first, second = upstream.calls
+        url = f"data:image/png;base64,{b64encode(picture).decode()}"
+        assert first.body == second.body == {"image": url}
 
 
 @pytest.mark.parametrize(

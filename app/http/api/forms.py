@@ -2,7 +2,7 @@
 
 ``kind``, ``upstream``, ``idempotency_key`` and ``on_last_disconnect`` are the start's own; ``input`` is a JSON object,
 the generation's input, in which every other field is a member by its own name: a text, JSON where the part says so, or
-a file. What comes several times is a list. Of a large file the JSON holds a mark: it stays where it is until it is sent.
+a file. What comes several times is a list. Of a large file the JSON holds a mark; the file is sent from the disk.
 """
 
 from __future__ import annotations
