@@ -57,7 +57,6 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], Process]]:
             '[[routes]]\npath = "/files/*"\nupstream = "files"\nauth = "none"\n'
             '[[routes]]\npath = "/images/*"\nupstream = "files"\nauth = "none"\n'
             f"[routes.upload]\nmax_file_bytes = {SIZE}\n"
-            "[auth]\nanonymous = true\n"
             f"[generations.upload]\nmax_file_bytes = {SIZE}\n"
             '[generations.kinds.code]\nupstream = "files"\nformat = "json-lines"\npath = "/generate"\n'
         )
