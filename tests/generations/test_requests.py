@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 
 import pytest
@@ -58,12 +59,12 @@ def test_any_fields_are_read_or_refused(fields: dict[str, object]) -> None:
     with contextlib.suppress(BadRequest):
         request = StartRequest.parse(fields, attended=False)
         assert isinstance(request.kind, str)
-        assert request.digest()
+        assert asyncio.run(request.digest())
 
 
 def test_the_digest_tells_requests_apart_and_not_their_order() -> None:
     def digest(**fields: object) -> bytes:
-        return StartRequest.parse({**GOOD, **fields}, attended=True).digest()
+        return asyncio.run(StartRequest.parse({**GOOD, **fields}, attended=True).digest())
 
     one = digest(input={"message": "a", "model": "m"})
     assert one == digest(input={"model": "m", "message": "a"})
