@@ -2,8 +2,9 @@
 # Some tests run Apache Kafka itself. Fetches it by Maven, where there is Java 17 or newer; never fails.
 # usage: tests/install-kafka.sh PYTHON   (of the environment that it is kept with)
 
+prefix=$("${1:-python3}" -c 'import sys; print(sys.prefix)') || exit 0
+folder=$prefix/share/apache-kafka
 cd "$(dirname "$0")" || exit 0
-folder=$("${1:-python3}" -c 'import sys; print(sys.prefix)')/share/apache-kafka
 if [ -e "$folder/complete" ]; then
     exit 0
 fi
