@@ -11,7 +11,7 @@ from loadtests.replay.wire import Frames
 __all__ = ["Fault", "breaking", "server_frame"]
 
 Fault = Callable[[int, bytes], list[bytes]]
-"""Gets the number of a text message among those with text in them (from 1) and the message; returns what to send."""
+"""Gets the number of a message among those with text in them (from 1) and the message; returns what to send."""
 
 
 def server_frame(opcode: int, payload: bytes) -> bytes:
@@ -74,7 +74,8 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fau
             # A frame of the Centrifuge protocol may have several messages, a line each.
             for line in payload.split(b"\n") if opcode == 1 else [payload]:
                 some = [line]
-                if opcode == 1 and b'"delta"' in line:
+                # What came before an answer to a subscription is in that answer; only messages of their own are broken.
+                if opcode == 1 and b'"delta"' in line and not line.startswith(b'{"id":'):
                     number += 1
                     some = fault(number, line)
                 for each in some:

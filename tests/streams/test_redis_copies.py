@@ -57,6 +57,7 @@ async def replaced(old: Server, heir: Server) -> None:
 async def test_what_no_replica_has_is_not_acknowledged_and_what_was_acknowledged_outlives_the_master(
     sure: Replica, quick: Replica, sentinels: SentinelServers
 ) -> None:
+    sentinels.be_patient(1500)  # On a busy machine the replica is paused for seconds.
     await publish(sure, b"1")
     await publish(quick, b"2")
     await eventually(lambda: sentinels.replica.redis.info("replication")["slave_repl_offset"] > 0)

@@ -104,6 +104,8 @@ class SentinelServers(_Servers):
     name = "gate"
     password = "for-servers"
     sentinel_password = "for-sentinels"
+    down_after = 400
+    """Milliseconds of silence after which a server counts as down."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,7 +117,7 @@ class SentinelServers(_Servers):
         lines = [
             f"sentinel monitor {self.name} 127.0.0.1 {first.port} 2",
             f"sentinel auth-pass {self.name} {self.password}",
-            f"sentinel down-after-milliseconds {self.name} 400",
+            f"sentinel down-after-milliseconds {self.name} {self.down_after}",
             f"sentinel failover-timeout {self.name} 3000",
             f"requirepass {self.sentinel_password}",
             f"sentinel sentinel-pass {self.sentinel_password}",
@@ -142,6 +144,14 @@ class SentinelServers(_Servers):
         """Let the replica take over; returns when a sentinel has begun with it."""
         until(lambda: self.sentinels[0].redis.execute_command("SENTINEL", "FAILOVER", self.name))
 
+    def be_patient(self, down_after: int) -> None:
+        """Let servers be silent for so many milliseconds, until :meth:`heal`.
+
+        A replica that has been without its master for more than ten times as long never takes its place.
+        """
+        for sentinel in self.sentinels:
+            sentinel.redis.execute_command("SENTINEL", "SET", self.name, "down-after-milliseconds", down_after)
+
     def heal(self) -> None:
         """Bring both servers up, one of them following the other, with nothing left behind."""
         for server in (*self.data, *self.sentinels):
@@ -149,6 +159,7 @@ class SentinelServers(_Servers):
                 server.start()
             elif server.paused:
                 server.resume()
+        self.be_patient(self.down_after)
         for server in self.data:
             until(lambda server=server: server.redis.config_set("masterauth", self.password))
         until(self._one_master)
