@@ -12,7 +12,7 @@ import pytest
 from app.config import Config, load_config
 from tests.support.client import Client, Stream, connected
 from tests.support.gateway import Process, running
-from tests.support.jobs import JobServer, job_server
+from tests.support.jobs import IMAGE_KIND, JobServer, job_server
 from tests.support.jobs import running as at
 from tests.support.valkey import ValkeyServer
 from tests.support.ws import eventually
@@ -36,16 +36,7 @@ key_prefix = "{prefix}"
 targets = ["${{JOBS}}"]
 [generations]
 lease = 1.0
-[generations.kinds.image]
-upstream = "chat"
-path = "/jobs"
-[generations.kinds.image.job]
-id = "$.generation_id"
-path = "/jobs/{{id}}"
-cancel = "DELETE /jobs/{{id}}"
-interval = 0.02
-interval_max = 0.1
-"""
+{IMAGE_KIND}"""
     )
     return file
 

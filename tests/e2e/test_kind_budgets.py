@@ -14,7 +14,7 @@ from app.config import Config
 from tests.e2e.test_generation_budgets import TEXT, budget
 from tests.support.client import Client, Stream, connected
 from tests.support.gateway import bearer, running, settings
-from tests.support.jobs import JobServer, job_server, kind
+from tests.support.jobs import JobServer, growing, job_server, kind
 from tests.support.jobs import running as at
 from tests.support.recordings import RECORDINGS
 from tests.support.upstream import Call, scripted
@@ -74,15 +74,8 @@ async def test_lines_of_json_are_warned_cut_and_settled() -> None:
 
 
 async def test_a_polled_job_whose_text_outgrows_its_budget_is_cut_and_cancelled() -> None:
-    polls = 0
-
-    async def grow(request: web.Request) -> web.StreamResponse:
-        nonlocal polls
-        polls += 1
-        return web.json_response(at(1, text=TEXT * 5 * polls))
-
     async with job_server() as server:
-        server.answers["j1"] = grow
+        server.answers["j1"] = growing(TEXT * 5)
         made = config(server.url, {"tokens": 600, "answer": 50}, kind())
         async with running(made) as gateway, connected(gateway) as client:
             stream = await client.finish(await generate(client, job="j1", prompt="Hello there"))

@@ -16,7 +16,7 @@ from aiohttp import web
 from app.config import Config
 from tests.support.client import Client, Stream, connected
 from tests.support.gateway import Gateway, Process, bearer, running, settings
-from tests.support.jobs import JobServer, events_of, job_server, kind, sequence
+from tests.support.jobs import IMAGE_KIND, JobServer, events_of, job_server, kind, sequence
 from tests.support.jobs import running as at
 from tests.support.valkey import ValkeyServer
 from tests.support.ws import eventually
@@ -250,16 +250,7 @@ key_prefix = "{prefix}"
 targets = ["{server.url}"]
 [generations]
 lease = 2.0
-[generations.kinds.image]
-upstream = "chat"
-path = "/jobs"
-[generations.kinds.image.job]
-id = "$.generation_id"
-path = "/jobs/{{id}}"
-cancel = "DELETE /jobs/{{id}}"
-interval = 0.02
-interval_max = 0.1
-"""
+{IMAGE_KIND}"""
         )
         first = await asyncio.to_thread(Process, file)
         try:

@@ -14,7 +14,7 @@ from tests.e2e.test_generation_budgets import TEXT, budget
 from tests.e2e.test_kind_budgets import images, warned_and_cut
 from tests.support.client import connected
 from tests.support.gateway import Gateway, bearer, running, settings
-from tests.support.jobs import job, job_server, kind
+from tests.support.jobs import growing, job, job_server, kind
 from tests.support.jobs import running as at
 from tests.support.valkey import ValkeyServer
 from tests.support.ws import eventually
@@ -65,15 +65,8 @@ async def test_images_are_set_aside_before_the_upstream_is_asked_and_settled_by_
 
 
 async def test_text_that_outgrows_its_budget_is_warned_cut_and_cancelled() -> None:
-    polls = 0
-
-    async def grow(request: web.Request) -> web.StreamResponse:
-        nonlocal polls
-        polls += 1
-        return web.json_response(at(1, text=TEXT * 5 * polls))
-
     async with job_server() as server:
-        server.answers["j1"] = grow
+        server.answers["j1"] = growing(TEXT * 5)
         made = config(server.url, {"tokens": 600, "answer": 50})
         async with running(made) as gateway, connected(gateway) as client:
             await begin(gateway, job="j1", prompt="Hello there")

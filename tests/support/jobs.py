@@ -13,6 +13,19 @@ from aiohttp import web
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+IMAGE_KIND = """
+[generations.kinds.image]
+upstream = "chat"
+path = "/jobs"
+[generations.kinds.image.job]
+id = "$.generation_id"
+path = "/jobs/{id}"
+cancel = "DELETE /jobs/{id}"
+interval = 0.02
+interval_max = 0.1
+"""
+"""A kind whose jobs are polled at this server, as it stands in a configuration file."""
+
 
 @dataclass
 class JobServer:
@@ -79,6 +92,18 @@ class JobServer:
 
 def running(percent: float, **more: Any) -> dict[str, Any]:
     return {"status": "running", "percent": percent, **more}
+
+
+def growing(text: str) -> Answer:
+    """Return an answer that has one ``text`` more at each poll, and no end."""
+    polls = 0
+
+    async def grow(request: web.Request) -> web.StreamResponse:
+        nonlocal polls
+        polls += 1
+        return web.json_response(running(1, text=text * polls))
+
+    return grow
 
 
 def sequence(*documents: dict[str, Any]) -> Answer:
